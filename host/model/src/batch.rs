@@ -1,0 +1,51 @@
+//! What one request carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::Message;
+
+/// Messages of one request, in the order of their positions. Never empty.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    messages: Vec<Arc<Message>>,
+}
+
+impl Batch {
+    /// None if there is nothing to send.
+    #[must_use]
+    pub fn new(messages: Vec<Arc<Message>>) -> Option<Self> {
+        (!messages.is_empty()).then_some(Self { messages })
+    }
+
+    /// The messages, at least one.
+    #[must_use]
+    pub fn messages(&self) -> &[Arc<Message>] {
+        &self.messages
+    }
+}
+
+/// How a sink wants its batches cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPolicy {
+    /// At most this many messages (1 or more).
+    pub messages_max: usize,
+    /// At most this many payload bytes, but always one message.
+    pub bytes_max: usize,
+    /// How long the first message of an incomplete batch waits for company.
+    pub linger: Duration,
+    /// At most this many requests at once (1 or more).
+    pub requests_max: usize,
+    /// Whether one request may carry several messages of a group.
+    pub grouping: Grouping,
+}
+
+/// Whether one request may carry several messages of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// The request succeeds or fails as a whole, so a run of one group may ride together, in order.
+    Together,
+    /// Messages of a request can fail one by one, so two of a group never ride together: the later
+    /// could get through before the earlier.
+    Apart,
+}

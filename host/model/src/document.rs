@@ -1,0 +1,118 @@
+//! The document of a row in a state sink: its record, with a text `id`.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::envelope::{Fields, record_fields};
+use crate::json;
+use crate::page::{Row, Value};
+use crate::plugin::Patch;
+use crate::relation::Relation;
+
+/// The field that names a document.
+const ID: &str = "id";
+
+/// A document and its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What the destination knows it by.
+    pub id: Box<str>,
+    /// JSON object whose `id` is that text.
+    pub json: Box<str>,
+}
+
+/// Why a row or a transform's result is no document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Neither an `id` nor a key.
+    #[error("the document has no `id`, and table {table} has no primary key to make one from")]
+    NoId {
+        /// The table.
+        table: String,
+    },
+    /// The transform did not return a JSON object with a usable `id`.
+    #[error("the transform must return a JSON object whose `id` is a text or a number: {reason}")]
+    NotADocument {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The document of a row. Its id is the column `id` if there is one, else the key: the value of a
+/// single column, or the values of several joined so that different keys never collide.
+///
+/// # Errors
+/// The row has no identity.
+pub fn of_row(
+    relation: &Relation, row: &Row, patch: Option<&Patch>,
+) -> Result<Document, DocumentError> {
+    let id = id_of_row(relation, row, patch)?;
+    let mut text = String::from("{");
+    let mut fields = Fields::default();
+    fields.name(&mut text, ID);
+    json::string(&mut text, &id);
+    record_fields(&mut text, &mut fields, relation, row, patch, Some(ID));
+    text.push('}');
+    Ok(Document { id: id.into(), json: text.into() })
+}
+
+/// The document that a transform returned. A numeric `id` becomes text.
+///
+/// # Errors
+/// It is not a JSON object with a usable `id`.
+pub fn of_json(text: &str) -> Result<Document, DocumentError> {
+    let not = |reason: &str| DocumentError::NotADocument { reason: reason.to_owned() };
+    // Raw values: what the plugin wrote is sent as it stands, no number is rounded.
+    let mut object: BTreeMap<String, &RawValue> =
+        serde_json::from_str(text).map_err(|error| not(&error.to_string()))?;
+    let given = object.remove(ID).ok_or_else(|| not("`id` is missing"))?.get();
+    let id = match given.as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<String>(given).unwrap_or_default(),
+        Some(b'-' | b'0'..=b'9') => given.to_owned(),
+        _ => return Err(not("`id` is neither")),
+    };
+    if id.is_empty() {
+        return Err(not("`id` is empty"));
+    }
+    let mut json = String::from("{");
+    let mut fields = Fields::default();
+    fields.name(&mut json, ID);
+    json::string(&mut json, &id);
+    for (name, value) in object {
+        fields.name(&mut json, &name);
+        json.push_str(value.get());
+    }
+    json.push('}');
+    Ok(Document { id: id.into(), json: json.into() })
+}
+
+fn id_of_row(
+    relation: &Relation, row: &Row, patch: Option<&Patch>,
+) -> Result<String, DocumentError> {
+    if let Some((patch, set)) = patch.and_then(|patch| Some((patch, patch.column(ID)?))) {
+        let mut text = String::new();
+        set.write_json(&mut text, patch.row);
+        return of_json(&format!("{{\"id\":{text}}}")).map(|document| document.id.into());
+    }
+    if let Some(Value::Text(id)) = relation.column(ID).map(|index| row.value(index))
+        && !id.is_empty()
+    {
+        return Ok(id.to_owned());
+    }
+    let key: Vec<&str> = relation
+        .key()
+        .map(|index| match row.value(index) {
+            Value::Text(text) => text,
+            Value::Null | Value::Unchanged => "",
+        })
+        .collect();
+    match key.as_slice() {
+        [] | [""] => Err(DocumentError::NoId { table: relation.table.to_string() }),
+        [single] => Ok((*single).to_owned()),
+        several => {
+            let escaped = several.iter().map(|part| part.replace('\\', "\\\\").replace(':', "\\:"));
+            Ok(escaped.collect::<Vec<_>>().join(":"))
+        }
+    }
+}

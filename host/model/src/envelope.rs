@@ -1,0 +1,227 @@
+//! The message as the predecessor's consumers know it: `record`, `changes`, `action`, `metadata`.
+
+use std::sync::Arc;
+
+use crate::change::{Change, Operation};
+use crate::json;
+use crate::message::idempotency_key;
+use crate::page::{Extent, Row, Value};
+use crate::plugin::Patch;
+use crate::relation::Relation;
+
+/// What the messages of one sink share, rendered once.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// JSON text of the database's name.
+    database_name: Box<str>,
+    /// `"consumer":{…},"database":{…}`.
+    tail: Arc<str>,
+}
+
+/// The sink as its messages name it.
+#[derive(Clone, Debug, Default)]
+pub struct Consumer<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// JSON object.
+    pub annotations: &'a str,
+}
+
+/// The source as messages name it.
+#[derive(Clone, Debug, Default)]
+pub struct Database<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its name in the configuration.
+    pub name: &'a str,
+    /// JSON object.
+    pub annotations: &'a str,
+    /// The database on the server.
+    pub database: &'a str,
+    /// The server.
+    pub hostname: &'a str,
+}
+
+impl Envelope {
+    /// Renders what all messages of a sink share.
+    #[must_use]
+    pub fn new(consumer: &Consumer<'_>, database: &Database<'_>) -> Self {
+        let mut database_name = String::new();
+        json::string(&mut database_name, database.name);
+        let mut tail = String::from("\"consumer\":{\"id\":");
+        json::string(&mut tail, consumer.id);
+        tail.push_str(",\"name\":");
+        json::string(&mut tail, consumer.name);
+        tail.push_str(",\"annotations\":");
+        tail.push_str(consumer.annotations);
+        tail.push_str("},\"database\":{\"id\":");
+        json::string(&mut tail, database.id);
+        tail.push_str(",\"name\":");
+        json::string(&mut tail, database.name);
+        tail.push_str(",\"annotations\":");
+        tail.push_str(database.annotations);
+        tail.push_str(",\"database\":");
+        json::string(&mut tail, database.database);
+        tail.push_str(",\"hostname\":");
+        json::string(&mut tail, database.hostname);
+        tail.push('}');
+        Self { database_name: database_name.into(), tail: tail.into() }
+    }
+
+    /// Appends the message of a change. `patch` is what transforms made of its record.
+    pub fn write(&self, out: &mut String, change: &Change, patch: Option<&Patch>) {
+        let relation = &*change.relation;
+        out.push_str("{\"record\":");
+        match change.row() {
+            Some(row) => record(out, relation, row, patch),
+            None => out.push_str("{}"),
+        }
+        out.push_str(",\"changes\":");
+        changes(out, change);
+        out.push_str(",\"action\":\"");
+        out.push_str(change.operation.as_str());
+        out.push_str("\",\"metadata\":");
+        self.metadata(out, change);
+        out.push('}');
+    }
+
+    fn metadata(&self, out: &mut String, change: &Change) {
+        let relation = &*change.relation;
+        out.push_str("{\"table_schema\":");
+        json::string(out, &relation.schema);
+        out.push_str(",\"table_name\":");
+        json::string(out, &relation.table);
+        out.push_str(",\"commit_timestamp\":\"");
+        timestamp(out, change.transaction.committed_at_us);
+        json::push_fmt(
+            out,
+            format_args!(
+                "\",\"commit_lsn\":{},\"commit_idx\":{},\"database_name\":{}",
+                change.position.commit_lsn.0, change.position.ordinal, self.database_name
+            ),
+        );
+        out.push_str(",\"transaction_annotations\":null,\"idempotency_key\":\"");
+        out.push_str(&idempotency_key(change.position, 0));
+        out.push_str("\",\"record_pks\":[");
+        let row = change.row();
+        for (n, index) in relation.key().enumerate() {
+            if n > 0 {
+                out.push(',');
+            }
+            match row.map(|row| row.value(index)) {
+                Some(Value::Text(text)) => json::string(out, text),
+                Some(Value::Null | Value::Unchanged) | None => out.push_str("null"),
+            }
+        }
+        out.push_str("],\"enrichment\":null,");
+        if let Some(row) = &change.after {
+            unchanged(out, relation, row);
+        }
+        out.push_str(&self.tail);
+        out.push('}');
+    }
+}
+
+/// Appends a row as a JSON object. Unchanged values have no key; columns of the patch replace the
+/// row's own or follow them.
+pub fn record(out: &mut String, relation: &Relation, row: &Row, patch: Option<&Patch>) {
+    out.push('{');
+    let mut fields = Fields::default();
+    record_fields(out, &mut fields, relation, row, patch, None);
+    out.push('}');
+}
+
+/// Counts the fields of an object, to set its commas.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    any: bool,
+}
+
+impl Fields {
+    /// Begins the next field.
+    pub(crate) fn name(&mut self, out: &mut String, name: &str) {
+        if std::mem::replace(&mut self.any, true) {
+            out.push(',');
+        }
+        json::string(out, name);
+        out.push(':');
+    }
+}
+
+/// Appends the fields of a row but for the one named `skip`.
+pub(crate) fn record_fields(
+    out: &mut String, fields: &mut Fields, relation: &Relation, row: &Row, patch: Option<&Patch>,
+    skip: Option<&str>,
+) {
+    for (index, column) in relation.columns.iter().enumerate() {
+        if skip == Some(&*column.name) {
+            continue;
+        }
+        if let Some((patch, set)) = patch.and_then(|patch| Some((patch, patch.column(&column.name)?))) {
+            fields.name(out, &column.name);
+            set.write_json(out, patch.row);
+            continue;
+        }
+        let value = row.value(index);
+        if value != Value::Unchanged {
+            fields.name(out, &column.name);
+            json::value(out, column.kind, value);
+        }
+    }
+    let Some(patch) = patch else { return };
+    for set in patch.set() {
+        if relation.column(&set.name).is_none() && skip != Some(&*set.name) {
+            fields.name(out, &set.name);
+            set.write_json(out, patch.row);
+        }
+    }
+}
+
+/// `changes`: null but for updates; then the old values of the columns that differ, as far as the
+/// old row is known.
+fn changes(out: &mut String, change: &Change) {
+    let (Operation::Update, Some(after)) = (change.operation, &change.after) else {
+        out.push_str("null");
+        return;
+    };
+    out.push('{');
+    let mut fields = Fields::default();
+    if let Some(before) = &change.before {
+        for (index, column) in change.relation.columns.iter().enumerate() {
+            if before.extent() == Extent::Key && !column.key {
+                continue;
+            }
+            let (old, new) = (before.value(index), after.value(index));
+            if old != new && old != Value::Unchanged && new != Value::Unchanged {
+                fields.name(out, &column.name);
+                json::value(out, column.kind, old);
+            }
+        }
+    }
+    out.push('}');
+}
+
+/// `"unchanged":[…],` with the names of the columns that were not sent, if there are any.
+fn unchanged(out: &mut String, relation: &Relation, row: &Row) {
+    let mut any = false;
+    for (index, column) in relation.columns.iter().enumerate() {
+        if row.value(index) == Value::Unchanged {
+            out.push_str(if std::mem::replace(&mut any, true) { "," } else { "\"unchanged\":[" });
+            json::string(out, &column.name);
+        }
+    }
+    if any {
+        out.push_str("],");
+    }
+}
+
+/// ISO 8601 in UTC with microseconds.
+fn timestamp(out: &mut String, microseconds: i64) {
+    match jiff::Timestamp::from_microsecond(microseconds) {
+        Ok(time) => json::push_fmt(out, format_args!("{time:.6}")),
+        // Beyond year 9999: no clock of a server says so, and the message must still be valid.
+        Err(_) => json::push_fmt(out, format_args!("{microseconds}us")),
+    }
+}

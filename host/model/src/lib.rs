@@ -1,0 +1,30 @@
+//! The words of the engine: what a change is, where it stands, how it groups, and the ports
+//! through which the engine meets the world.
+//!
+//! Everything here is plain data and pure logic. This crate knows no I/O, no async runtime, no
+//! Postgres and no WebAssembly; the adapters that do depend on it and never on each other.
+#![warn(missing_docs)]
+
+pub mod acks;
+pub mod backoff;
+pub mod batch;
+pub mod change;
+pub mod document;
+pub mod envelope;
+pub mod groups;
+pub mod json;
+pub mod lsn;
+pub mod message;
+pub mod page;
+pub mod plugin;
+pub mod position;
+pub mod relation;
+pub mod sink;
+pub mod source;
+pub mod store;
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// The future that a port returns. Ports are called once per batch, so one allocation is nothing.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,228 @@
+//! Rows in bulk: one text buffer and one list of cells for all rows of a batch.
+//!
+//! A row is a window onto its page, so decoding allocates nothing per row, and cloning a row is one
+//! reference count. A retained row pins its page: what waits for long is encoded and copied out.
+
+use std::sync::Arc;
+
+use crate::change::{Change, Operation, Transaction};
+use crate::position::Position;
+use crate::relation::Relation;
+
+/// What stands in one column of one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// SQL null.
+    Null,
+    /// Canonical text (see [`crate::relation::Kind`]): bytes `start..end` of the page's text.
+    Value {
+        /// First byte.
+        start: u32,
+        /// One past the last byte.
+        end: u32,
+    },
+    /// Not sent: an out-of-line (TOAST) value that the update did not touch.
+    Unchanged,
+}
+
+/// One column's value, borrowed from its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// SQL null.
+    Null,
+    /// Canonical text.
+    Text(&'a str),
+    /// Not sent; never to be read as null.
+    Unchanged,
+}
+
+/// How much of a row is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Every column.
+    Full,
+    /// Only the key columns; the rest are [`Cell::Null`] without meaning null.
+    Key,
+}
+
+/// The storage of many rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    text: String,
+    cells: Vec<Cell>,
+}
+
+/// One row: a window onto a [`Page`].
+#[derive(Clone, Debug)]
+pub struct Row {
+    page: Arc<Page>,
+    first: usize,
+    len: usize,
+    extent: Extent,
+}
+
+impl Row {
+    /// How much of the row is known.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// The value in column `index`; [`Value::Unchanged`] for a column the row does not have.
+    #[must_use]
+    pub fn value(&self, index: usize) -> Value<'_> {
+        let cell = (index < self.len).then(|| self.page.cells.get(self.first + index)).flatten();
+        match cell {
+            Some(Cell::Null) => Value::Null,
+            Some(Cell::Value { start, end }) => {
+                let text = self.page.text.get(*start as usize..*end as usize);
+                text.map_or(Value::Unchanged, Value::Text)
+            }
+            Some(Cell::Unchanged) | None => Value::Unchanged,
+        }
+    }
+}
+
+/// Rows and changes under construction; [`Builder::finish`] seals them.
+#[derive(Debug, Default)]
+pub struct Builder {
+    page: Page,
+    drafts: Vec<Draft>,
+}
+
+/// Where a finished row stands in the page being built.
+#[derive(Clone, Copy, Debug)]
+pub struct RowSpan {
+    first: usize,
+    len: usize,
+    extent: Extent,
+}
+
+#[derive(Debug)]
+struct Draft {
+    position: Position,
+    operation: Operation,
+    relation: Arc<Relation>,
+    transaction: Arc<Transaction>,
+    before: Option<RowSpan>,
+    after: Option<RowSpan>,
+}
+
+impl Builder {
+    /// The largest text of a page, in bytes: cells address it with 32 bits.
+    pub const TEXT_BYTES_MAX: usize = u32::MAX as usize;
+
+    /// Where the next row will begin; hand it to [`Builder::end_row`].
+    #[must_use]
+    pub fn begin_row(&self) -> usize {
+        self.page.cells.len()
+    }
+
+    /// Appends a null.
+    pub fn null(&mut self) {
+        self.page.cells.push(Cell::Null);
+    }
+
+    /// Appends a value that was not sent.
+    pub fn unchanged(&mut self) {
+        self.page.cells.push(Cell::Unchanged);
+    }
+
+    /// Appends a value that `write` adds to the end of the page's text, as canonical text.
+    ///
+    /// # Errors
+    /// What `write` fails with; the text is then as it was.
+    ///
+    /// # Panics
+    /// If the page's text would pass [`Builder::TEXT_BYTES_MAX`]: the caller seals pages long
+    /// before, and one value of Postgres is below 1 GiB.
+    pub fn value<E>(&mut self, write: impl FnOnce(&mut String) -> Result<(), E>) -> Result<(), E> {
+        let start = self.page.text.len();
+        if let Err(error) = write(&mut self.page.text) {
+            self.page.text.truncate(start);
+            return Err(error);
+        }
+        let end = self.page.text.len();
+        assert!(start <= end && end <= Self::TEXT_BYTES_MAX, "a page is sealed before 4 GiB");
+        self.page.cells.push(Cell::Value { start: start as u32, end: end as u32 });
+        Ok(())
+    }
+
+    /// Closes the row that began at `first`.
+    #[must_use]
+    pub fn end_row(&self, first: usize, extent: Extent) -> RowSpan {
+        RowSpan { first, len: self.page.cells.len() - first, extent }
+    }
+
+    /// The cell of column `index` of a finished row, to fill one row from another of this page.
+    #[must_use]
+    pub fn cell(&self, row: RowSpan, index: usize) -> Option<Cell> {
+        (index < row.len).then(|| self.page.cells.get(row.first + index).copied()).flatten()
+    }
+
+    /// Replaces the cell of column `index` of a finished row.
+    pub fn set_cell(&mut self, row: RowSpan, index: usize, cell: Cell) {
+        if index < row.len
+            && let Some(slot) = self.page.cells.get_mut(row.first + index)
+        {
+            *slot = cell;
+        }
+    }
+
+    /// Appends a change over finished rows.
+    pub fn change(
+        &mut self,
+        position: Position,
+        operation: Operation,
+        relation: Arc<Relation>,
+        transaction: Arc<Transaction>,
+        before: Option<RowSpan>,
+        after: Option<RowSpan>,
+    ) {
+        let draft = Draft { position, operation, relation, transaction, before, after };
+        self.drafts.push(draft);
+    }
+
+    /// How many changes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.drafts.len()
+    }
+
+    /// Whether there is no change yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.drafts.is_empty()
+    }
+
+    /// The memory that the rows take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.page.text.len()
+            + self.page.cells.len() * size_of::<Cell>()
+            + self.drafts.len() * size_of::<Change>()
+    }
+
+    /// Seals the page and hands out its changes, in order.
+    #[must_use]
+    pub fn finish(self) -> Vec<Change> {
+        let page = Arc::new(self.page);
+        let row = |span: RowSpan| Row {
+            page: Arc::clone(&page),
+            first: span.first,
+            len: span.len,
+            extent: span.extent,
+        };
+        self.drafts
+            .into_iter()
+            .map(|draft| Change {
+                position: draft.position,
+                operation: draft.operation,
+                relation: draft.relation,
+                transaction: draft.transaction,
+                before: draft.before.map(row),
+                after: draft.after.map(row),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,189 @@
+//! The port to a sandboxed plugin, and what plugins say about rows.
+
+use std::sync::Arc;
+
+use crate::BoxFuture;
+use crate::change::Change;
+use crate::relation::Relation;
+
+/// A plugin with its configuration, in one role.
+pub trait Plugin: Send + Sync {
+    /// The name it has in the configuration.
+    fn name(&self) -> &str;
+
+    /// Its identity, `sha256:` and hexadecimal digits.
+    fn digest(&self) -> &str;
+
+    /// Judges rows of one relation: one result per row, in order. A failure of one row never
+    /// touches another.
+    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>>;
+}
+
+/// What one call carries. Never empty.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// The table of all the rows.
+    pub relation: Arc<Relation>,
+    /// The rows.
+    pub changes: Vec<Change>,
+}
+
+/// What a plugin decided about one row.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It goes on as it is.
+    Keep,
+    /// It is of no interest.
+    Drop,
+    /// It is outside the set: a state sink removes its document.
+    Evict,
+    /// It goes on with these columns added or replaced.
+    Set(Patch),
+    /// This JSON document goes on in its place.
+    Replace(Box<str>),
+    /// These JSON documents go on in its place.
+    Many(Vec<Box<str>>),
+}
+
+/// New columns of one row: a window onto the columns of its batch.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// The columns that the plugin set, for all rows of the batch.
+    pub columns: Arc<[SetColumn]>,
+    /// Which row of the batch this is.
+    pub row: usize,
+}
+
+/// One column that a plugin set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetColumn {
+    /// Its name.
+    pub name: Box<str>,
+    /// Per row, what stands there.
+    pub presence: Vec<Presence>,
+    /// Per row, the value; meaningless where there is none.
+    pub data: Data,
+}
+
+/// What a set column has for one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// The value in the data.
+    Value,
+    /// Null.
+    Null,
+    /// The plugin leaves this row's column as it is.
+    Unchanged,
+}
+
+/// The values of a set column, one per row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Booleans.
+    Booleans(Vec<bool>),
+    /// 64-bit integers.
+    Integers(Vec<i64>),
+    /// Floats.
+    Floats(Vec<f64>),
+    /// Texts.
+    Texts(Vec<String>),
+    /// JSON documents, checked by the host.
+    Json(Vec<String>),
+    /// Bytes.
+    Bytes(Vec<Vec<u8>>),
+}
+
+/// Why a row got no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PluginError {
+    /// The class of the failure.
+    pub fault: Fault,
+    /// What happened, with the guest's stack if there is one.
+    pub message: String,
+}
+
+/// Classes of failures in a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The guest trapped: a panic, a bad access, a stack overflow.
+    Trap,
+    /// It used up its time.
+    Deadline,
+    /// It wanted more memory than its limit.
+    Memory,
+    /// It gave back too much, or something the host cannot use.
+    Output,
+    /// It said so itself.
+    Guest,
+    /// The host could not run it.
+    Host,
+}
+
+impl Fault {
+    /// The stable name of the reason in dead letters and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trap => "plugin_trap",
+            Self::Deadline => "plugin_deadline",
+            Self::Memory => "plugin_memory",
+            Self::Output => "plugin_output",
+            Self::Guest => "plugin_error",
+            Self::Host => "plugin_host",
+        }
+    }
+}
+
+impl Patch {
+    /// What this patch has for the column `name`: None if it leaves the column alone.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&SetColumn> {
+        self.columns.iter().find(|column| &*column.name == name && column.touches(self.row))
+    }
+
+    /// The columns that this patch sets for its row.
+    pub fn set(&self) -> impl Iterator<Item = &SetColumn> {
+        self.columns.iter().filter(|column| column.touches(self.row))
+    }
+}
+
+impl SetColumn {
+    fn touches(&self, row: usize) -> bool {
+        matches!(self.presence.get(row), Some(Presence::Value | Presence::Null))
+    }
+
+    /// Appends the value of `row` as JSON.
+    pub fn write_json(&self, out: &mut String, row: usize) {
+        use crate::json::{push_fmt, string};
+        if self.presence.get(row) != Some(&Presence::Value) {
+            out.push_str("null");
+            return;
+        }
+        let written = match &self.data {
+            Data::Booleans(values) => values.get(row).map(|value| push_fmt(out, format_args!("{value}"))),
+            Data::Integers(values) => values.get(row).map(|value| push_fmt(out, format_args!("{value}"))),
+            Data::Floats(values) => values.get(row).map(|value| {
+                if value.is_finite() {
+                    push_fmt(out, format_args!("{value:?}"));
+                } else {
+                    // The same spelling as the source's own floats.
+                    let name = if value.is_nan() { "NaN" } else if *value > 0.0 { "Infinity" } else { "-Infinity" };
+                    string(out, name);
+                }
+            }),
+            Data::Texts(values) => values.get(row).map(|value| string(out, value)),
+            Data::Json(values) => values.get(row).map(|value| out.push_str(value)),
+            Data::Bytes(values) => values.get(row).map(|value| {
+                out.push_str("\"\\\\x");
+                for byte in value {
+                    push_fmt(out, format_args!("{byte:02x}"));
+                }
+                out.push('"');
+            }),
+        };
+        if written.is_none() {
+            out.push_str("null");
+        }
+    }
+}

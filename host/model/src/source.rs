@@ -1,0 +1,86 @@
+//! The port to a replication slot.
+
+use crate::BoxFuture;
+use crate::change::Change;
+use crate::lsn::Lsn;
+
+/// Opens the slot, as often as its stream breaks.
+pub trait Connect: Send + Sync {
+    /// Connects, makes what may be made (slot, publication), and starts the stream at the slot's
+    /// confirmed position.
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>>;
+}
+
+/// One open stream.
+pub trait Source: Send {
+    /// What tells this stream from one of another server: system identifier, database and slot.
+    /// Positions of different origins cannot be compared.
+    fn origin(&self) -> &str;
+
+    /// The server's position when the stream was opened. No recorded position of this origin may
+    /// be beyond it.
+    fn server_position(&self) -> Lsn;
+
+    /// The next event, in commit order. Cancel-safe: a dropped call loses nothing.
+    ///
+    /// # Errors
+    /// The stream is broken and this source is of no further use.
+    fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>>;
+
+    /// Tells the server that everything below `flushed` is settled. Never waits for the network:
+    /// the stream sends it on its own clock.
+    fn confirm(&mut self, flushed: Lsn);
+
+    /// Sends the last confirmed position and closes the stream in order.
+    ///
+    /// # Errors
+    /// The position may not have reached the server.
+    fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>>;
+}
+
+/// What a stream hands over.
+#[derive(Debug)]
+pub enum Event {
+    /// Changes, and the transactions that ended among or after them.
+    Changes(Changes),
+    /// Nothing below this position is still to come, and no transaction is open.
+    Idle(Lsn),
+}
+
+/// A batch of changes of one or more transactions.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// In order.
+    pub changes: Vec<Change>,
+    /// The transactions that ended, in order: all their changes are in this batch or came before.
+    pub commits: Vec<Commit>,
+    /// The memory that the batch takes, in bytes.
+    pub bytes: usize,
+}
+
+/// The end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// LSN of the commit record.
+    pub commit_lsn: Lsn,
+    /// One past it: what to confirm once the transaction is settled.
+    pub end_lsn: Lsn,
+}
+
+/// A stream could not be opened or broke.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The same call may succeed later: the server is restarting, the network broke.
+    #[error("{0}")]
+    Transient(String),
+    /// Somebody must act: wrong password, missing slot, missing right. `code` is stable.
+    #[error("{message} (fix: {help})")]
+    Definite {
+        /// Stable name of the condition, e.g. `slot_missing`.
+        code: &'static str,
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        help: String,
+    },
+}

@@ -1,0 +1,56 @@
+//! The task runner, `cargo x …`: everything a developer or CI does that one cargo command does not.
+//!
+//! One command per file. It runs on any machine with a Rust toolchain and finds or installs the rest
+//! itself; it knows the layout of the repository, and nothing of what the engine does.
+#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
+
+mod command;
+mod demo;
+mod env;
+mod plugins;
+mod repository;
+mod services;
+mod step;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo x", about = "Tasks of this repository", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check everything: format, rules of the house, lints, and every test against real servers.
+    Test {
+        /// Passed to `cargo nextest run`.
+        #[arg(last = true)]
+        nextest: Vec<String>,
+    },
+    /// Run the engine against private servers and show what it does.
+    Demo {
+        /// End by itself after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+    },
+    /// Build the plugins into WebAssembly components.
+    Plugins,
+    /// Find or install the servers and tools that tests and demo need.
+    Services,
+    /// Check the rules of the house that no compiler knows.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Test { nextest } => test::run(&nextest),
+        Task::Demo { seconds } => demo::run(seconds),
+        Task::Plugins => plugins::build(),
+        Task::Services => services::run(),
+        Task::Tidy => tidy::run(),
+    }
+}

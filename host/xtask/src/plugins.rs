@@ -1,0 +1,101 @@
+//! `cargo x plugins`: builds `plugins/` and turns each crate into a component.
+//!
+//! Guarantees that a component's file is written only if its bytes changed, so that nothing which
+//! embeds or watches it is disturbed, and that what is written is a valid component. The hostile
+//! ones, below `plugins/bad`, are kept apart from those a user would run. Knows nothing of worlds or
+//! roles: a plugin that no host can use is found by the tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use cargo_metadata::{Artifact, Message, Metadata, TargetKind};
+use sha2::{Digest as _, Sha256};
+use wit_component::ComponentEncoder;
+
+use crate::services::hex;
+use crate::{command, repository};
+
+/// What plugins are built for: nothing of the operating system is there to be used.
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+
+pub(crate) fn build() -> anyhow::Result<()> {
+    let dir = repository::root().join("plugins");
+    let metadata = repository::metadata(&dir)?;
+    let modules = modules(&dir)?;
+    ensure!(!modules.is_empty(), "no crate below {} makes a module", dir.display());
+    for artifact in modules {
+        write_component(&dir, &metadata, &artifact)?;
+    }
+    Ok(())
+}
+
+/// Builds the workspace; what cargo says it made.
+fn modules(dir: &Path) -> anyhow::Result<Vec<Artifact>> {
+    let mut cargo = command::cargo(dir);
+    cargo
+        .args(["build", "--quiet", "--release", "--workspace", "--target", TARGET])
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let mut child = cargo.spawn().context("start cargo")?;
+    let stdout = child.stdout.take().context("read from cargo")?;
+    let mut modules = Vec::new();
+    for message in Message::parse_stream(std::io::BufReader::new(stdout)) {
+        if let Message::CompilerArtifact(artifact) = message.context("read cargo's messages")?
+            && artifact.target.kind.contains(&TargetKind::CDyLib)
+        {
+            modules.push(artifact);
+        }
+    }
+    let status = child.wait().context("wait for cargo")?;
+    ensure!(status.success(), "the plugins do not build");
+    Ok(modules)
+}
+
+fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyhow::Result<()> {
+    // Dependencies may make a cdylib too; only members are plugins.
+    let Some(package) = metadata.packages.iter().find(|package| package.id == artifact.package_id)
+    else {
+        return Ok(());
+    };
+    let name = package.name.as_str();
+    let module = artifact
+        .filenames
+        .iter()
+        .find(|file| file.extension() == Some("wasm"))
+        .with_context(|| format!("find the module of {name}"))?;
+    let component =
+        encode(module.as_std_path()).with_context(|| format!("make a component of {name}"))?;
+    let bad = package.manifest_path.as_std_path().starts_with(dir.join("bad"));
+    let file = component_file(dir, bad, name);
+    let state = if write_if_changed(&file, &component)? { "written" } else { "unchanged" };
+    let digest = hex(&Sha256::digest(&component));
+    println!("{name:24} {:>9} bytes  {digest}  {state}", component.len());
+    Ok(())
+}
+
+fn encode(module: &Path) -> anyhow::Result<Vec<u8>> {
+    let module = std::fs::read(module).context("read the module")?;
+    let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
+    Ok(component)
+}
+
+fn component_file(dir: &Path, bad: bool, name: &str) -> PathBuf {
+    let dir = if bad { dir.join("target/bad") } else { dir.to_path_buf() };
+    dir.join(format!("{name}.wasm"))
+}
+
+fn write_if_changed(file: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
+    if std::fs::read(file).is_ok_and(|old| old == bytes) {
+        return Ok(false);
+    }
+    let dir = file.parent().context("a component lies in a directory")?;
+    std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    // Renamed into place: who watches the file never sees half of it.
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    std::io::Write::write_all(&mut temporary, bytes)?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    temporary.as_file().set_permissions(readable)?;
+    temporary.persist(file).with_context(|| format!("write {}", file.display()))?;
+    Ok(true)
+}

