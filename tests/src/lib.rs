@@ -1,1 +1,30 @@
-//! To be written.
+//! The harness: starts real servers and the real engine as child processes, and watches them from
+//! outside, as a user would.
+//!
+//! Used by the tests in `it/` and by the demo. Guarantees that what a value started ends, and that its
+//! files are gone, when the value is dropped, also when the test panics; that two values never share
+//! a port or a directory; and that every wait has a deadline and says what it waited for.
+//!
+//! It knows no crate of the engine: only its command line, its `sequin.yaml`, its ports and its log.
+
+mod env;
+pub mod http;
+mod metrics;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod receiver;
+pub mod sequin;
+pub mod typesense;
+mod until;
+
+pub use postgres::Cluster;
+pub use receiver::{Behaviour, Receiver};
+pub use sequin::Sequin;
+pub use until::until;
+
+/// The root of the repository: where the plugins and the sample configuration are.
+pub fn repository() -> &'static std::path::Path {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}

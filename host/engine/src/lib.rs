@@ -1,1 +1,26 @@
-//! To be written.
+//! The verbs of the engine: reading a slot, handing each change to the sinks that want it, running
+//! plugins, keeping order, delivering, settling, confirming.
+//!
+//! It works on the ports of `model` alone and knows neither Postgres, WebAssembly, SQLite nor any
+//! destination. Logic sits in plain state machines ([`lane`], [`confirm`], `model::acks`); tasks
+//! only carry messages to them.
+#![warn(missing_docs)]
+
+pub mod budget;
+pub mod confirm;
+pub mod lane;
+pub mod run;
+pub mod select;
+pub mod spec;
+pub mod status;
+pub mod supervise;
+
+mod bury;
+mod deliver;
+mod encode;
+mod fan_out;
+mod intake;
+mod ledger;
+mod progress;
+mod slot;
+

@@ -65,7 +65,7 @@ mod tests {
         let mut out = String::new();
         value(&mut out, kind, Value::Text(text));
         assert_eq!(out, expected);
-        let parsed: Result<serde_json::Value, _> = serde_json::from_str(&out);
+        let parsed: Result<&serde_json::value::RawValue, _> = serde_json::from_str(&out);
         assert!(parsed.is_ok(), "{out}");
     }
 

@@ -1,1 +1,32 @@
-//! To be written.
+//! The source: one logical replication slot of a Postgres server, read as changes.
+//!
+//! The only crate that knows the replication protocol, pgoutput and type ids. From outside it is a
+//! [`Connector`] built from [`Options`]; all else is met through the ports of `model::source`.
+//!
+//! ```text
+//! socket ─► wire (frames, login, CopyBoth) ─► pgoutput (messages) ─► decode (changes) ─► stream ─► Source
+//!                                                                       ▲  value (text → canonical text)
+//!                          SQL session: publication, slot, catalog ─────┘
+//! ```
+//!
+//! `pgoutput`, `decode` and `value` are pure; `wire` and `stream` move the bytes. Nothing that a
+//! server sends makes it panic: every read is checked.
+//!
+//! It knows nothing of sinks, of what is delivered, or of what is recorded where: it confirms what
+//! it is told to confirm.
+
+mod catalog;
+mod decode;
+mod error;
+mod options;
+mod pgoutput;
+mod publication;
+mod relation;
+mod slot;
+mod sql;
+mod stream;
+mod value;
+mod wire;
+
+pub use options::{Create, Options, Password};
+pub use stream::Connector;

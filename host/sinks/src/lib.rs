@@ -1,1 +1,83 @@
-//! To be written.
+//! The destinations: one file each, with what is built once and what is sent per batch.
+//!
+//! A sink sends a batch once and judges each of its messages. It never retries, sleeps or spawns:
+//! retry, order and backoff are the engine's. Every request has a deadline. No error carries a
+//! secret or the data of a row.
+
+#[cfg(test)]
+mod conformance;
+mod http;
+mod typesense;
+mod webhook;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::sink::Sink;
+
+/// Builds the sinks, which share one HTTP client and its connections.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    http: reqwest::Client,
+}
+
+/// What the engine's configuration says about the batches of a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// At most this many messages in a request, unless the destination has a number of its own.
+    pub messages_max: usize,
+    /// How long the first message of an incomplete batch waits for company.
+    pub linger: Duration,
+}
+
+/// A sink cannot be built on this machine, or not with these options.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The system's certificates cannot be read, for example.
+    #[error("cannot set up the HTTP client: {reason}")]
+    Client { reason: String },
+    /// A header that HTTP cannot carry.
+    #[error("the header `{name}` cannot be sent")]
+    Header { name: String },
+    /// A URL that cannot be made.
+    #[error("the address {address} cannot be extended by a path")]
+    Url { address: options::Address },
+}
+
+impl Builder {
+    /// # Errors
+    /// The machine lacks what an HTTP client needs.
+    pub fn new() -> Result<Self, BuildError> {
+        Ok(Self {
+            http: http::client()?,
+        })
+    }
+
+    /// # Errors
+    /// The options cannot be expressed in HTTP.
+    pub fn webhook(
+        &self,
+        options: options::webhook::Ready,
+        batching: Batching,
+    ) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(webhook::Webhook::new(
+            self.http.clone(),
+            options,
+            batching,
+        )?))
+    }
+
+    /// # Errors
+    /// The options cannot be expressed in HTTP.
+    pub fn typesense(
+        &self,
+        options: options::typesense::Ready,
+        batching: Batching,
+    ) -> Result<Arc<dyn Sink>, BuildError> {
+        Ok(Arc::new(typesense::Typesense::new(
+            self.http.clone(),
+            options,
+            batching,
+        )?))
+    }
+}

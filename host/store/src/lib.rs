@@ -1,1 +1,14 @@
-//! To be written.
+//! What outlives a process, behind the store ports of `model`: on one machine, in one SQLite file.
+//!
+//! One thread owns the connection; callers send it work and await the answer, so no runtime thread
+//! ever waits for the disk. The data directory is locked against a second process, and every write
+//! shows the epoch that this process got when it opened the store.
+#![warn(missing_docs)]
+
+mod embedded;
+mod letters;
+mod progress;
+mod schema;
+
+pub use embedded::{Embedded, OpenError};
+pub use letters::{StoredLetter, read_letters};

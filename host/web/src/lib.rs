@@ -1,1 +1,35 @@
-//! To be written.
+//! What the engine serves over HTTP: liveness and metrics; the management API and the console will
+//! stand here too.
+//!
+//! It reads the engine's status and nothing else; a slow reader never slows the engine.
+#![warn(missing_docs)]
+
+mod health;
+mod metrics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use engine::status::Status;
+
+/// The main port (`SERVER_PORT`).
+pub fn api(version: &'static str) -> Router {
+    Router::new().route("/health", get(move || health::answer(version)))
+}
+
+/// The metrics port (`SEQUIN_METRICS_PORT`).
+pub fn metrics(status: Arc<Status>) -> Router {
+    Router::new().route("/metrics", get(move || metrics::answer(Arc::clone(&status))))
+}
+
+/// Serves a router on a bound listener until `stop` resolves, then until its requests are done.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(
+    listener: tokio::net::TcpListener, router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(stop).await
+}

@@ -2,7 +2,11 @@
 //!
 //! One command per file. It runs on any machine with a Rust toolchain and finds or installs the rest
 //! itself; it knows the layout of the repository, and nothing of what the engine does.
-#![expect(clippy::print_stdout, reason = "a command line tool talks to its user")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool talks to its user"
+)]
 
 mod command;
 mod demo;
@@ -14,10 +18,16 @@ mod step;
 mod test;
 mod tidy;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo x", about = "Tasks of this repository", disable_help_subcommand = true)]
+#[command(
+    name = "cargo x",
+    about = "Tasks of this repository",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -45,12 +55,19 @@ enum Task {
     Tidy,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
         Task::Test { nextest } => test::run(&nextest),
         Task::Demo { seconds } => demo::run(seconds),
         Task::Plugins => plugins::build(),
         Task::Services => services::run(),
         Task::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Where things are in this repository.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -15,11 +16,8 @@ pub(crate) fn root() -> &'static Path {
 
 /// The packages of the cargo workspace in `dir` (not their dependencies), and its target directory.
 pub(crate) fn metadata(dir: &Path) -> anyhow::Result<Metadata> {
-    let json = command::output(command::cargo(dir).args([
-        "metadata",
-        "--no-deps",
-        "--format-version=1",
-    ]))?;
+    let json =
+        command::output(command::cargo(dir).args(["metadata", "--no-deps", "--format-version=1"]))?;
     MetadataCommand::parse(json).with_context(|| format!("read the metadata of {}", dir.display()))
 }
 
@@ -29,16 +27,15 @@ pub(crate) fn binary(profile: &str, name: &str) -> anyhow::Result<PathBuf> {
     Ok(target.join(profile).join(name))
 }
 
-/// The cargo workspaces besides the main one: the plugins and the guest SDKs.
-pub(crate) fn guest_workspaces() -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = vec![root().join("plugins")];
-    let sdk = root().join("sdk");
-    if sdk.is_dir() {
-        for entry in sdk.read_dir().context("list sdk/")? {
-            found.push(entry?.path());
-        }
+/// The roots of the cargo workspaces besides the main one: the plugins, the guest SDKs, each once,
+/// whichever of them is a member of the other's.
+pub(crate) fn guest_workspaces() -> anyhow::Result<BTreeSet<PathBuf>> {
+    let mut dirs = vec![root().join("plugins")];
+    for entry in root().join("sdk").read_dir().context("list sdk/")? {
+        dirs.push(entry?.path());
     }
-    found.retain(|dir| dir.join("Cargo.toml").is_file());
-    found.sort();
-    Ok(found)
+    dirs.retain(|dir| dir.join("Cargo.toml").is_file());
+    dirs.iter()
+        .map(|dir| Ok(metadata(dir)?.workspace_root.into_std_path_buf()))
+        .collect()
 }

@@ -3,6 +3,8 @@
 //! It needs nothing but a Rust toolchain beforehand, skips nothing, and stops at the first step that
 //! fails. The nextest run is last, so that its summary is the last thing to read.
 
+use std::path::PathBuf;
+
 use crate::services::Services;
 use crate::step::{now, seconds, step};
 use crate::{command, env, plugins, repository, services, tidy};
@@ -21,23 +23,54 @@ pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
     // Before anything is compiled: tests may embed the components.
     step("plugins", plugins::build)?;
     step("lints", || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ])
     })?;
     step("tests of plugins and sdk", test_guests)?;
     step("engine", || cargo(&["build", "--quiet", "-p", "server"]))?;
-    step("tests in documentation", || cargo(&["test", "--doc", "--workspace", "--quiet"]))?;
+    step("tests in documentation", || {
+        cargo(&["test", "--doc", "--workspace", "--quiet"])
+    })?;
     step("tests", || run_nextest(&services, nextest))?;
     println!("\n=== all passed in {}", seconds(start.elapsed()));
     Ok(())
 }
 
 fn check_format() -> anyhow::Result<()> {
-    let mut dirs = repository::guest_workspaces()?;
-    dirs.insert(0, repository::root().to_path_buf());
-    for dir in dirs {
+    for dir in workspaces()? {
         command::run(command::cargo(&dir).args(["fmt", "--all", "--check"]))?;
     }
     Ok(())
+}
+
+fn check_lints() -> anyhow::Result<()> {
+    for dir in workspaces()? {
+        let mut cargo = command::cargo(&dir);
+        cargo.args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]);
+        command::run(&mut cargo)?;
+    }
+    Ok(())
+}
+
+fn workspaces() -> anyhow::Result<Vec<PathBuf>> {
+    let mut dirs = vec![repository::root().to_path_buf()];
+    dirs.extend(repository::guest_workspaces()?);
+    Ok(dirs)
 }
 
 /// Natively: what a plugin computes can be tested without WebAssembly.
@@ -54,6 +87,8 @@ fn run_nextest(services: &Services, arguments: &[String]) -> anyhow::Result<()> 
     if env::get("CI").is_some() {
         cargo.args(["--profile", "ci"]);
     }
-    cargo.args(arguments).env("SEQUIN_BIN", repository::binary("debug", "sequin")?);
+    cargo
+        .args(arguments)
+        .env("SEQUIN_BIN", repository::binary("debug", "sequin")?);
     command::run(services.export(&mut cargo))
 }

@@ -10,7 +10,10 @@ use crate::{command, plugins, repository};
 /// The plugins' target.
 pub(crate) fn ensure_wasm_target() -> anyhow::Result<()> {
     let sysroot = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let target = Path::new(sysroot.trim()).join("lib/rustlib").join(plugins::TARGET).join("lib");
+    let target = Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(plugins::TARGET)
+        .join("lib");
     if target.is_dir() {
         return Ok(());
     }
@@ -35,7 +38,13 @@ pub(crate) fn ensure_nextest() -> anyhow::Result<()> {
         return Ok(());
     }
     println!("installing cargo-nextest");
-    command::run(cargo().args(["install", "--locked", "cargo-nextest"]))
+    // Without its self-update, and thus without a TLS library to build.
+    let features = ["--no-default-features", "--features", "default-no-update"];
+    command::run(
+        cargo()
+            .args(["install", "--locked", "--quiet", "cargo-nextest"])
+            .args(features),
+    )
 }
 
 fn cargo() -> Command {

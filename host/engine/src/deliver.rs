@@ -1,0 +1,295 @@
+//! The delivery of one sink: takes batches from the lanes, sends them, judges the answers.
+//!
+//! Requests are futures of this one task, so the sink's own failure, slowness or panic ends here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use model::batch::{Batch, BatchPolicy};
+use model::groups::GroupKey;
+use model::message::Message;
+use model::sink::{Retry, SinkError, Verdict};
+use model::store::Letter;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::bury::Burial;
+use crate::intake::Admitted;
+use crate::lane::{Lanes, Taken, Ticket};
+use crate::ledger::Ledger;
+use crate::spec::SinkSpec;
+use crate::status::SinkStatus;
+
+/// No request lasts longer, whatever the sink does: the longest time-out that any sink's options
+/// allow is an hour.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(3_700);
+
+/// Everything the delivery of one sink works with.
+pub(crate) struct Deliver {
+    pub(crate) spec: Arc<SinkSpec>,
+    pub(crate) status: Arc<SinkStatus>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) burial: Burial,
+    pub(crate) admitted: mpsc::Receiver<Admitted>,
+    /// How long requests under way may take after a stop.
+    pub(crate) drain_deadline: Duration,
+}
+
+/// Something that was under way is done.
+enum Done {
+    /// A request.
+    Sent { tickets: Vec<Ticket>, verdicts: Result<Vec<Verdict>, SinkError> },
+    /// Messages that were put aside.
+    Buried { tickets: Vec<Ticket> },
+}
+
+struct State {
+    lanes: Lanes,
+    policy: BatchPolicy,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    requests: usize,
+    dice: fastrand::Rng,
+    failing: bool,
+}
+
+impl Deliver {
+    /// Works until cancelled, then waits for what is under way.
+    ///
+    /// Priorities: 1 stop; 2 what is done, so that lanes move; 3 new messages; 4 time.
+    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let mut state = State {
+            lanes: Lanes::default(),
+            policy: self.spec.sink.batch_policy(),
+            under_way: FuturesUnordered::new(),
+            requests: 0,
+            dice: fastrand::Rng::new(),
+            failing: false,
+        };
+        loop {
+            self.send_what_is_due(&mut state);
+            self.status.pending.set(state.lanes.len() as u64);
+            self.status.pending_bytes.set(state.lanes.bytes() as u64);
+            let can_send = self.can_send(&state);
+            let deadline = state.lanes.next_deadline(&state.policy, can_send);
+            tokio::select! {
+                biased;
+                // 1
+                () = cancelled.cancelled() => break,
+                // 2
+                Some(done) = state.under_way.next(), if !state.under_way.is_empty() => {
+                    self.finish(&mut state, done);
+                }
+                // 3
+                admitted = self.admitted.recv() => match admitted {
+                    Some(admitted) => admit(&mut state.lanes, admitted),
+                    // The intake is gone; what is here can still be delivered.
+                    None => break,
+                },
+                // 4
+                () = at(deadline), if deadline.is_some() => {}
+            }
+        }
+        self.drain(state).await;
+    }
+
+    /// No new requests; those under way are awaited and settled, up to the deadline. The rest stays
+    /// open and comes again after the restart.
+    async fn drain(&self, mut state: State) {
+        let deadline = Instant::now() + self.drain_deadline;
+        while !state.under_way.is_empty() {
+            match tokio::time::timeout_at(deadline, state.under_way.next()).await {
+                Ok(Some(done)) => self.finish(&mut state, done),
+                Ok(None) => break,
+                Err(_) => {
+                    let requests = state.requests;
+                    warn!(sink.name = %self.spec.name, requests, "stopped before requests ended");
+                    break;
+                }
+            }
+        }
+    }
+
+    fn can_send(&self, state: &State) -> bool {
+        !self.spec.paused && state.requests < state.policy.requests_max
+    }
+
+    fn send_what_is_due(&self, state: &mut State) {
+        let now = Instant::now();
+        state.lanes.wake(now);
+        while self.can_send(state) {
+            let Some(taken) = state.lanes.take(&state.policy, now) else { return };
+            self.send(state, taken);
+        }
+    }
+
+    fn send(&self, state: &mut State, taken: Taken) {
+        let Taken { tickets, messages } = taken;
+        let Some(batch) = Batch::new(messages) else { return };
+        self.status.attempts.add(tickets.len() as u64);
+        state.requests += 1;
+        let sink = Arc::clone(&self.spec.sink);
+        state.under_way.push(Box::pin(async move {
+            let sent = tokio::time::timeout(REQUEST_DEADLINE, sink.deliver(&batch)).await;
+            let verdicts = sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")));
+            Done::Sent { tickets, verdicts }
+        }));
+    }
+
+    fn finish(&self, state: &mut State, done: Done) {
+        match done {
+            Done::Sent { tickets, verdicts } => {
+                state.requests -= 1;
+                let verdicts = match verdicts {
+                    Ok(verdicts) if verdicts.len() == tickets.len() => verdicts,
+                    Ok(_) => {
+                        let error = "the sink did not judge every message";
+                        refused(tickets.len(), &SinkError::later(error))
+                    }
+                    Err(error) => refused(tickets.len(), &error),
+                };
+                self.judge(state, tickets, verdicts);
+            }
+            Done::Buried { tickets } => self.settle(state, &tickets),
+        }
+    }
+
+    /// Settles what was delivered; keeps what failed at the head of its groups. Messages of a group
+    /// behind a failed one are sent again too, even if they got through: order within the group.
+    fn judge(&self, state: &mut State, tickets: Vec<Ticket>, verdicts: Vec<Verdict>) {
+        let now = Instant::now();
+        let mut delivered = Vec::new();
+        let mut dead: Vec<(Ticket, String)> = Vec::new();
+        let mut failed_groups: HashSet<GroupKey> = HashSet::new();
+        let mut last_error: Option<String> = None;
+        let mut failures = 0_u64;
+        for (ticket, verdict) in tickets.into_iter().zip(verdicts) {
+            let groups = state.lanes.get(ticket).map(|(message, _)| message.groups);
+            let behind_failed = groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
+            match verdict {
+                Verdict::Delivered if behind_failed => state.lanes.put_back(ticket),
+                Verdict::Delivered => delivered.push(ticket),
+                Verdict::Rejected { retry, error } => {
+                    failures += 1;
+                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
+                    if let Some(reason) = self.give_up(state, ticket, retry, now) {
+                        dead.push((ticket, format!("{reason}: {error}")));
+                    }
+                    last_error = Some(error);
+                }
+            }
+        }
+        self.status.failed.add(failures);
+        self.status.delivered.add(delivered.len() as u64);
+        self.settle(state, &delivered);
+        self.note(state, !delivered.is_empty(), last_error, failures);
+        if !dead.is_empty() {
+            self.bury(state, dead);
+        }
+    }
+
+    /// Arranges the next attempt of a message, or says why there is none.
+    fn give_up(
+        &self, state: &mut State, ticket: Ticket, retry: Retry, now: Instant,
+    ) -> Option<&'static str> {
+        let tried = state.lanes.get(ticket).map_or(0, |(_, attempts)| attempts) + 1;
+        match retry {
+            Retry::Never => Some("refused for good"),
+            Retry::Later { .. } if self.spec.attempts_max.is_some_and(|max| tried >= max) => {
+                Some("out of attempts")
+            }
+            Retry::Later { after } => {
+                let delay = self.spec.backoff.delay(tried, state.dice.f64());
+                // A destination may ask for more time, not for less.
+                let delay = after.map_or(delay, |after| after.max(delay));
+                state.lanes.fail(ticket, now + delay);
+                None
+            }
+        }
+    }
+
+    fn bury(&self, state: &mut State, dead: Vec<(Ticket, String)>) {
+        let letters: Vec<Letter> = dead
+            .iter()
+            .filter_map(|(ticket, error)| {
+                let (message, attempts) = state.lanes.get(*ticket)?;
+                Some(self.letter(message, attempts + 1, error.clone()))
+            })
+            .collect();
+        let tickets = dead.into_iter().map(|(ticket, _)| ticket).collect();
+        let burial = self.burial.clone();
+        state.under_way.push(Box::pin(async move {
+            burial.bury(letters).await;
+            Done::Buried { tickets }
+        }));
+    }
+
+    fn letter(&self, message: &Message, attempts: u32, error: String) -> Letter {
+        Letter {
+            origin: self.burial.origin.to_string(),
+            sink: self.spec.name.to_string(),
+            position: message.position,
+            output: message.output,
+            input: message.payload.to_string(),
+            reason: "delivery".to_owned(),
+            error,
+            plugin: None,
+            attempts,
+        }
+    }
+
+    fn settle(&self, state: &mut State, tickets: &[Ticket]) {
+        let mut positions = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            positions.extend(state.lanes.get(*ticket).map(|(message, _)| message.position));
+            state.lanes.settle(*ticket);
+        }
+        self.ledger.settle(positions);
+    }
+
+    /// Says once that the sink fails and once that it works again.
+    fn note(&self, state: &mut State, any_delivered: bool, error: Option<String>, failures: u64) {
+        match error {
+            Some(error) => {
+                if !std::mem::replace(&mut state.failing, true) {
+                    warn!(sink.name = %self.spec.name, error, messages = failures, "delivery failed");
+                } else {
+                    debug!(sink.name = %self.spec.name, error, messages = failures, "delivery failed");
+                }
+                self.status.last_error.set(error);
+            }
+            None if any_delivered => {
+                if std::mem::replace(&mut state.failing, false) {
+                    info!(sink.name = %self.spec.name, "delivery works again");
+                }
+                self.status.last_error.set(None);
+            }
+            None => {}
+        }
+    }
+}
+
+fn admit(lanes: &mut Lanes, admitted: Admitted) {
+    let now = Instant::now();
+    for (message, charge) in admitted {
+        lanes.admit(message, Some(charge), now);
+    }
+}
+
+/// The same verdict for every message of a request that failed as a whole.
+fn refused(messages: usize, error: &SinkError) -> Vec<Verdict> {
+    let verdict = Verdict::Rejected { retry: error.retry, error: error.message.clone() };
+    vec![verdict; messages]
+}
+
+/// Resolves at the deadline. Only awaited where there is one.
+async fn at(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
+    }
+}

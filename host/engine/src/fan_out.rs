@@ -1,0 +1,127 @@
+//! Hands each change to the sinks that want it.
+//!
+//! A change is opened in a sink's ledger here, before anything can settle it: whatever becomes of
+//! it later, the slot is not confirmed past it until the sink settles it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use model::change::{Change, Operation};
+use model::relation::Relation;
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use crate::budget::Charge;
+use crate::ledger::Ledger;
+use crate::spec::SinkSpec;
+use crate::status::{SinkStatus, SlotStatus};
+
+/// A batch as it was read, shared by the sinks that want something of it.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) _charge: Charge,
+}
+
+/// What one sink wants of a batch: indexes of its changes, rising. Never empty.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    pub(crate) handed: Arc<Handed>,
+    pub(crate) picks: Vec<usize>,
+}
+
+/// One sink as the slot sees it.
+pub(crate) struct Outlet {
+    pub(crate) spec: Arc<SinkSpec>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) status: Arc<SinkStatus>,
+    pub(crate) intake: mpsc::Sender<Portion>,
+    /// Whether the table of a relation version is wanted, by address. The relation is kept so that
+    /// its address is not used again.
+    wanted: HashMap<usize, (Arc<Relation>, bool)>,
+}
+
+/// Relation versions remembered per sink. A schema has far fewer tables; past it the memory is
+/// emptied and filled again.
+const RELATIONS_MAX: usize = 10_000;
+
+impl Outlet {
+    pub(crate) fn new(
+        spec: Arc<SinkSpec>, ledger: Arc<Ledger>, status: Arc<SinkStatus>,
+        intake: mpsc::Sender<Portion>,
+    ) -> Self {
+        Self { spec, ledger, status, intake, wanted: HashMap::new() }
+    }
+
+    /// Whether a portion can be handed over without waiting. A sink that stopped takes none and
+    /// holds nobody back: what it owes stays open in its ledger.
+    pub(crate) fn has_room(&self) -> bool {
+        self.intake.is_closed() || self.intake.capacity() > 0
+    }
+
+    fn wants(&mut self, change: &Change) -> bool {
+        if !self.spec.selection.wants(change.operation) {
+            return false;
+        }
+        let address = Arc::as_ptr(&change.relation).addr();
+        if self.wanted.len() > RELATIONS_MAX {
+            self.wanted.clear();
+        }
+        let (_, wanted) = self.wanted.entry(address).or_insert_with(|| {
+            let wanted = self.spec.selection.wants_table(&change.relation);
+            (Arc::clone(&change.relation), wanted)
+        });
+        *wanted
+    }
+
+    /// Opens what the sink wants of the batch in its ledger and hands it over.
+    fn hand_over(&mut self, handed: &Arc<Handed>) {
+        let mut picks = Vec::new();
+        for (index, change) in handed.changes.iter().enumerate() {
+            if self.wants(change) {
+                picks.push(index);
+            }
+        }
+        {
+            let mut acks = self.ledger.lock();
+            picks.retain(|index| {
+                handed.changes.get(*index).is_some_and(|change| acks.admit(change.position))
+            });
+        }
+        if picks.is_empty() {
+            return;
+        }
+        self.status.received.add(picks.len() as u64);
+        let portion = Portion { handed: Arc::clone(handed), picks };
+        match self.intake.try_send(portion) {
+            Ok(()) => {}
+            // Stopped: shown in its status; its changes stay open.
+            Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                // The slot asks `has_room` before it reads, so this is a fault of ours. Its changes
+                // stay open, so nothing is lost: a restart brings them again.
+                error!(sink.name = %self.spec.name, "a full intake was handed more");
+            }
+        }
+    }
+}
+
+/// Hands a batch to all the sinks that want something of it.
+pub(crate) fn fan_out(slot: &SlotStatus, outlets: &mut [Outlet], handed: Handed) {
+    slot.ingested.add(handed.changes.len() as u64);
+    let truncated = handed.changes.iter().filter(|change| change.operation == Operation::Truncate);
+    for change in truncated {
+        slot.truncates_skipped.add(1);
+        let table = format_args!("{}.{}", change.relation.schema, change.relation.table);
+        warn!(slot.name = %slot.name, %table, "a truncate is not delivered: no sink takes truncates");
+    }
+    let handed = Arc::new(handed);
+    for outlet in outlets {
+        outlet.hand_over(&handed);
+    }
+}
+
+/// Whether the next batch can be handed over without waiting.
+pub(crate) fn all_have_room(outlets: &[Outlet]) -> bool {
+    outlets.iter().all(Outlet::has_room)
+}

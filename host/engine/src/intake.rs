@@ -1,0 +1,181 @@
+//! From changes to messages: filter, transform, encode, for one sink.
+//!
+//! It never waits for the destination, only for plugins (bounded by their deadlines) and, when a
+//! row must be put aside, for the store. Deletes pass the filter unseen: a row that is gone is gone.
+
+use std::sync::Arc;
+
+use model::change::{Change, Operation};
+use model::message::Message;
+use model::plugin::{Outcome, Plugin, PluginError, Rows};
+use model::store::Letter;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::{Budget, Charge};
+use crate::bury::Burial;
+use crate::encode::{self, Decided};
+use crate::fan_out::Portion;
+use crate::ledger::Ledger;
+use crate::spec::SinkSpec;
+use crate::status::SinkStatus;
+
+/// Rows of one call to a plugin: from here on larger calls gain nothing (256 is the flat part of
+/// what was measured), and the memory of a call stays small.
+const ROWS_MAX: usize = 256;
+
+/// Messages on their way to the lanes.
+pub(crate) type Admitted = Vec<(Arc<Message>, Charge)>;
+
+/// Everything the intake of one sink works with.
+pub(crate) struct Intake {
+    pub(crate) spec: Arc<SinkSpec>,
+    pub(crate) status: Arc<SinkStatus>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) burial: Burial,
+    pub(crate) portions: mpsc::Receiver<Portion>,
+    pub(crate) lanes: mpsc::Sender<Admitted>,
+}
+
+impl Intake {
+    /// Works until cancelled or until the slot or the delivery is gone. What was not finished stays
+    /// open in the ledger.
+    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let work = async {
+            while let Some(portion) = self.portions.recv().await {
+                // A place in the queue is free: the slot may wait for it.
+                self.budget.wake();
+                if !self.take_in(portion).await {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// False if the delivery is gone.
+    async fn take_in(&self, portion: Portion) -> bool {
+        let changes = portion.picks.iter().filter_map(|index| portion.handed.changes.get(*index));
+        let mut run: Vec<Change> = Vec::new();
+        for change in changes {
+            let same = run.last().is_none_or(|last| Arc::ptr_eq(&last.relation, &change.relation));
+            if (!same || run.len() == ROWS_MAX) && !self.take_in_run(std::mem::take(&mut run)).await {
+                return false;
+            }
+            run.push(change.clone());
+        }
+        run.is_empty() || self.take_in_run(run).await
+    }
+
+    /// One run of changes of the same relation version.
+    async fn take_in_run(&self, changes: Vec<Change>) -> bool {
+        let mut letters: Vec<Letter> = Vec::new();
+        let filtered = self.filter(changes, &mut letters).await;
+        let decided = self.transform(filtered, &mut letters).await;
+        let mut admitted: Admitted = Vec::new();
+        for decided in decided {
+            match encode::messages(&self.spec, &decided) {
+                Ok(messages) if messages.is_empty() => self.skip(&decided.change),
+                Ok(messages) => {
+                    if messages.len() > 1 {
+                        self.ledger.lock().split(decided.change.position, messages.len() as u32);
+                    }
+                    for message in encode::shared(messages) {
+                        let charge = self.budget.charge(message.bytes());
+                        admitted.push((message, charge));
+                    }
+                }
+                Err(error) => {
+                    let input = encode::input(&self.spec, &decided.change);
+                    let change = &decided.change;
+                    letters.push(self.burial.letter(change, input, "no_document", error.to_string()));
+                }
+            }
+        }
+        if !letters.is_empty() {
+            let positions: Vec<_> = letters.iter().map(|letter| letter.position).collect();
+            self.burial.bury(letters).await;
+            self.ledger.settle(positions);
+        }
+        admitted.is_empty() || self.lanes.send(admitted).await.is_ok()
+    }
+
+    /// What passes the filter, and whether it was found outside the set.
+    async fn filter(&self, changes: Vec<Change>, letters: &mut Vec<Letter>) -> Vec<(Change, bool)> {
+        let Some(plugin) = &self.spec.filter else {
+            return changes.into_iter().map(|change| (change, false)).collect();
+        };
+        let judged = changes.iter().filter(|change| change.operation != Operation::Delete);
+        let mut outcomes = call(plugin.as_ref(), judged.cloned().collect()).await.into_iter();
+        let mut passed = Vec::with_capacity(changes.len());
+        for change in changes {
+            if change.operation == Operation::Delete {
+                passed.push((change, false));
+                continue;
+            }
+            match outcomes.next().unwrap_or_else(|| Err(missing())) {
+                Ok(Outcome::Keep) => passed.push((change, false)),
+                Ok(Outcome::Evict) => passed.push((change, true)),
+                Ok(Outcome::Drop) => self.skip(&change),
+                Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
+                    let error = contract("a filter may only keep, drop or evict");
+                    self.failed(&change, plugin.as_ref(), &error, letters);
+                }
+                Err(error) => self.failed(&change, plugin.as_ref(), &error, letters),
+            }
+        }
+        passed
+    }
+
+    async fn transform(
+        &self, filtered: Vec<(Change, bool)>, letters: &mut Vec<Letter>,
+    ) -> Vec<Decided> {
+        let Some(plugin) = &self.spec.transform else {
+            let keep = |(change, evicted)| Decided { change, evicted, outcome: Outcome::Keep };
+            return filtered.into_iter().map(keep).collect();
+        };
+        let rows = filtered.iter().map(|(change, _)| change.clone()).collect();
+        let mut outcomes = call(plugin.as_ref(), rows).await.into_iter();
+        let mut decided = Vec::with_capacity(filtered.len());
+        for (change, evicted) in filtered {
+            match outcomes.next().unwrap_or_else(|| Err(missing())) {
+                Ok(outcome) => decided.push(Decided { change, evicted, outcome }),
+                Err(error) => self.failed(&change, plugin.as_ref(), &error, letters),
+            }
+        }
+        decided
+    }
+
+    /// A plugin decided that there is nothing to deliver.
+    fn skip(&self, change: &Change) {
+        self.status.filtered.add(1);
+        self.ledger.settle([change.position]);
+    }
+
+    fn failed(
+        &self, change: &Change, plugin: &dyn Plugin, error: &PluginError, letters: &mut Vec<Letter>,
+    ) {
+        self.status.plugin_failures.add(1);
+        letters.push(self.burial.plugin_letter(change, plugin.digest(), error));
+    }
+}
+
+/// Runs a plugin over changes of one relation version.
+async fn call(plugin: &dyn Plugin, changes: Vec<Change>) -> Vec<Result<Outcome, PluginError>> {
+    let Some(first) = changes.first() else { return Vec::new() };
+    let relation = Arc::clone(&first.relation);
+    plugin.run(Rows { relation, changes }).await
+}
+
+fn contract(message: &str) -> PluginError {
+    PluginError { fault: model::plugin::Fault::Output, message: message.to_owned() }
+}
+
+fn missing() -> PluginError {
+    contract("the plugin host returned fewer results than rows")
+}

@@ -1,0 +1,305 @@
+//! The queues of one sink: what may be sent now, in which order, in which batch.
+//!
+//! Invariants: a message is sent only while it is the first of every group it belongs to (or rides
+//! right behind the first, in a request that fails as a whole); a message that waits for its next
+//! attempt stays first, so nothing of its group overtakes it; other groups do not notice.
+//! No I/O, no clock: time comes in as an argument.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use model::batch::{BatchPolicy, Grouping};
+use model::groups::{GroupKey, Groups};
+use model::message::Message;
+use tokio::time::Instant;
+
+use crate::budget::Charge;
+
+/// Names a message inside its sink; rises in the order of admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// All messages that a sink still has to deliver.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    entries: HashMap<Ticket, Entry>,
+    /// Tickets of one group in order; the first is the only one that may be sent.
+    lanes: HashMap<GroupKey, VecDeque<Ticket>>,
+    /// May be sent now.
+    ready: BTreeSet<Ticket>,
+    /// First of their groups, waiting for their next attempt.
+    delayed: BTreeSet<(Instant, Ticket)>,
+    /// A message that everything else must wait for, and what came after it.
+    barrier: Option<Ticket>,
+    held: VecDeque<Ticket>,
+    next: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Arc<Message>,
+    _charge: Option<Charge>,
+    admitted: Instant,
+    attempts: u32,
+    /// In how many of its groups another message is before it.
+    behind: u8,
+    in_flight: bool,
+}
+
+/// A batch that was taken, to be sent at once.
+#[derive(Debug)]
+pub struct Taken {
+    /// In order.
+    pub tickets: Vec<Ticket>,
+    /// The messages of the tickets.
+    pub messages: Vec<Arc<Message>>,
+}
+
+impl Lanes {
+    /// How many messages there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The message of a ticket, and how often it was tried.
+    #[must_use]
+    pub fn get(&self, ticket: Ticket) -> Option<(&Arc<Message>, u32)> {
+        self.entries.get(&ticket).map(|entry| (&entry.message, entry.attempts))
+    }
+
+    /// Takes in the next message, behind everything of its groups.
+    pub fn admit(&mut self, message: Arc<Message>, charge: Option<Charge>, now: Instant) {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.bytes += message.bytes();
+        let entry = Entry {
+            message,
+            _charge: charge,
+            admitted: now,
+            attempts: 0,
+            behind: 0,
+            in_flight: false,
+        };
+        self.entries.insert(ticket, entry);
+        if self.barrier.is_some() {
+            self.held.push_back(ticket);
+        } else {
+            self.enqueue(ticket);
+        }
+    }
+
+    /// A batch that is due: full, or its oldest message has waited for the linger time.
+    pub fn take(&mut self, policy: &BatchPolicy, now: Instant) -> Option<Taken> {
+        let batch = self.assemble(policy);
+        let due = batch.full || batch.oldest.is_some_and(|oldest| oldest + policy.linger <= now);
+        if !due {
+            return None;
+        }
+        let mut tickets = batch.tickets;
+        tickets.sort_unstable();
+        let mut messages = Vec::with_capacity(tickets.len());
+        for ticket in &tickets {
+            self.ready.remove(ticket);
+            if let Some(entry) = self.entries.get_mut(ticket) {
+                entry.in_flight = true;
+                messages.push(Arc::clone(&entry.message));
+            }
+        }
+        Some(Taken { tickets, messages })
+    }
+
+    /// When [`Lanes::take`] (if `can_send`) or [`Lanes::wake`] may have something to do; None if
+    /// only a new message or the end of a request can change that.
+    #[must_use]
+    pub fn next_deadline(&self, policy: &BatchPolicy, can_send: bool) -> Option<Instant> {
+        // Tickets rise with the time of admission, so the first is the oldest.
+        let oldest = self.ready.first().filter(|_| can_send);
+        let oldest = oldest.and_then(|ticket| self.entries.get(ticket));
+        let lingering = oldest.map(|entry| entry.admitted + policy.linger);
+        let delayed = self.delayed.first().map(|(due, _)| *due);
+        [lingering, delayed].into_iter().flatten().min()
+    }
+
+    /// Makes messages ready whose delay is over.
+    pub fn wake(&mut self, now: Instant) {
+        while let Some((due, ticket)) = self.delayed.first().copied()
+            && due <= now
+        {
+            self.delayed.pop_first();
+            self.ready.insert(ticket);
+        }
+    }
+
+    /// The message is settled: it leaves, and what waited behind it may move.
+    pub fn settle(&mut self, ticket: Ticket) {
+        let Some(entry) = self.entries.remove(&ticket) else { return };
+        self.bytes -= entry.message.bytes();
+        self.ready.remove(&ticket);
+        for key in entry.message.groups.keys() {
+            self.leave(key, ticket);
+        }
+        if self.barrier == Some(ticket) {
+            self.barrier = None;
+            while self.barrier.is_none()
+                && let Some(held) = self.held.pop_front()
+            {
+                self.enqueue(held);
+            }
+        }
+        self.release_barrier();
+    }
+
+    /// An attempt failed: the message stays where it is, first of its groups, until `due`. Returns
+    /// how often it was tried by now.
+    pub fn fail(&mut self, ticket: Ticket, due: Instant) -> u32 {
+        let Some(entry) = self.entries.get_mut(&ticket) else { return 0 };
+        entry.in_flight = false;
+        entry.attempts = entry.attempts.saturating_add(1);
+        // A follower that rode behind the first of its group waits for it again instead.
+        if entry.behind == 0 {
+            self.delayed.insert((due, ticket));
+        }
+        entry.attempts
+    }
+
+    /// The message was not tried after all, or got through only behind one that did not: it is sent
+    /// again in its place, and the attempt does not count.
+    pub fn put_back(&mut self, ticket: Ticket) {
+        let Some(entry) = self.entries.get_mut(&ticket) else { return };
+        entry.in_flight = false;
+        if entry.behind == 0 {
+            self.ready.insert(ticket);
+        }
+    }
+
+    fn enqueue(&mut self, ticket: Ticket) {
+        let Some(entry) = self.entries.get_mut(&ticket) else { return };
+        if entry.message.groups == Groups::All {
+            self.barrier = Some(ticket);
+            entry.behind = 1;
+            self.release_barrier();
+            return;
+        }
+        let mut behind = 0;
+        for key in entry.message.groups.keys() {
+            let lane = self.lanes.entry(key).or_default();
+            if !lane.is_empty() {
+                behind += 1;
+            }
+            lane.push_back(ticket);
+        }
+        entry.behind = behind;
+        if behind == 0 {
+            self.ready.insert(ticket);
+        }
+    }
+
+    /// A barrier is ready once nothing else is left before it.
+    fn release_barrier(&mut self) {
+        let Some(barrier) = self.barrier else { return };
+        if self.entries.len() == self.held.len() + 1
+            && let Some(entry) = self.entries.get_mut(&barrier)
+            && entry.behind > 0
+        {
+            entry.behind = 0;
+            self.ready.insert(barrier);
+        }
+    }
+
+    /// Removes a ticket from a lane; if it was the first, the next one has one less before it.
+    fn leave(&mut self, key: GroupKey, ticket: Ticket) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let was_first = lane.front() == Some(&ticket);
+        lane.retain(|other| *other != ticket);
+        let first = lane.front().copied();
+        if first.is_none() {
+            self.lanes.remove(&key);
+        }
+        if let (true, Some(first)) = (was_first, first)
+            && let Some(entry) = self.entries.get_mut(&first)
+        {
+            entry.behind = entry.behind.saturating_sub(1);
+            if entry.behind == 0 && !entry.in_flight {
+                self.ready.insert(first);
+            }
+        }
+    }
+
+    /// The batch that could be sent now.
+    fn assemble(&self, policy: &BatchPolicy) -> Assembled {
+        let mut batch = Assembled::default();
+        for ticket in &self.ready {
+            if !batch.add(policy, *ticket, self.entries.get(ticket)) {
+                return batch;
+            }
+            if policy.grouping == Grouping::Together && !self.add_followers(&mut batch, policy, *ticket)
+            {
+                return batch;
+            }
+        }
+        batch
+    }
+
+    /// Adds the run of messages right behind `first` in its group. False if the batch is full.
+    fn add_followers(&self, batch: &mut Assembled, policy: &BatchPolicy, first: Ticket) -> bool {
+        let Some(Groups::One(key)) = self.entries.get(&first).map(|entry| entry.message.groups)
+        else {
+            return true;
+        };
+        let Some(lane) = self.lanes.get(&key) else { return true };
+        for ticket in lane.iter().skip(1) {
+            let entry = self.entries.get(ticket);
+            // A message of two groups waits until it is first in both.
+            if !entry.is_some_and(|entry| entry.message.groups == Groups::One(key)) {
+                return true;
+            }
+            if !batch.add(policy, *ticket, entry) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+struct Assembled {
+    tickets: Vec<Ticket>,
+    bytes: usize,
+    oldest: Option<Instant>,
+    full: bool,
+}
+
+impl Assembled {
+    /// False if it did not fit or nothing more does.
+    fn add(&mut self, policy: &BatchPolicy, ticket: Ticket, entry: Option<&Entry>) -> bool {
+        let Some(entry) = entry else { return true };
+        let bytes = self.bytes + entry.message.payload.len();
+        // One message always goes, however large: only the destination can say it is too large.
+        if !self.tickets.is_empty() && bytes > policy.bytes_max {
+            self.full = true;
+            return false;
+        }
+        self.tickets.push(ticket);
+        self.bytes = bytes;
+        self.oldest = Some(self.oldest.map_or(entry.admitted, |oldest| oldest.min(entry.admitted)));
+        self.full = self.tickets.len() >= policy.messages_max || bytes >= policy.bytes_max;
+        !self.full
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+use std::time::Duration;
+
+use model::lsn::Lsn;
+use model::message::Effect;
+use model::position::Position;
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Duration = Duration::from_secs(1000);
+
+struct Bench {
+    lanes: Lanes,
+    policy: BatchPolicy,
+    start: Instant,
+    sent: u64,
+}
+
+impl Bench {
+    fn new(messages_max: usize, grouping: Grouping) -> Self {
+        let policy = BatchPolicy {
+            messages_max,
+            bytes_max: 1_000,
+            linger: Duration::ZERO,
+            requests_max: 8,
+            grouping,
+        };
+        Self { lanes: Lanes::default(), policy, start: Instant::now(), sent: 0 }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + NOW
+    }
+
+    fn admit(&mut self, groups: Groups) {
+        self.sent += 1;
+        let now = self.now();
+        self.lanes.admit(Arc::new(message(self.sent, groups)), None, now);
+    }
+
+    /// Numbers of the messages of the next batch, counted from 1 in the order of admission.
+    fn take(&mut self) -> Vec<u64> {
+        let now = self.now();
+        let taken = self.lanes.take(&self.policy, now);
+        taken.map_or_else(Vec::new, |taken| taken.tickets.iter().map(|ticket| ticket.0 + 1).collect())
+    }
+
+    fn settle(&mut self, number: u64) {
+        self.lanes.settle(Ticket(number - 1));
+    }
+
+    fn fail(&mut self, number: u64, after: Duration) {
+        let due = self.now() + after;
+        self.lanes.fail(Ticket(number - 1), due);
+    }
+}
+
+fn message(number: u64, groups: Groups) -> Message {
+    Message {
+        position: Position::new(Lsn(number), 0),
+        output: 0,
+        groups,
+        effect: Effect::Write,
+        key: None,
+        payload: "0123456789".into(),
+        idempotency_key: "".into(),
+    }
+}
+
+fn one(group: u64) -> Groups {
+    Groups::One(GroupKey(group))
+}
+
+#[test]
+fn b089_nothing_overtakes_a_message_in_back_off() {
+    for grouping in [Grouping::Apart, Grouping::Together] {
+        let mut bench = Bench::new(1, grouping);
+        bench.admit(one(1));
+        assert_eq!(bench.take(), [1]);
+        bench.admit(one(1));
+        bench.fail(1, Duration::from_secs(5));
+        bench.admit(one(1));
+        assert_eq!(bench.take(), [] as [u64; 0]);
+        let due = bench.now() + Duration::from_secs(5);
+        assert_eq!(bench.lanes.next_deadline(&bench.policy, true), Some(due));
+        bench.lanes.wake(due);
+        assert_eq!(bench.take(), [1]);
+    }
+}
+
+#[test]
+fn b090_other_groups_flow_past_a_blocked_one() {
+    let mut bench = Bench::new(1, Grouping::Apart);
+    bench.admit(one(1));
+    assert_eq!(bench.take(), [1]);
+    bench.fail(1, Duration::from_secs(5));
+    for _ in 0..3 {
+        bench.admit(one(1));
+        bench.admit(one(2));
+    }
+    for expected in [3, 5, 7] {
+        assert_eq!(bench.take(), [expected]);
+        bench.settle(expected);
+    }
+    assert_eq!(bench.take(), [] as [u64; 0]);
+}
+
+#[test]
+fn b091_the_rest_of_a_group_follows_at_once() {
+    let mut bench = Bench::new(1, Grouping::Apart);
+    for _ in 0..3 {
+        bench.admit(one(1));
+    }
+    assert_eq!(bench.take(), [1]);
+    bench.fail(1, Duration::from_secs(5));
+    bench.lanes.wake(bench.now() + Duration::from_secs(5));
+    for expected in [1, 2, 3] {
+        assert_eq!(bench.take(), [expected]);
+        bench.settle(expected);
+    }
+    assert!(bench.lanes.is_empty());
+    assert!(bench.lanes.lanes.is_empty(), "no lane is left behind");
+}
+
+#[test]
+fn a_hot_group_rides_together_only_where_a_request_fails_as_a_whole() {
+    let mut together = Bench::new(3, Grouping::Together);
+    let mut apart = Bench::new(3, Grouping::Apart);
+    for bench in [&mut together, &mut apart] {
+        for _ in 0..4 {
+            bench.admit(one(1));
+        }
+    }
+    assert_eq!(together.take(), [1, 2, 3]);
+    assert_eq!(apart.take(), [1]);
+    assert_eq!(together.take(), [] as [u64; 0], "the fourth waits for the three");
+    for number in 1..=3 {
+        together.fail(number, Duration::ZERO);
+    }
+    together.lanes.wake(together.now());
+    assert_eq!(together.take(), [1, 2, 3], "the run is sent again in order");
+    for number in 1..=3 {
+        together.settle(number);
+    }
+    assert_eq!(together.take(), [4]);
+}
+
+#[test]
+fn a_key_change_waits_for_both_groups_and_both_wait_for_it() {
+    let mut bench = Bench::new(9, Grouping::Apart);
+    bench.admit(one(1));
+    bench.admit(one(2));
+    bench.admit(Groups::Two(GroupKey(1), GroupKey(2)));
+    bench.admit(one(1));
+    bench.admit(one(2));
+    bench.admit(one(3));
+    assert_eq!(bench.take(), [1, 2, 6]);
+    bench.settle(1);
+    assert_eq!(bench.take(), [] as [u64; 0]);
+    bench.settle(2);
+    assert_eq!(bench.take(), [3]);
+    bench.settle(3);
+    assert_eq!(bench.take(), [4, 5]);
+}
+
+#[test]
+fn everything_waits_for_a_barrier_and_it_for_everything() {
+    let mut bench = Bench::new(9, Grouping::Apart);
+    bench.admit(one(1));
+    bench.admit(Groups::All);
+    bench.admit(Groups::All);
+    bench.admit(one(2));
+    bench.admit(Groups::None);
+    for expected in [1, 2, 3] {
+        assert_eq!(bench.take(), [expected]);
+        bench.settle(expected);
+    }
+    assert_eq!(bench.take(), [4, 5]);
+}
+
+#[test]
+fn batches_are_cut_by_count_bytes_and_time() {
+    let mut bench = Bench::new(2, Grouping::Apart);
+    for _ in 0..3 {
+        bench.admit(Groups::None);
+    }
+    assert_eq!(bench.take(), [1, 2]);
+    bench.policy.linger = Duration::from_millis(5);
+    assert_eq!(bench.take(), [] as [u64; 0], "one of two, and time is not up");
+    let due = bench.now() + Duration::from_millis(5);
+    assert_eq!(bench.lanes.next_deadline(&bench.policy, true), Some(due));
+    assert!(bench.lanes.take(&bench.policy, due).is_some());
+
+    bench.policy = BatchPolicy { messages_max: 9, bytes_max: 25, ..bench.policy };
+    for _ in 0..3 {
+        bench.admit(Groups::None);
+    }
+    assert_eq!(bench.take(), [4, 5], "ten bytes each, 25 at most");
+    bench.policy.bytes_max = 5;
+    assert_eq!(bench.take(), [6], "a message larger than the limit goes alone");
+}
+
+/// What a run does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Admit(u8, Option<u8>),
+    Take,
+    Finish(u8, bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0_u8..4, proptest::option::weighted(0.2, 0_u8..4)).prop_map(|(a, b)| Step::Admit(a, b)),
+        3 => Just(Step::Take),
+        3 => (any::<u8>(), any::<bool>()).prop_map(|(n, ok)| Step::Finish(n, ok)),
+    ];
+    proptest::collection::vec(step, 0..120)
+}
+
+proptest! {
+    /// Whatever fails whenever: in each group messages settle in the order of admission, and all
+    /// settle in the end.
+    #[test]
+    fn order_within_a_group_holds_for_any_schedule(
+        steps in steps(), together: bool, messages_max in 1_usize..5,
+    ) {
+        let grouping = if together { Grouping::Together } else { Grouping::Apart };
+        let mut bench = Bench::new(messages_max, grouping);
+        let mut flying: Vec<Vec<Ticket>> = Vec::new();
+        let mut last: HashMap<GroupKey, u64> = HashMap::new();
+        let drain = (0..2000).flat_map(|n| [Step::Take, Step::Finish(n as u8, true)]);
+        for step in steps.into_iter().chain(drain) {
+            let now = bench.now();
+            match step {
+                Step::Admit(a, None) => bench.admit(one(a.into())),
+                Step::Admit(a, Some(b)) if a != b => {
+                    bench.admit(Groups::Two(GroupKey(a.into()), GroupKey(b.into())));
+                }
+                Step::Admit(..) => bench.admit(Groups::All),
+                Step::Take => {
+                    bench.lanes.wake(now);
+                    flying.extend(bench.lanes.take(&bench.policy, now).map(|taken| taken.tickets));
+                }
+                Step::Finish(n, ok) if !flying.is_empty() => {
+                    let batch = flying.remove(usize::from(n) % flying.len());
+                    for ticket in batch {
+                        if ok {
+                            let (message, _) = bench.lanes.get(ticket).unwrap();
+                            let number = message.position.commit_lsn.0;
+                            for key in message.groups.keys() {
+                                let before = last.insert(key, number).unwrap_or(0);
+                                prop_assert!(before < number, "{number} after {before}");
+                            }
+                            bench.lanes.settle(ticket);
+                        } else {
+                            bench.lanes.fail(ticket, now);
+                        }
+                    }
+                }
+                Step::Finish(..) => {}
+            }
+        }
+        prop_assert_eq!(bench.lanes.len(), 0);
+        prop_assert_eq!(bench.lanes.bytes(), 0);
+    }
+}

@@ -1,0 +1,296 @@
+//! Runs slots and their sinks, and stops them in the order in which nothing is lost or repeated.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::acks::Settled;
+use model::source::Source;
+use model::store::{Epoch, Letters, Progress, StoreError};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::budget::Budget;
+use crate::bury::Burial;
+use crate::confirm::Confirm;
+use crate::deliver::Deliver;
+use crate::fan_out::Outlet;
+use crate::intake::Intake;
+use crate::ledger::Ledger;
+use crate::progress::Recorder;
+use crate::slot::{self, Slot};
+use crate::spec::{SinkSpec, SlotSpec};
+use crate::status::{SinkStatus, SlotStatus, Status};
+use crate::supervise::{Supervisor, TaskKind};
+
+/// Portions that wait for the plugins of one sink. Their bytes are in the budget; this bounds their
+/// number, so that a sink with a slow plugin on tiny rows cannot pile up millions.
+const PORTIONS_MAX: usize = 1_024;
+
+/// Groups of messages between intake and lanes: the delivery takes them at once.
+const ADMITTED_MAX: usize = 16;
+
+/// How long to wait before the store is asked again at start.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What the engine keeps where.
+#[derive(Clone)]
+pub struct Stores {
+    /// How far each sink came.
+    pub progress: Arc<dyn Progress>,
+    /// Messages put aside.
+    pub letters: Arc<dyn Letters>,
+    /// This process' token for both.
+    pub epoch: Epoch,
+}
+
+/// Limits of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long requests under way may take after a stop.
+    pub drain_deadline: Duration,
+}
+
+/// The engine, ready to run.
+pub struct Engine {
+    slots: Vec<(SlotSpec, Arc<SlotStatus>)>,
+    status: Arc<Status>,
+    stores: Stores,
+    settings: Settings,
+    supervisor: Supervisor,
+}
+
+impl Engine {
+    /// Prepares to run these slots within one byte budget.
+    #[must_use]
+    pub fn new(
+        slots: Vec<SlotSpec>, budget: Arc<Budget>, stores: Stores, settings: Settings,
+        supervisor: Supervisor,
+    ) -> Self {
+        let slots: Vec<_> = slots
+            .into_iter()
+            .map(|spec| {
+                let status = Arc::new(slot_status(&spec));
+                (spec, status)
+            })
+            .collect();
+        let shown = slots.iter().map(|(_, status)| Arc::clone(status)).collect();
+        let status = Arc::new(Status { slots: shown, budget });
+        Self { slots, status, stores, settings, supervisor }
+    }
+
+    /// What it shows of itself.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Runs until cancelled and everything under way is settled and recorded.
+    pub async fn run(self, cancelled: CancellationToken) {
+        let budget = &self.status.budget;
+        let runs = self.slots.into_iter().map(|(spec, status)| {
+            let name = Arc::clone(&spec.name);
+            let run = SlotRun {
+                spec,
+                status,
+                budget: Arc::clone(budget),
+                stores: self.stores.clone(),
+                settings: self.settings,
+                supervisor: self.supervisor.clone(),
+            };
+            self.supervisor.spawn(TaskKind::Slot, &name, run.run(cancelled.clone()))
+        });
+        let runs: Vec<JoinHandle<Option<()>>> = runs.collect();
+        for run in runs {
+            join(run).await;
+        }
+    }
+}
+
+fn slot_status(spec: &SlotSpec) -> SlotStatus {
+    let sink = |sink: &SinkSpec| {
+        let (id, name) = (Arc::clone(&sink.id), Arc::clone(&sink.name));
+        Arc::new(SinkStatus { id, name, ..SinkStatus::default() })
+    };
+    SlotStatus {
+        name: Arc::clone(&spec.name),
+        database: Arc::clone(&spec.database),
+        sinks: spec.sinks.iter().map(sink).collect(),
+        ..SlotStatus::default()
+    }
+}
+
+struct SlotRun {
+    spec: SlotSpec,
+    status: Arc<SlotStatus>,
+    budget: Arc<Budget>,
+    stores: Stores,
+    settings: Settings,
+    supervisor: Supervisor,
+}
+
+impl SlotRun {
+    async fn run(mut self, cancelled: CancellationToken) {
+        let connect = Arc::clone(&self.spec.connect);
+        let Some(source) = slot::open(connect.as_ref(), &self.status, &cancelled).await else {
+            return;
+        };
+        let origin: Arc<str> = source.origin().into();
+        let settled = Arc::new(Notify::new());
+        let stop_sinks = CancellationToken::new();
+        let mut outlets = Vec::new();
+        let mut sink_tasks = Vec::new();
+        let mut ledgers = Vec::new();
+        let specs = std::mem::take(&mut self.spec.sinks);
+        let sinks: Vec<_> = specs.into_iter().zip(self.status.sinks.clone()).collect();
+        for (spec, status) in sinks {
+            let spec = Arc::new(spec);
+            let Some(restored) = self.restore(&origin, &spec.name, &cancelled).await else { return };
+            if restored.high.commit_lsn > source.server_position() {
+                self.refuse_older_server(&spec.name, &restored, source.as_ref());
+                return;
+            }
+            let ledger = Arc::new(Ledger::new(restored, Arc::clone(&settled)));
+            ledgers.push((Arc::clone(&spec.name), Arc::clone(&ledger)));
+            let outlet =
+                self.start_sink(spec, status, ledger, &origin, &stop_sinks, &mut sink_tasks);
+            outlets.push(outlet);
+        }
+        let stop_recording = CancellationToken::new();
+        let progress = Arc::clone(&self.stores.progress);
+        let recorder = Recorder::new(progress, self.stores.epoch, origin, ledgers);
+        let recording = self.record(recorder, stop_recording.clone());
+        let recording = self.supervisor.spawn(TaskKind::Progress, &self.spec.name, recording);
+
+        let mut slot = Slot {
+            status: Arc::clone(&self.status),
+            budget: Arc::clone(&self.budget),
+            connect: Arc::clone(&self.spec.connect),
+            outlets,
+            settled,
+            confirm: Confirm::default(),
+        };
+        // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
+        let open = slot.run(source, &cancelled).await;
+        stop_sinks.cancel();
+        for task in sink_tasks {
+            join(task).await;
+        }
+        stop_recording.cancel();
+        if let Some(Err(error)) = join(recording).await {
+            error!(slot.name = %self.spec.name, %error, "the last progress is not recorded: a restart repeats");
+        }
+        self.close(slot, open).await;
+    }
+
+    /// Records; once another process has taken over the store, this one stops.
+    fn record(
+        &self, recorder: Recorder, stop: CancellationToken,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let fatal = self.supervisor.fatal().clone();
+        async move {
+            let recorded = recorder.run(stop).await;
+            if let Err(error @ StoreError::Fenced { .. }) = &recorded {
+                error!(%error, "stopping");
+                fatal.cancel();
+            }
+            recorded
+        }
+    }
+
+    /// What is recorded for a sink, asking until the store answers. None if cancelled.
+    async fn restore(
+        &self, origin: &str, sink: &str, cancelled: &CancellationToken,
+    ) -> Option<Settled> {
+        loop {
+            match self.stores.progress.load(origin, sink).await {
+                Ok(settled) => return Some(settled.unwrap_or_default()),
+                Err(error) => {
+                    error!(sink.name = sink, %error, "progress cannot be read; trying again");
+                    self.status.problem.set(format!("progress cannot be read: {error}"));
+                }
+            }
+            let deadline = tokio::time::Instant::now() + STORE_RETRY;
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return None,
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// The server was set back behind what we delivered: going on would skip new changes whose
+    /// positions were used before.
+    fn refuse_older_server(&self, sink: &str, restored: &Settled, source: &dyn Source) {
+        let problem = format!(
+            "sink {sink} has settled up to {}, but the server stands at {}: it was restored from an \
+             older backup. Start with an empty data directory (SEQUIN_DATA_DIR) to deliver from the \
+             slot's own position",
+            restored.high.commit_lsn,
+            source.server_position(),
+        );
+        error!(slot.name = %self.spec.name, problem, "the slot is not read");
+        self.status.problem.set(problem);
+    }
+
+    fn start_sink(
+        &self, spec: Arc<SinkSpec>, status: Arc<SinkStatus>, ledger: Arc<Ledger>,
+        origin: &Arc<str>, stop: &CancellationToken, tasks: &mut Vec<JoinHandle<Option<()>>>,
+    ) -> Outlet {
+        let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);
+        let (lanes, admitted) = mpsc::channel(ADMITTED_MAX);
+        let burial = Burial {
+            letters: Arc::clone(&self.stores.letters),
+            epoch: self.stores.epoch,
+            origin: Arc::clone(origin),
+            spec: Arc::clone(&spec),
+            status: Arc::clone(&status),
+        };
+        let intake = Intake {
+            spec: Arc::clone(&spec),
+            status: Arc::clone(&status),
+            ledger: Arc::clone(&ledger),
+            budget: Arc::clone(&self.budget),
+            burial: burial.clone(),
+            portions,
+            lanes,
+        };
+        let deliver = Deliver {
+            spec: Arc::clone(&spec),
+            status: Arc::clone(&status),
+            ledger: Arc::clone(&ledger),
+            burial,
+            admitted,
+            drain_deadline: self.settings.drain_deadline,
+        };
+        let stopped = |status: &Arc<SinkStatus>| {
+            let status = Arc::clone(status);
+            move |panic: &str| status.stopped.set(format!("a fault of the engine: {panic}"))
+        };
+        let name = &spec.name;
+        let intake = intake.run(stop.clone());
+        tasks.push(self.supervisor.spawn_watched(TaskKind::Intake, name, intake, stopped(&status)));
+        let deliver = deliver.run(stop.clone());
+        tasks.push(self.supervisor.spawn_watched(TaskKind::Deliver, name, deliver, stopped(&status)));
+        Outlet::new(spec, ledger, status, portions_in)
+    }
+
+    /// The last confirmation, so that a restart is sent nothing again.
+    async fn close(&self, mut slot: Slot, open: Option<Box<dyn Source>>) {
+        let Some(mut source) = open else { return };
+        slot.confirm_settled(source.as_mut());
+        match source.close().await {
+            Ok(()) => info!(slot.name = %self.spec.name, "stream closed"),
+            Err(error) => {
+                warn!(slot.name = %self.spec.name, %error, "the stream was not closed in order");
+            }
+        }
+    }
+}
+
+/// Waits for a task. None if it panicked, which its supervisor has told already.
+async fn join<T>(task: JoinHandle<Option<T>>) -> Option<T> {
+    task.await.ok().flatten()
+}

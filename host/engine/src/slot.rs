@@ -1,0 +1,181 @@
+//! The task of one slot: opens the stream, hands changes over, confirms what is settled.
+//!
+//! It never waits for a sink, a plugin or a store. When the budget or a sink's queue is full it
+//! stops reading; the source keeps the connection alive by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::backoff::Backoff;
+use model::position::Position;
+use model::source::{Connect, Event, Source, SourceError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::budget::Budget;
+use crate::confirm::Confirm;
+use crate::fan_out::{Handed, Outlet, all_have_room, fan_out};
+use crate::status::SlotStatus;
+
+/// Between attempts to open the stream: quick at first (a restarting server is back in seconds),
+/// then often enough that an operator's fix is noticed soon.
+const RECONNECT: Backoff =
+    Backoff { first: Duration::from_millis(250), cap: Duration::from_secs(15) };
+
+/// Everything the slot's loop works with.
+pub(crate) struct Slot {
+    pub(crate) status: Arc<SlotStatus>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) outlets: Vec<Outlet>,
+    pub(crate) settled: Arc<Notify>,
+    pub(crate) confirm: Confirm,
+}
+
+/// Opens the stream, trying until it is open. None if cancelled.
+pub(crate) async fn open(
+    connect: &dyn Connect, status: &SlotStatus, cancelled: &CancellationToken,
+) -> Option<Box<dyn Source>> {
+    let mut dice = fastrand::Rng::new();
+    let mut attempts = 0;
+    loop {
+        let connected = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return None,
+            connected = connect.connect() => connected,
+        };
+        let error = match connected {
+            Ok(source) => {
+                let (slot, origin) = (&status.name, source.origin());
+                info!(slot.name = %slot, origin, server_position = %source.server_position(), "streaming");
+                status.connected.store(true, Ordering::Relaxed);
+                status.connects.add(1);
+                status.problem.set(None);
+                return Some(source);
+            }
+            Err(error) => error,
+        };
+        attempts += 1;
+        tell(status, &error, attempts == 1);
+        let delay = RECONNECT.delay(attempts, dice.f64());
+        let deadline = tokio::time::Instant::now() + delay;
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return None,
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+    }
+}
+
+/// Logs why there is no stream: once as long as the reason stays the same.
+fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
+    let text = error.to_string();
+    if first || status.problem.get().as_deref() != Some(text.as_str()) {
+        match error {
+            SourceError::Transient(reason) => {
+                warn!(slot.name = %status.name, reason, "no stream; trying again");
+            }
+            SourceError::Definite { code, message, help } => {
+                error!(slot.name = %status.name, code, message, help, "no stream; somebody must act");
+            }
+        }
+    }
+    status.connected.store(false, Ordering::Relaxed);
+    status.problem.set(text);
+}
+
+impl Slot {
+    /// Streams until cancelled, over as many connections as it takes. Returns the open stream, if
+    /// there is one, for the last confirmation.
+    pub(crate) async fn run(
+        &mut self, mut source: Box<dyn Source>, cancelled: &CancellationToken,
+    ) -> Option<Box<dyn Source>> {
+        loop {
+            match self.stream(source.as_mut(), cancelled).await {
+                Ok(()) => return Some(source),
+                Err(error) => tell(&self.status, &error, true),
+            }
+            let origin = source.origin().to_owned();
+            drop(source);
+            source = open(self.connect.as_ref(), &self.status, cancelled).await?;
+            if source.origin() != origin {
+                let problem = format!(
+                    "the server is another one now ({} instead of {origin}): its positions mean \
+                     nothing here. Restart the engine to go on with it",
+                    source.origin()
+                );
+                error!(slot.name = %self.status.name, problem, "the slot is not read any more");
+                self.status.connected.store(false, Ordering::Relaxed);
+                self.status.problem.set(problem);
+                return None;
+            }
+        }
+    }
+
+    /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 the next
+    /// event, if there is room for it; 4 room.
+    async fn stream(
+        &mut self, source: &mut dyn Source, cancelled: &CancellationToken,
+    ) -> Result<(), SourceError> {
+        self.confirm_settled(source);
+        let budget = Arc::clone(&self.budget);
+        let settled = Arc::clone(&self.settled);
+        loop {
+            // Armed before the question, so that no release falls in between.
+            let mut room = std::pin::pin!(budget.room());
+            room.as_mut().enable();
+            let can_read = self.can_read();
+            self.status.paused.set(u64::from(!can_read));
+            tokio::select! {
+                biased;
+                // 1
+                () = cancelled.cancelled() => return Ok(()),
+                // 2
+                () = settled.notified() => self.confirm_settled(source),
+                // 3
+                event = source.next(), if can_read => {
+                    self.take(event?);
+                    self.confirm_settled(source);
+                }
+                // 4
+                () = room, if !can_read => {}
+            }
+        }
+    }
+
+    fn can_read(&self) -> bool {
+        self.budget.has_room() && all_have_room(&self.outlets)
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Changes(batch) => {
+                if !batch.changes.is_empty() {
+                    let charge = self.budget.charge(batch.bytes);
+                    let handed = Handed { changes: batch.changes, _charge: charge };
+                    fan_out(&self.status, &mut self.outlets, handed);
+                }
+                for commit in batch.commits {
+                    self.confirm.commit(commit);
+                }
+            }
+            Event::Idle(position) => self.confirm.idle(position),
+        }
+    }
+
+    /// Tells the source the end of the prefix that every sink has settled.
+    pub(crate) fn confirm_settled(&mut self, source: &mut dyn Source) {
+        let first_open = self.first_open();
+        let confirmed = self.confirm.advance(first_open);
+        if confirmed.0 > self.status.confirmed.get() {
+            self.status.confirmed.set(confirmed.0);
+            source.confirm(confirmed);
+        }
+    }
+
+    fn first_open(&self) -> Option<Position> {
+        self.outlets.iter().filter_map(|outlet| outlet.ledger.lock().first_open()).min()
+    }
+}

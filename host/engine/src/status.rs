@@ -1,0 +1,124 @@
+//! What the engine shows of itself: counters and states, read by the console, the API and metrics.
+//!
+//! Writing never waits for a reader.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::budget::Budget;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that is set.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A text that may be absent: the last error, or why something stands still.
+#[derive(Debug, Default)]
+pub struct Note(Mutex<Option<String>>);
+
+impl Note {
+    /// Replaces the text.
+    pub fn set(&self, text: impl Into<Option<String>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Status {
+    /// One per slot.
+    pub slots: Vec<Arc<SlotStatus>>,
+    /// The bytes held by all of them.
+    pub budget: Arc<Budget>,
+}
+
+/// One slot.
+#[derive(Debug, Default)]
+pub struct SlotStatus {
+    /// The slot's name.
+    pub name: Arc<str>,
+    /// The database's name in the configuration.
+    pub database: Arc<str>,
+    /// Whether the stream is open.
+    pub connected: AtomicBool,
+    /// Why it is not, or why reading is paused.
+    pub problem: Note,
+    /// Changes read.
+    pub ingested: Counter,
+    /// Truncates read; no sink takes them yet.
+    pub truncates_skipped: Counter,
+    /// How often the stream was opened.
+    pub connects: Counter,
+    /// Position confirmed to the server, as a number of bytes.
+    pub confirmed: Gauge,
+    /// 1 while nothing is read because the budget or a queue is full.
+    pub paused: Gauge,
+    /// Its sinks.
+    pub sinks: Vec<Arc<SinkStatus>>,
+}
+
+/// One sink.
+#[derive(Debug, Default)]
+pub struct SinkStatus {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Changes handed to it.
+    pub received: Counter,
+    /// Attempts to deliver a message.
+    pub attempts: Counter,
+    /// Messages delivered.
+    pub delivered: Counter,
+    /// Attempts that failed.
+    pub failed: Counter,
+    /// Changes that its filter or transform dropped.
+    pub filtered: Counter,
+    /// Messages put aside.
+    pub buried: Counter,
+    /// Rows that failed in a plugin.
+    pub plugin_failures: Counter,
+    /// Messages that wait or are under way.
+    pub pending: Gauge,
+    /// Their bytes.
+    pub pending_bytes: Gauge,
+    /// The last failure of a request; None once one succeeded since.
+    pub last_error: Note,
+    /// Why it does not run any more.
+    pub stopped: Note,
+}

@@ -1,0 +1,176 @@
+//! From what went wrong to whom it concerns: the one place that decides whether a failure passes
+//! or somebody must act.
+//!
+//! By SQLSTATE, see <https://www.postgresql.org/docs/current/errcodes-appendix.html>. Texts carry
+//! the server's own words and never a password: the server does not know it, and we do not add it.
+
+use model::source::SourceError;
+
+use crate::decode::Fault;
+use crate::options::Options;
+use crate::wire;
+use crate::wire::report::Report;
+
+/// What was being done: the same SQLSTATE means different things at different times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Connecting and logging in.
+    Login,
+    /// Checking and creating publication and slot, or asking the catalog, over SQL.
+    Prepare,
+    /// `START_REPLICATION`.
+    Start,
+    /// Reading the stream.
+    Stream,
+}
+
+pub(crate) fn definite(code: &'static str, message: String, help: impl Into<String>) -> SourceError {
+    SourceError::Definite { code, message, help: help.into() }
+}
+
+pub(crate) fn transient(message: impl Into<String>) -> SourceError {
+    SourceError::Transient(message.into())
+}
+
+/// The server's answer was an error.
+pub(crate) fn refused(report: &Report, phase: Phase, options: &Options) -> SourceError {
+    let Options { user, database, slot, publication, .. } = options;
+    let said = report.to_string();
+    let (code, help) = match (report.code.as_str(), phase) {
+        (code, _) if code.starts_with("28") => (
+            "authentication",
+            format!("check user {user}, its password and the server's pg_hba.conf"),
+        ),
+        ("3D000", _) => ("database_missing", format!("create database {database} or name another")),
+        ("42501", _) => (
+            "privilege",
+            format!(
+                "grant {user} the attribute REPLICATION (hosted servers have a role for it), \
+                 SELECT on the tables, and for creating a publication CREATE on database {database} \
+                 and ownership of its tables (superuser for all tables)"
+            ),
+        ),
+        ("42704", Phase::Start) => (
+            "slot_missing",
+            format!("create slot {slot} with plugin pgoutput, or allow its creation"),
+        ),
+        // Postgres before 18 looks the publication up as of the change's own time: one that was
+        // created after the slot is never found for the changes before.
+        ("42704", Phase::Stream) => (
+            "publication_missing",
+            format!(
+                "create publication {publication}; if it exists it was created after slot {slot}, \
+                 which then has to be dropped and created again"
+            ),
+        ),
+        ("55000" | "58P01", Phase::Start | Phase::Stream) => ("slot_lost", lost_help(slot)),
+        ("0A000" | "22023" | "42601" | "42602", _) => (
+            "refused",
+            "the server does not take this request: check its version and the names given"
+                .to_owned(),
+        ),
+        _ => return transient(said),
+    };
+    definite(code, said, help)
+}
+
+pub(crate) fn lost_help(slot: &str) -> String {
+    format!(
+        "the changes since its confirmed position are gone from the server: drop slot {slot}, let \
+         it be created again, and backfill; a higher max_slot_wal_keep_size avoids it"
+    )
+}
+
+/// Our own connection failed.
+pub(crate) fn wire(error: &wire::Error, phase: Phase, options: &Options) -> SourceError {
+    match error {
+        wire::Error::Server(report) => refused(report, phase, options),
+        wire::Error::NoPassword | wire::Error::Authentication(_) => definite(
+            "authentication",
+            format!("{error} (user {})", options.user),
+            "configure the password, or a method that the server and we know: trust, password, \
+             md5 or scram-sha-256 in pg_hba.conf",
+        ),
+        wire::Error::Io(_) | wire::Error::Closed | wire::Error::Malformed(_) => {
+            transient(format!("{}: {error}", address(options)))
+        }
+    }
+}
+
+/// A query failed.
+pub(crate) fn sql(error: &tokio_postgres::Error, options: &Options) -> SourceError {
+    match error.as_db_error() {
+        Some(db) => refused(&Report::of(db), Phase::Prepare, options),
+        None => {
+            let mut text = format!("{}: {error}", address(options));
+            // "error communicating with the server" has its cause one level down.
+            if let Some(cause) = std::error::Error::source(error) {
+                text.push_str(": ");
+                text.push_str(&cause.to_string());
+            }
+            transient(text)
+        }
+    }
+}
+
+/// The stream cannot be decoded.
+pub(crate) fn fault(fault: &Fault, options: &Options) -> SourceError {
+    match fault {
+        Fault::Malformed(_) | Fault::Protocol(_) => transient(format!(
+            "slot {}: {fault}; the stream is opened again at the confirmed position",
+            options.slot
+        )),
+        Fault::Encoding { .. } => definite(
+            "encoding",
+            fault.to_string(),
+            "the database does not keep UTF-8 (encoding SQL_ASCII): correct the value or move the \
+             data to a database with encoding UTF8",
+        ),
+        Fault::RowTooLarge { .. } => definite(
+            "row_too_large",
+            fault.to_string(),
+            "leave the column out of the publication with a column list",
+        ),
+    }
+}
+
+fn address(options: &Options) -> String {
+    format!("{}:{}", options.host, options.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sqlstate_says_who_must_act() {
+        let options = Options::new("h", "u", "d", "s", "p");
+        for (code, phase, expected) in [
+            ("28P01", Phase::Login, Some("authentication")),
+            ("28000", Phase::Prepare, Some("authentication")),
+            ("3D000", Phase::Login, Some("database_missing")),
+            ("42501", Phase::Login, Some("privilege")),
+            ("42704", Phase::Start, Some("slot_missing")),
+            ("42704", Phase::Stream, Some("publication_missing")),
+            ("42704", Phase::Prepare, None),
+            ("55000", Phase::Start, Some("slot_lost")),
+            ("58P01", Phase::Stream, Some("slot_lost")),
+            ("0A000", Phase::Start, Some("refused")),
+            ("55006", Phase::Start, None),
+            ("57P01", Phase::Stream, None),
+            ("57P02", Phase::Stream, None),
+            ("57P03", Phase::Login, None),
+            ("53300", Phase::Login, None),
+            ("53400", Phase::Prepare, None),
+            ("08006", Phase::Stream, None),
+            ("XX000", Phase::Stream, None),
+        ] {
+            let report = Report { code: code.into(), ..Report::default() };
+            let got = match refused(&report, phase, &options) {
+                SourceError::Definite { code, .. } => Some(code),
+                SourceError::Transient(_) => None,
+            };
+            assert_eq!(got, expected, "{code} in {phase:?}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The commands of a replication connection.
+
+use bytes::BytesMut;
+use model::lsn::Lsn;
+use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::cursor::{Cursor, Malformed};
+use super::{Connection, Duplex, Error, unexpected};
+
+/// Answer of `IDENTIFY_SYSTEM`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct System {
+    /// Made at initdb: tells one cluster (with its copies) from another.
+    pub(crate) identifier: String,
+    /// How far the log is flushed.
+    pub(crate) position: Lsn,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Which server this is, and how far it is.
+    pub(crate) async fn identify_system(&mut self) -> Result<System, Error> {
+        let during = "IDENTIFY_SYSTEM";
+        let row = self.query_row(during).await?;
+        let text = |index: usize| row.get(index).cloned().flatten();
+        let missing = || Malformed::new(during, "an answer without its columns");
+        let identifier = text(0).ok_or_else(missing)?;
+        let position = text(2).and_then(|text| text.parse().ok()).ok_or_else(missing)?;
+        Ok(System { identifier, position })
+    }
+
+    /// Starts the slot at its confirmed position, and turns the connection into a stream.
+    pub(crate) async fn start(
+        mut self, slot: &str, publication: &str,
+    ) -> Result<Duplex<S>, Error> {
+        let during = "START_REPLICATION";
+        // Logical messages came to pgoutput with Postgres 14.
+        let messages = self.major_version().is_some_and(|major| major >= 14);
+        self.send_query(&start_command(slot, publication, messages)).await?;
+        let reply = self.reply().await?;
+        // CopyBothResponse.
+        if reply.tag != b'W' {
+            return Err(unexpected(&reply, during));
+        }
+        let (receive, transmit) = tokio::io::split(self.socket);
+        Ok(Duplex { receive, transmit, frames: self.frames })
+    }
+
+    async fn send_query(&mut self, query: &str) -> Result<(), Error> {
+        let mut out = BytesMut::new();
+        frontend::query(query, &mut out)?;
+        self.send(&out).await
+    }
+
+    /// The first row of the answer.
+    async fn query_row(&mut self, query: &'static str) -> Result<Vec<Option<String>>, Error> {
+        self.send_query(query).await?;
+        let mut row = None;
+        loop {
+            let reply = self.reply().await?;
+            match reply.tag {
+                // RowDescription, CommandComplete.
+                b'T' | b'C' => {}
+                b'D' => row = Some(data_row(&reply.body)?),
+                b'Z' => {
+                    return row.ok_or_else(|| Malformed::new(query, "an answer without row").into());
+                }
+                _ => return Err(unexpected(&reply, query)),
+            }
+        }
+    }
+}
+
+fn data_row(body: &[u8]) -> Result<Vec<Option<String>>, Malformed> {
+    let mut cursor = Cursor::new(body, "DataRow");
+    let columns = cursor.u16()?;
+    (0..columns)
+        .map(|_| {
+            let mut value = cursor;
+            if cursor.i32()? == -1 {
+                return Ok(None);
+            }
+            let text = value.counted()?;
+            cursor = value;
+            let text = std::str::from_utf8(text).map_err(|_| cursor.bad("text is not UTF-8"))?;
+            Ok(Some(text.to_owned()))
+        })
+        .collect()
+}
+
+fn start_command(slot: &str, publication: &str, messages: bool) -> String {
+    let identifier = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    // A list of identifiers inside a literal.
+    let publications = identifier(publication).replace('\'', "''");
+    let messages = if messages { ", messages 'true'" } else { "" };
+    format!(
+        "START_REPLICATION SLOT {} LOGICAL 0/0 \
+         (proto_version '1', publication_names '{publications}'{messages})",
+        identifier(slot)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_for_where_they_stand() {
+        assert_eq!(
+            start_command("s", "it's \"p\", q", true),
+            "START_REPLICATION SLOT \"s\" LOGICAL 0/0 (proto_version '1', \
+             publication_names '\"it''s \"\"p\"\", q\"', messages 'true')"
+        );
+        assert!(!start_command("s", "p", false).contains("messages"));
+    }
+
+    #[test]
+    fn a_row_is_read_with_its_nulls_and_a_cut_one_is_an_error() {
+        let body = [0, 2, 0, 0, 0, 2, b'a', b'b', 0xFF, 0xFF, 0xFF, 0xFF];
+        assert_eq!(data_row(&body), Ok(vec![Some("ab".to_owned()), None]));
+        for cut in 0..body.len() {
+            assert!(data_row(&body[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

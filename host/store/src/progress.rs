@@ -1,0 +1,107 @@
+//! How far each sink came.
+
+use model::BoxFuture;
+use model::acks::Settled;
+use model::lsn::Lsn;
+use model::position::Position;
+use model::store::{Epoch, Progress, StoreError};
+use rusqlite::OptionalExtension as _;
+
+use crate::embedded::{Durability, Embedded, unavailable};
+
+const LOAD: &str = "
+    SELECT high_lsn, high_ordinal, open FROM progress WHERE origin = ?1 AND sink = ?2";
+const RECORD: &str = "
+    INSERT INTO progress (origin, sink, high_lsn, high_ordinal, open, epoch)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (origin, sink) DO UPDATE SET
+        high_lsn = excluded.high_lsn, high_ordinal = excluded.high_ordinal,
+        open = excluded.open, epoch = excluded.epoch";
+
+/// Bytes of one position in a record.
+const POSITION_BYTES: usize = 16;
+
+impl Progress for Embedded {
+    fn load<'a>(
+        &'a self, origin: &'a str, sink: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Settled>, StoreError>> {
+        let (origin, sink) = (origin.to_owned(), sink.to_owned());
+        Box::pin(self.call(move |connection| {
+            let row: Option<(i64, i64, Vec<u8>)> = connection
+                .query_row(LOAD, (&origin, &sink), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()
+                .map_err(unavailable)?;
+            let Some((lsn, ordinal, open)) = row else { return Ok(None) };
+            let high = Position::new(Lsn(lsn.cast_unsigned()), ordinal.cast_unsigned());
+            Ok(Some(Settled { high, open: unpack(&open) }))
+        }))
+    }
+
+    // A power cut may bring back an older record: sinks are then sent more again, nothing is lost.
+    fn record<'a>(
+        &'a self, epoch: Epoch, origin: &'a str, sinks: Vec<(String, Settled)>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let origin = origin.to_owned();
+        Box::pin(self.write(epoch, Durability::Written, move |transaction| {
+            let mut statement = transaction.prepare(RECORD)?;
+            for (sink, settled) in &sinks {
+                let (lsn, ordinal) = (settled.high.commit_lsn.0, settled.high.ordinal);
+                let (lsn, ordinal) = (lsn.cast_signed(), ordinal.cast_signed());
+                let open = pack(&settled.open);
+                statement.execute((&origin, sink, lsn, ordinal, open, epoch.0.cast_signed()))?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+fn pack(open: &[Position]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(open.len() * POSITION_BYTES);
+    for position in open {
+        bytes.extend_from_slice(&position.commit_lsn.0.to_be_bytes());
+        bytes.extend_from_slice(&position.ordinal.to_be_bytes());
+    }
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> Vec<Position> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let words: Vec<u64> = words.iter().map(|word| u64::from_be_bytes(*word)).collect();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs.iter().map(|[lsn, ordinal]| Position::new(Lsn(*lsn), *ordinal)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(lsn: u64, ordinal: u64) -> Position {
+        Position::new(Lsn(lsn), ordinal)
+    }
+
+    #[tokio::test]
+    async fn progress_survives_and_is_kept_apart_by_origin_and_sink() {
+        let directory = tempfile::tempdir().unwrap();
+        let settled = Settled { high: at(u64::MAX >> 1, 3), open: vec![at(1, 0), at(1, 7)] };
+        {
+            let store = Embedded::open(directory.path()).unwrap();
+            assert_eq!(store.load("o", "a").await.unwrap(), None);
+            let rows = vec![("a".to_owned(), Settled::default()), ("a".to_owned(), settled.clone())];
+            store.record(store.epoch(), "o", rows).await.unwrap();
+        }
+        let store = Embedded::open(directory.path()).unwrap();
+        assert_eq!(store.load("o", "a").await.unwrap(), Some(settled));
+        assert_eq!(store.load("o", "b").await.unwrap(), None);
+        assert_eq!(store.load("p", "a").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_older_epoch_writes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Embedded::open(directory.path()).unwrap();
+        let older = Epoch(store.epoch().0 - 1);
+        let refused = store.record(older, "o", vec![("a".to_owned(), Settled::default())]).await;
+        assert!(matches!(refused, Err(StoreError::Fenced { .. })));
+        assert_eq!(store.load("o", "a").await.unwrap(), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! The tables, and their versions.
+
+use rusqlite::Connection;
+
+/// Each entry brings the schema from its index to the next version; never edited once released.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
+    INSERT INTO meta (epoch) VALUES (0);
+    CREATE TABLE progress (
+        origin TEXT NOT NULL,
+        sink TEXT NOT NULL,
+        high_lsn INTEGER NOT NULL,
+        high_ordinal INTEGER NOT NULL,
+        -- 16 bytes a position: LSN and ordinal, big-endian, rising.
+        open BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        PRIMARY KEY (origin, sink)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE letters (
+        id INTEGER PRIMARY KEY,
+        origin TEXT NOT NULL,
+        sink TEXT NOT NULL,
+        commit_lsn INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        input TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        error TEXT NOT NULL,
+        plugin TEXT,
+        attempts INTEGER NOT NULL,
+        buried_at TEXT NOT NULL,
+        UNIQUE (origin, sink, commit_lsn, ordinal, output)
+    ) STRICT;
+"];
+
+/// Brings the file to the newest schema.
+///
+/// # Errors
+/// SQLite's, or the file was written by a newer version of this program.
+pub(crate) fn migrate(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() {
+        return Err(rusqlite::Error::InvalidParameterName(format!(
+            "the state was written by a newer version of this program (schema {version}, we know {})",
+            MIGRATIONS.len()
+        )));
+    }
+    for (next, migration) in (1_i64..).zip(MIGRATIONS).skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", next)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

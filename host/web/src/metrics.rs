@@ -1,0 +1,145 @@
+//! `GET /metrics`: the engine's counters in Prometheus' text format.
+//!
+//! Names that the predecessor had mean here what they meant there, with its labels; the others are
+//! ours. The families are built anew at each scrape from the engine's own counters.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::status::{SinkStatus, SlotStatus, Status};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+const SINK: [&str; 2] = ["consumer_id", "consumer_name"];
+const SLOT: [&str; 2] = ["slot_name", "database_name"];
+
+type ReadSink = fn(&SinkStatus) -> u64;
+type ReadSlot = fn(&SlotStatus) -> u64;
+
+/// Per sink: name, help, how to read it.
+const SINK_COUNTERS: [(&str, &str, ReadSink); 7] = [
+    ("sequin_messages_received_count", "Changes handed to the sink.", |sink| sink.received.get()),
+    ("sequin_message_deliver_attempt_count", "Attempts to deliver a message.", |sink| {
+        sink.attempts.get()
+    }),
+    ("sequin_message_deliver_success_count", "Messages delivered.", |sink| sink.delivered.get()),
+    ("sequin_message_deliver_failure_count", "Attempts that failed.", |sink| sink.failed.get()),
+    ("sequin_messages_filtered_count", "Changes that a plugin dropped.", |sink| sink.filtered.get()),
+    ("sequin_messages_buried_count", "Messages put aside as dead letters.", |sink| {
+        sink.buried.get()
+    }),
+    ("sequin_plugin_failures_count", "Rows that failed in a plugin.", |sink| {
+        sink.plugin_failures.get()
+    }),
+];
+
+const SINK_GAUGES: [(&str, &str, ReadSink); 3] = [
+    ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
+    ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
+    ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
+        u64::from(sink.stopped.get().is_none())
+    }),
+];
+
+const SLOT_COUNTERS: [(&str, &str, ReadSlot); 3] = [
+    ("sequin_messages_ingested_count", "Changes read from the slot.", |slot| slot.ingested.get()),
+    ("sequin_truncates_skipped_count", "Truncates that no sink took.", |slot| {
+        slot.truncates_skipped.get()
+    }),
+    ("sequin_slot_connects_count", "How often the stream was opened.", |slot| slot.connects.get()),
+];
+
+const SLOT_GAUGES: [(&str, &str, ReadSlot); 3] = [
+    ("sequin_slot_connected", "1 while the stream is open.", |slot| {
+        u64::from(slot.connected.load(Ordering::Relaxed))
+    }),
+    ("sequin_slot_confirmed_lsn", "Position confirmed to the server, in bytes.", |slot| {
+        slot.confirmed.get()
+    }),
+    ("sequin_slot_paused", "1 while nothing is read because memory or a queue is full.", |slot| {
+        slot.paused.get()
+    }),
+];
+
+pub(crate) async fn answer(status: Arc<Status>) -> Response {
+    match render(&status) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn render(status: &Status) -> Result<String, prometheus::Error> {
+    let registry = Registry::new();
+    let sinks = || status.slots.iter().flat_map(|slot| &slot.sinks);
+    for (name, help, read) in SINK_COUNTERS {
+        let family = IntCounterVec::new(Opts::new(name, help), &SINK)?;
+        for sink in sinks() {
+            family.with_label_values(&[&*sink.id, &*sink.name]).inc_by(read(sink));
+        }
+        registry.register(Box::new(family))?;
+    }
+    for (name, help, read) in SINK_GAUGES {
+        let family = IntGaugeVec::new(Opts::new(name, help), &SINK)?;
+        for sink in sinks() {
+            family.with_label_values(&[&*sink.id, &*sink.name]).set(signed(read(sink)));
+        }
+        registry.register(Box::new(family))?;
+    }
+    for (name, help, read) in SLOT_COUNTERS {
+        let family = IntCounterVec::new(Opts::new(name, help), &SLOT)?;
+        for slot in &status.slots {
+            family.with_label_values(&[&*slot.name, &*slot.database]).inc_by(read(slot));
+        }
+        registry.register(Box::new(family))?;
+    }
+    for (name, help, read) in SLOT_GAUGES {
+        let family = IntGaugeVec::new(Opts::new(name, help), &SLOT)?;
+        for slot in &status.slots {
+            family.with_label_values(&[&*slot.name, &*slot.database]).set(signed(read(slot)));
+        }
+        registry.register(Box::new(family))?;
+    }
+    for (name, help, value) in [
+        ("sequin_memory_used_bytes", "Bytes of changes and messages held.", status.budget.used()),
+        ("sequin_memory_max_bytes", "The limit for them.", status.budget.bytes_max()),
+    ] {
+        let gauge = prometheus::IntGauge::new(name, help)?;
+        gauge.set(signed(value as u64));
+        registry.register(Box::new(gauge))?;
+    }
+    TextEncoder::new().encode_to_string(&registry.gather())
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::budget::Budget;
+
+    use super::*;
+
+    #[test]
+    fn metrics_have_the_predecessors_names_and_labels() {
+        let sink = SinkStatus { id: "i".into(), name: "poi".into(), ..SinkStatus::default() };
+        sink.delivered.add(3);
+        let slot = SlotStatus {
+            name: "s".into(),
+            database: "d".into(),
+            sinks: vec![Arc::new(sink)],
+            ..SlotStatus::default()
+        };
+        slot.ingested.add(5);
+        let status = Status { slots: vec![Arc::new(slot)], budget: Budget::new(9) };
+        let text = render(&status).unwrap();
+        for line in [
+            "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
+            "sequin_messages_ingested_count{database_name=\"d\",slot_name=\"s\"} 5",
+            "sequin_memory_max_bytes 9",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}

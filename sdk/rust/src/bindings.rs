@@ -1,0 +1,78 @@
+//! What wit-bindgen makes of the interfaces.
+//!
+//! One world per interface instead of the published ones: wit-bindgen names a macro after each
+//! exported interface, so one that is in three worlds would be defined three times. The linker puts
+//! together the worlds of the macros that a plugin uses, which makes it one of the published ones
+//! again; a macro that is not used leaves no trace. The shared types are generated once and lent to
+//! each, so that a row is the same type in a filter and in a transform.
+#![allow(missing_docs, reason = "generated")]
+
+mod shared {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sequin:sdk;
+            world shared {
+                import sequin:plugin/types@0.1.0;
+                import sequin:plugin/log@0.1.0;
+            }
+        ",
+        generate_all,
+        generate_unused_types: true,
+    });
+}
+
+pub use shared::sequin::plugin::{log, types};
+
+pub mod lifecycle {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sequin:sdk;
+            world configured {
+                export sequin:plugin/lifecycle@0.1.0;
+            }
+        ",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_lifecycle",
+        default_bindings_module: "sequin_plugin::bindings::lifecycle",
+    });
+    pub use exports::sequin::plugin::lifecycle::{Guest, Requirements};
+}
+
+pub mod filter {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sequin:sdk;
+            world filtering {
+                export sequin:plugin/filter@0.1.0;
+            }
+        ",
+        with: { "sequin:plugin/types@0.1.0": crate::bindings::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_filter",
+        default_bindings_module: "sequin_plugin::bindings::filter",
+    });
+    pub use exports::sequin::plugin::filter::Guest;
+}
+
+pub mod transform {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sequin:sdk;
+            world transforming {
+                export sequin:plugin/transform@0.1.0;
+            }
+        ",
+        with: { "sequin:plugin/types@0.1.0": crate::bindings::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_transform",
+        default_bindings_module: "sequin_plugin::bindings::transform",
+    });
+    pub use exports::sequin::plugin::transform::Guest;
+}
