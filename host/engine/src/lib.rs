@@ -24,3 +24,7 @@ mod ledger;
 mod progress;
 mod slot;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

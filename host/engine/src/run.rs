@@ -25,9 +25,9 @@ use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{SinkStatus, SlotStatus, Status};
 use crate::supervise::{Supervisor, TaskKind};
 
-/// Portions that wait for the plugins of one sink. Their bytes are in the budget; this bounds their
-/// number, so that a sink with a slow plugin on tiny rows cannot pile up millions.
-const PORTIONS_MAX: usize = 1_024;
+/// Portions that wait for the plugins of one sink. They grow when they are encoded, so few may wait:
+/// what passes the budget is at most these, a page each.
+const PORTIONS_MAX: usize = 32;
 
 /// Groups of messages between intake and lanes: the delivery takes them at once.
 const ADMITTED_MAX: usize = 16;

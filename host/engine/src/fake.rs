@@ -1,0 +1,81 @@
+//! A scripted world around the engine for its tests: a log with changes, sinks that fail as told,
+//! plugins that are functions, and a store in memory that survives a "process".
+
+pub(crate) mod log;
+pub(crate) mod plugin;
+pub(crate) mod sink;
+pub(crate) mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::backoff::Backoff;
+use model::envelope::Envelope;
+use model::sink::Sink;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::run::{Engine, Settings, Stores};
+use crate::select::Selection;
+use crate::spec::{SinkSpec, SlotSpec};
+use crate::status::Status;
+use crate::supervise::Supervisor;
+
+/// A sink's spec with nothing special about it.
+pub(crate) fn sink_spec(name: &str, sink: Arc<dyn Sink>) -> SinkSpec {
+    SinkSpec {
+        id: name.into(),
+        name: name.into(),
+        selection: Selection::default(),
+        filter: None,
+        transform: None,
+        envelope: Envelope::new(
+            &model::envelope::Consumer { annotations: "{}", ..Default::default() },
+            &model::envelope::Database { annotations: "{}", ..Default::default() },
+        ),
+        sink,
+        grouped: true,
+        paused: false,
+        backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
+        attempts_max: None,
+    }
+}
+
+/// An engine over this log, these sinks and this store, and what it shows.
+pub(crate) fn engine(
+    log: &log::Log, sinks: Vec<SinkSpec>, store: &Arc<store::Store>, budget_bytes: usize,
+) -> (Engine, Arc<Status>, Supervisor) {
+    let slot = SlotSpec {
+        name: "slot".into(),
+        database: "database".into(),
+        connect: Arc::new(log.clone()),
+        sinks,
+    };
+    let stores = Stores {
+        progress: Arc::<store::Store>::clone(store),
+        letters: Arc::<store::Store>::clone(store),
+        epoch: store.next_epoch(),
+    };
+    let supervisor = Supervisor::default();
+    let settings = Settings { drain_deadline: Duration::from_secs(25) };
+    let budget = Budget::new(budget_bytes);
+    let engine = Engine::new(vec![slot], budget, stores, settings, supervisor.clone());
+    let status = engine.status();
+    (engine, status, supervisor)
+}
+
+/// Runs an engine until `done` holds, then stops it in order. Time is paused, so an hour of the
+/// engine's is nothing; it is also the bound.
+pub(crate) async fn run_until(engine: Engine, mut done: impl FnMut() -> bool) {
+    let stop = CancellationToken::new();
+    let watch = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(3_600);
+        while !done() {
+            let now = tokio::time::Instant::now();
+            assert!(now < deadline, "it did not happen within an hour of the engine's time");
+            tokio::time::sleep_until(now + Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(engine.run(stop.clone()), watch);
+}

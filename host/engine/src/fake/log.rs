@@ -1,0 +1,176 @@
+//! A write-ahead log in memory and its one slot.
+
+use std::sync::{Arc, Mutex};
+
+use model::BoxFuture;
+use model::change::{Operation, Transaction};
+use model::lsn::Lsn;
+use model::page::{Builder, Extent};
+use model::position::Position;
+use model::relation::{Column, Identity, Kind, Relation};
+use model::source::{Changes, Commit, Connect, Event, Source, SourceError};
+use tokio::sync::Notify;
+
+/// Bytes between two commits of the fake log.
+const STEP: u64 = 100;
+
+/// The log and its slot; clones share it.
+#[derive(Clone)]
+pub(crate) struct Log {
+    state: Arc<Mutex<State>>,
+    more: Arc<Notify>,
+    relation: Arc<Relation>,
+}
+
+#[derive(Default)]
+struct State {
+    transactions: Vec<Vec<Row>>,
+    confirmed: Lsn,
+    /// The stream breaks after this many more events, once.
+    break_after: Option<usize>,
+}
+
+/// One change: a key, a value, and what happens to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) key: u64,
+    pub(crate) value: String,
+    pub(crate) operation: Operation,
+}
+
+impl Row {
+    pub(crate) fn update(key: u64, value: impl ToString) -> Self {
+        Self { key, value: value.to_string(), operation: Operation::Update }
+    }
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        let column = |name: &str, kind, key| {
+            let type_name = "text".into();
+            Column { name: name.into(), kind, type_name, key }
+        };
+        let relation = Relation {
+            oid: 1,
+            schema: "public".into(),
+            table: "t".into(),
+            identity: Identity::Default,
+            columns: vec![column("id", Kind::Integer, true), column("value", Kind::Text, false)],
+        };
+        Self {
+            state: Arc::default(),
+            more: Arc::new(Notify::new()),
+            relation: Arc::new(relation),
+        }
+    }
+
+    /// Commits a transaction.
+    pub(crate) fn commit(&self, rows: Vec<Row>) {
+        self.state.lock().unwrap().transactions.push(rows);
+        self.more.notify_waiters();
+    }
+
+    /// The LSN of the `index`th transaction's commit record.
+    pub(crate) fn commit_lsn(index: usize) -> Lsn {
+        Lsn((index as u64 + 1) * STEP)
+    }
+
+    /// The end of everything committed.
+    pub(crate) fn end(&self) -> Lsn {
+        let count = self.state.lock().unwrap().transactions.len() as u64;
+        if count == 0 { Lsn::ZERO } else { Lsn(count * STEP + STEP / 2) }
+    }
+
+    pub(crate) fn confirmed(&self) -> Lsn {
+        self.state.lock().unwrap().confirmed
+    }
+
+    pub(crate) fn break_after(&self, events: usize) {
+        self.state.lock().unwrap().break_after = Some(events);
+    }
+
+    fn event(&self, index: usize) -> Option<Event> {
+        let rows = self.state.lock().unwrap().transactions.get(index)?.clone();
+        let commit_lsn = Self::commit_lsn(index);
+        let transaction = Arc::new(Transaction { commit_lsn, xid: 1, committed_at_us: 0 });
+        let mut builder = Builder::default();
+        for (ordinal, row) in (0..).zip(&rows) {
+            let first = builder.begin_row();
+            for text in [row.key.to_string(), row.value.clone()] {
+                let written: Result<(), ()> = builder.value(|out| {
+                    out.push_str(&text);
+                    Ok(())
+                });
+                written.unwrap();
+            }
+            let span = Some(builder.end_row(first, Extent::Full));
+            let (before, after) =
+                if row.operation == Operation::Delete { (span, None) } else { (None, span) };
+            let position = Position::new(commit_lsn, ordinal);
+            let (relation, transaction) = (Arc::clone(&self.relation), Arc::clone(&transaction));
+            builder.change(position, row.operation, relation, transaction, before, after);
+        }
+        let bytes = builder.bytes();
+        let commits = vec![Commit { commit_lsn, end_lsn: Lsn(commit_lsn.0 + STEP / 2) }];
+        Some(Event::Changes(Changes { changes: builder.finish(), commits, bytes }))
+    }
+}
+
+impl Connect for Log {
+    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>> {
+        let confirmed = self.confirmed();
+        // The first transaction whose commit is not below the confirmed position.
+        let next = (0..).find(|index| Self::commit_lsn(*index) >= confirmed).unwrap();
+        let stream: Box<dyn Source> = Box::new(Stream { log: self.clone(), next });
+        Box::pin(async move { Ok(stream) })
+    }
+}
+
+struct Stream {
+    log: Log,
+    next: usize,
+}
+
+impl Source for Stream {
+    fn origin(&self) -> &str {
+        "fake/database/slot"
+    }
+
+    fn server_position(&self) -> Lsn {
+        self.log.end()
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {
+        Box::pin(async move {
+            {
+                let mut state = self.log.state.lock().unwrap();
+                match &mut state.break_after {
+                    Some(0) => {
+                        state.break_after = None;
+                        return Err(SourceError::Transient("cut".into()));
+                    }
+                    Some(events) => *events -= 1,
+                    None => {}
+                }
+            }
+            loop {
+                let more = self.log.more.notified();
+                if let Some(event) = self.log.event(self.next) {
+                    self.next += 1;
+                    return Ok(event);
+                }
+                more.await;
+            }
+        })
+    }
+
+    fn confirm(&mut self, flushed: Lsn) {
+        let mut state = self.log.state.lock().unwrap();
+        assert!(flushed >= state.confirmed, "the slot never moves back");
+        state.confirmed = flushed;
+    }
+
+    fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+}

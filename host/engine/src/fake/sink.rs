@@ -1,0 +1,117 @@
+//! A sink that answers as told and remembers what reached it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use model::BoxFuture;
+use model::batch::{Batch, BatchPolicy, Grouping};
+use model::message::Message;
+use model::sink::{Retry, Sink, SinkError, SinkKind, Verdict};
+
+/// How a request goes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answer {
+    /// How long it takes.
+    pub(crate) after: Duration,
+    /// The request as a whole fails.
+    pub(crate) error: Option<SinkError>,
+    /// The messages get through all the same: the answer was lost.
+    pub(crate) lost: bool,
+    /// These messages of it are rejected, by index.
+    pub(crate) rejected: Vec<(usize, Retry)>,
+    /// The sink's code is at fault.
+    pub(crate) panics: bool,
+}
+
+type Script = Box<dyn FnMut(&Batch) -> Answer + Send>;
+
+/// The sink. `script` decides how each request goes.
+pub(crate) struct Recording {
+    policy: BatchPolicy,
+    kind: SinkKind,
+    script: Mutex<Script>,
+    /// Messages that got through, in order, repeats included.
+    received: Mutex<Vec<Arc<Message>>>,
+    /// Sizes of the requests.
+    requests: Mutex<Vec<usize>>,
+}
+
+impl Recording {
+    pub(crate) fn new(
+        grouping: Grouping, messages_max: usize, script: impl FnMut(&Batch) -> Answer + Send + 'static,
+    ) -> Arc<Self> {
+        let policy = BatchPolicy {
+            messages_max,
+            bytes_max: 1 << 20,
+            linger: Duration::from_millis(5),
+            requests_max: 4,
+            grouping,
+        };
+        Arc::new(Self {
+            policy,
+            kind: SinkKind::Log,
+            script: Mutex::new(Box::new(script)),
+            received: Mutex::default(),
+            requests: Mutex::default(),
+        })
+    }
+
+    /// Accepts everything.
+    pub(crate) fn willing() -> Arc<Self> {
+        Self::new(Grouping::Apart, 10, |_| Answer::default())
+    }
+
+    pub(crate) fn received(&self) -> Vec<Arc<Message>> {
+        self.received.lock().unwrap().clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.received.lock().unwrap().len()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<usize> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// A failure that another attempt may not meet.
+pub(crate) fn refusal() -> Option<SinkError> {
+    Some(SinkError::later("503"))
+}
+
+impl Sink for Recording {
+    fn kind(&self) -> SinkKind {
+        self.kind
+    }
+
+    fn batch_policy(&self) -> BatchPolicy {
+        self.policy
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
+        let answer = (self.script.lock().unwrap())(batch);
+        Box::pin(async move {
+            tokio::time::sleep_until(tokio::time::Instant::now() + answer.after).await;
+            assert!(!answer.panics, "as planned");
+            self.requests.lock().unwrap().push(batch.messages().len());
+            let mut verdicts = vec![Verdict::Delivered; batch.messages().len()];
+            for (index, retry) in &answer.rejected {
+                verdicts[*index] = Verdict::Rejected { retry: *retry, error: "no".into() };
+            }
+            let through = answer.error.is_none() || answer.lost;
+            for (message, verdict) in batch.messages().iter().zip(&verdicts) {
+                if through && *verdict == Verdict::Delivered {
+                    self.received.lock().unwrap().push(Arc::clone(message));
+                }
+            }
+            match answer.error {
+                Some(error) => Err(error),
+                None => Ok(verdicts),
+            }
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! A store in memory that fences as a real one does.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use model::BoxFuture;
+use model::acks::Settled;
+use model::store::{Epoch, Letter, Letters, Progress, StoreError};
+
+#[derive(Default)]
+pub(crate) struct Store {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    epoch: u64,
+    progress: HashMap<(String, String), Settled>,
+    letters: Vec<Letter>,
+    /// Writes are refused while this is set.
+    away: bool,
+}
+
+impl Store {
+    /// A new process opened the store.
+    pub(crate) fn next_epoch(&self) -> Epoch {
+        let mut state = self.state.lock().unwrap();
+        state.epoch += 1;
+        Epoch(state.epoch)
+    }
+
+    pub(crate) fn letters(&self) -> Vec<Letter> {
+        self.state.lock().unwrap().letters.clone()
+    }
+
+    pub(crate) fn set_away(&self, away: bool) {
+        self.state.lock().unwrap().away = away;
+    }
+
+    fn write(&self, epoch: Epoch, write: impl FnOnce(&mut State)) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap();
+        if epoch.0 < state.epoch {
+            return Err(StoreError::Fenced { ours: epoch.0, current: state.epoch });
+        }
+        if state.away {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        write(&mut state);
+        Ok(())
+    }
+}
+
+impl Progress for Store {
+    fn load<'a>(
+        &'a self, origin: &'a str, sink: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Settled>, StoreError>> {
+        let key = (origin.to_owned(), sink.to_owned());
+        let settled = self.state.lock().unwrap().progress.get(&key).cloned();
+        Box::pin(async move { Ok(settled) })
+    }
+
+    fn record<'a>(
+        &'a self, epoch: Epoch, origin: &'a str, sinks: Vec<(String, Settled)>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            let rows = sinks.into_iter().map(|(sink, row)| ((origin.to_owned(), sink), row));
+            state.progress.extend(rows);
+        });
+        Box::pin(async move { written })
+    }
+}
+
+impl Letters for Store {
+    fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| state.letters.extend(letters));
+        Box::pin(async move { written })
+    }
+}

@@ -1,0 +1,4 @@
+//! The engine as a whole, over a scripted world, under paused time.
+
+mod delivery;
+mod simulation;

@@ -1,0 +1,316 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use model::batch::Grouping;
+use model::change::Operation;
+use model::message::Message;
+use model::page::Value;
+use model::plugin::{Fault, Outcome, PluginError};
+use model::sink::Retry;
+use tokio::time::Instant;
+
+use crate::fake::log::{Log, Row};
+use crate::fake::plugin::Function;
+use crate::fake::sink::{Answer, Recording, refusal};
+use crate::fake::store::Store;
+use crate::fake::{engine, run_until, sink_spec};
+use crate::select::Actions;
+
+const MIB: usize = 1 << 20;
+
+fn value(message: &Message) -> u64 {
+    let payload: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
+    payload["record"]["value"].as_str().unwrap().parse().unwrap()
+}
+
+fn values(sink: &Recording) -> Vec<u64> {
+    sink.received().iter().map(|message| value(message)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn b088_ten_thousand_updates_of_one_row_arrive_in_commit_order() {
+    let log = Log::new();
+    for chunk in 0..100 {
+        log.commit((0..100).map(|n| Row::update(1, chunk * 100 + n)).collect());
+    }
+    // Every third request fails, and takes its time.
+    let mut requests = 0;
+    let sink = Recording::new(Grouping::Together, 50, move |_| {
+        requests += 1;
+        let error = if requests % 3 == 0 { refusal() } else { None };
+        Answer { after: Duration::from_millis(3), error, ..Answer::default() }
+    });
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    run_until(engine, || sink.len() == 10_000).await;
+    assert_eq!(values(&sink), (0..10_000).collect::<Vec<u64>>());
+    assert_eq!(log.confirmed(), log.end());
+}
+
+/// The first message of one group fails for a minute: nothing of its group passes it, everything
+/// else flows, and once it succeeds its group follows.
+#[tokio::test(start_paused = true)]
+async fn b090_a_blocked_group_holds_back_nobody_else() {
+    let log = Log::new();
+    for n in 0..200 {
+        log.commit(vec![Row::update(n % 10, n)]);
+    }
+    let healed = Instant::now() + Duration::from_secs(60);
+    let sink = Recording::new(Grouping::Apart, 10, move |batch| {
+        let sick = |message: &Arc<Message>| value(message) % 10 == 3;
+        let rejected = batch.messages().iter().enumerate().filter(|(_, message)| sick(message));
+        let rejected = rejected.map(|(index, _)| (index, Retry::Later { after: None }));
+        let rejected = if Instant::now() < healed { rejected.collect() } else { Vec::new() };
+        Answer { rejected, ..Answer::default() }
+    });
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let mut others_done_at = None;
+    let start = Instant::now();
+    run_until(engine, || {
+        if sink.len() == 180 && others_done_at.is_none() {
+            others_done_at = Some(Instant::now());
+            assert_eq!(log.confirmed(), Log::commit_lsn(2).max(model::lsn::Lsn(350)));
+        }
+        sink.len() == 200
+    })
+    .await;
+    assert!(others_done_at.unwrap() - start < Duration::from_secs(1), "they flow at full rate");
+    let mut by_group: HashMap<u64, Vec<u64>> = HashMap::new();
+    for n in values(&sink) {
+        by_group.entry(n % 10).or_default().push(n);
+    }
+    for (group, values) in by_group {
+        let expected: Vec<u64> = (0..20).map(|n| n * 10 + group).collect();
+        assert_eq!(values, expected);
+    }
+    let sick = status.slots[0].sinks[0].failed.get();
+    assert!((4..=10).contains(&sick), "{sick} attempts in a minute of exponential back-off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b103_an_incomplete_batch_goes_when_its_time_is_up() {
+    let log = Log::new();
+    log.commit((0..3).map(|n| Row::update(n, n)).collect());
+    let sink = Recording::new(Grouping::Apart, 10, |_| Answer::default());
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    run_until(engine, || sink.len() == 3).await;
+    assert_eq!(sink.requests(), [3], "one request, not three and not never");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_sink_does_not_hold_back_its_neighbour_while_the_budget_lasts() {
+    let log = Log::new();
+    for n in 0..1_000 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    let dead = Recording::new(Grouping::Apart, 10, |_| Answer {
+        error: refusal(),
+        ..Answer::default()
+    });
+    let alive = Recording::willing();
+    let specs = vec![sink_spec("dead", dead.clone()), sink_spec("alive", alive.clone())];
+    let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
+    run_until(engine, || alive.len() == 1_000).await;
+    assert_eq!(dead.len(), 0);
+    assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO, "the dead one owes everything");
+    assert_eq!(status.slots[0].sinks[1].delivered.get(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_pauses_when_the_budget_is_full_and_goes_on_when_there_is_room() {
+    let log = Log::new();
+    for n in 0..2_000 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    let closed = Arc::new(AtomicBool::new(true));
+    let gate = Arc::clone(&closed);
+    let sink = Recording::new(Grouping::Apart, 10, move |_| {
+        let error = if gate.load(Ordering::Relaxed) { refusal() } else { None };
+        Answer { error, ..Answer::default() }
+    });
+    let bytes_max = 50_000;
+    let (engine, status, _) =
+        engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), bytes_max);
+    let highest = AtomicUsize::new(0);
+    run_until(engine, || {
+        highest.fetch_max(status.budget.used(), Ordering::Relaxed);
+        if status.slots[0].paused.get() == 1 {
+            closed.store(false, Ordering::Relaxed);
+        }
+        sink.len() == 2_000
+    })
+    .await;
+    let highest = highest.into_inner();
+    assert!((bytes_max..bytes_max * 2).contains(&highest), "{highest}");
+    assert_eq!(status.budget.used(), 0, "everything was released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_fails_in_a_plugin_is_put_aside_and_the_others_are_delivered() {
+    let log = Log::new();
+    log.commit((0..100).map(|n| Row::update(n, n)).collect());
+    let sink = Recording::willing();
+    let mut spec = sink_spec("a", sink.clone());
+    spec.filter = Some(Function::new(|change| match change.row().unwrap().value(1) {
+        Value::Text("41") => {
+            Err(PluginError { fault: Fault::Trap, message: "unreachable".into() })
+        }
+        Value::Text("42") => Ok(Outcome::Drop),
+        _ => Ok(Outcome::Keep),
+    }));
+    let store: Arc<Store> = Arc::default();
+    let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    assert_eq!(sink.len(), 98);
+    let letters = store.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].reason, "plugin_trap");
+    assert_eq!(letters[0].plugin.as_deref(), Some("sha256:f"));
+    assert!(letters[0].input.contains("\"value\":\"41\""), "{}", letters[0].input);
+    assert_eq!(status.slots[0].sinks[0].filtered.get(), 1);
+}
+
+/// A message that is put aside is settled only once it is kept.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_confirmed_while_a_dead_letter_cannot_be_kept() {
+    let log = Log::new();
+    log.commit(vec![Row::update(1, 1)]);
+    let sink = Recording::new(Grouping::Apart, 1, |_| Answer {
+        rejected: vec![(0, Retry::Never)],
+        ..Answer::default()
+    });
+    let store: Arc<Store> = Arc::default();
+    store.set_away(true);
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &store, MIB);
+    let mut seconds = 0;
+    let until = Instant::now() + Duration::from_secs(30);
+    run_until(engine, || {
+        if Instant::now() < until {
+            seconds += 1;
+            assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO);
+        } else {
+            store.set_away(false);
+        }
+        !store.letters().is_empty() && log.confirmed() == log.end()
+    })
+    .await;
+    assert!(seconds > 0);
+    assert_eq!(store.letters()[0].reason, "delivery");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_put_aside_after_its_last_attempt() {
+    let log = Log::new();
+    log.commit(vec![Row::update(1, 1)]);
+    log.commit(vec![Row::update(1, 2)]);
+    let sink = Recording::new(Grouping::Apart, 1, |batch| {
+        let error = if value(&batch.messages()[0]) == 1 { refusal() } else { None };
+        Answer { error, ..Answer::default() }
+    });
+    let store: Arc<Store> = Arc::default();
+    let mut spec = sink_spec("a", sink.clone());
+    spec.attempts_max = Some(3);
+    let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
+    run_until(engine, || sink.len() == 1).await;
+    assert_eq!(store.letters()[0].attempts, 3);
+    assert_eq!(values(&sink), [2], "its group goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_sink_stops_that_sink_alone() {
+    let log = Log::new();
+    log.commit((0..10).map(|n| Row::update(n, n)).collect());
+    let faulty =
+        Recording::new(Grouping::Apart, 1, |_| Answer { panics: true, ..Answer::default() });
+    let alive = Recording::willing();
+    let specs = vec![sink_spec("faulty", faulty), sink_spec("alive", alive.clone())];
+    let (engine, status, supervisor) = engine(&log, specs, &Arc::default(), MIB);
+    run_until(engine, || {
+        if alive.len() == 10 {
+            log.commit((10..20).map(|n| Row::update(n, n)).collect());
+        }
+        alive.len() == 20
+    })
+    .await;
+    assert!(!supervisor.fatal().is_cancelled());
+    let stopped = status.slots[0].sinks[0].stopped.get().unwrap();
+    assert!(stopped.contains("as planned"), "{stopped}");
+    assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO, "what it owes is not confirmed");
+}
+
+/// B184 in the small: a stop in the middle, with requests under way, repeats nothing.
+#[tokio::test(start_paused = true)]
+async fn b184_a_graceful_stop_repeats_nothing() {
+    let log = Log::new();
+    for n in 0..500 {
+        log.commit(vec![Row::update(n % 50, n), Row::update(1_000 + n, n)]);
+    }
+    let store: Arc<Store> = Arc::default();
+    let mut requests = 0;
+    let sink = Recording::new(Grouping::Apart, 10, move |_| {
+        requests += 1;
+        let error = if requests % 4 == 0 { refusal() } else { None };
+        Answer { after: Duration::from_millis(20), error, ..Answer::default() }
+    });
+    for part in 1..=5 {
+        let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &store, MIB);
+        run_until(engine, || sink.len() >= part * 200).await;
+    }
+    let mut keys: Vec<_> =
+        sink.received().iter().map(|message| message.idempotency_key.clone()).collect();
+    assert_eq!(keys.len(), 1_000);
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 1_000, "every message once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_stream_is_opened_again_and_repeats_nothing() {
+    let log = Log::new();
+    for n in 0..100 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    log.break_after(40);
+    // Slow enough that much is unconfirmed when the stream breaks.
+    let sink = Recording::new(Grouping::Apart, 1, |_| Answer {
+        after: Duration::from_millis(500),
+        ..Answer::default()
+    });
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    assert_eq!(sink.len(), 100);
+    assert_eq!(status.slots[0].connects.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn actions_that_are_not_chosen_cost_nothing() {
+    let log = Log::new();
+    let delete = Row { operation: Operation::Delete, ..Row::update(1, 1) };
+    log.commit(vec![Row::update(1, 1), delete]);
+    let sink = Recording::willing();
+    let mut spec = sink_spec("a", sink.clone());
+    spec.selection.actions = Actions { update: false, ..Actions::default() };
+    let (engine, status, _) = engine(&log, vec![spec], &Arc::default(), MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    assert_eq!(sink.len(), 1);
+    assert!(sink.received()[0].payload.contains("\"action\":\"delete\""));
+    assert_eq!(status.slots[0].sinks[0].received.get(), 1);
+}
+
+/// A sink that says its requests fail as a whole, and then judges messages apart after all: what
+/// got through behind a failed message of its group is sent again behind it.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_got_through_behind_a_failed_one_is_sent_again_behind_it() {
+    let log = Log::new();
+    log.commit((0..3).map(|n| Row::update(1, n)).collect());
+    let mut requests = 0;
+    let sink = Recording::new(Grouping::Together, 10, move |_| {
+        requests += 1;
+        let rejected = if requests == 1 { vec![(1, Retry::Later { after: None })] } else { vec![] };
+        Answer { rejected, ..Answer::default() }
+    });
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    assert_eq!(values(&sink), [0, 2, 1, 2]);
+}

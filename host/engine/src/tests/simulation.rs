@@ -1,0 +1,137 @@
+//! Seeded runs: random changes, faults, kills and restarts, judged by invariants.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use model::batch::Grouping;
+use model::groups::GroupKey;
+use model::message::Message;
+use model::position::Position;
+use model::sink::Retry;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::log::{Log, Row};
+use crate::fake::sink::{Answer, Recording, refusal};
+use crate::fake::store::Store;
+use crate::fake::{engine, sink_spec};
+
+/// Enough to meet every fault in several combinations, few enough for each run of the suite.
+const SEEDS: u64 = 200;
+
+/// Kills per run; the last life is left to finish.
+const LIVES: usize = 6;
+
+#[test]
+fn b183_random_kills_lose_nothing_and_keep_order() {
+    for seed in 0..SEEDS {
+        let result = std::panic::catch_unwind(|| run(seed));
+        assert!(result.is_ok(), "seed {seed}");
+    }
+}
+
+fn run(seed: u64) {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let log = Log::new();
+    let store: Arc<Store> = Arc::default();
+    let mut changes = 0;
+    for n in 0..dice.usize(20..120) {
+        let rows = 1 + usize::from(dice.bool()) * dice.usize(0..4);
+        changes += rows;
+        log.commit((0..rows).map(|_| Row::update(dice.u64(0..8), n)).collect());
+    }
+    let grouping = if dice.bool() { Grouping::Together } else { Grouping::Apart };
+    let sinks = [flaky(grouping, dice.fork()), flaky(Grouping::Apart, dice.fork())];
+    for life in 1..=LIVES {
+        if dice.u8(0..3) == 0 {
+            log.break_after(dice.usize(0..30));
+        }
+        let killed_after = Duration::from_millis(dice.u64(1..4_000));
+        let last = life == LIVES;
+        let (engine, _, supervisor) =
+            engine(&log, vec![sink_spec("a", sinks[0].clone()), sink_spec("b", sinks[1].clone())], &store, 1 << 16);
+        // A runtime of its own: dropping it ends every task where it waits, as a kill would.
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let stop = CancellationToken::new();
+            let deadline = Instant::now() + if last { Duration::from_secs(86_400) } else { killed_after };
+            let run = engine.run(stop.clone());
+            let watch = async {
+                let mut seen = log.confirmed();
+                while Instant::now() < deadline && seen < log.end() {
+                    tokio::time::sleep_until(Instant::now() + Duration::from_millis(17)).await;
+                    assert!(!supervisor.fatal().is_cancelled());
+                    if std::mem::replace(&mut seen, log.confirmed()) != seen {
+                        check_confirmed(&log, &sinks);
+                    }
+                }
+            };
+            tokio::select! {
+                () = run => {}
+                () = watch => {}
+            }
+        });
+    }
+    assert_eq!(log.confirmed(), log.end(), "everything is settled in the end");
+    for sink in &sinks {
+        check_received(&sink.received(), changes);
+    }
+}
+
+/// A sink whose requests take a while, fail, fail in part, and lose answers.
+fn flaky(grouping: Grouping, dice: fastrand::Rng) -> Arc<Recording> {
+    let dice = Mutex::new(dice);
+    Recording::new(grouping, 5, move |batch| {
+        let mut dice = dice.lock().unwrap();
+        let after = Duration::from_millis(dice.u64(0..200));
+        let (error, lost) = match dice.u8(0..10) {
+            0 => (refusal(), false),
+            1 => (refusal(), true),
+            _ => (None, false),
+        };
+        let mut rejected = Vec::new();
+        if grouping == Grouping::Apart && dice.u8(0..4) == 0 {
+            rejected.push((dice.usize(0..batch.messages().len()), Retry::Later { after: None }));
+        }
+        Answer { after, error, lost, rejected, panics: false }
+    })
+}
+
+/// Invariant 1: nothing below the confirmed position is undelivered.
+fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
+    let confirmed = log.confirmed();
+    let settled = (0..).map(Log::commit_lsn).take_while(|lsn| *lsn < confirmed);
+    for sink in sinks {
+        let received = sink.received();
+        let received: HashSet<_> =
+            received.iter().map(|message| message.position.commit_lsn).collect();
+        for lsn in settled.clone() {
+            assert!(received.contains(&lsn), "{lsn} is confirmed and was not delivered");
+        }
+    }
+}
+
+/// Nothing lost; in each group new messages arrive in order, and a repeat is followed by all that
+/// came after it, so that the last word is the newest.
+fn check_received(received: &[Arc<Message>], changes: usize) {
+    let mut by_group: HashMap<GroupKey, Vec<Position>> = HashMap::new();
+    for message in received {
+        for key in message.groups.keys() {
+            by_group.entry(key).or_default().push(message.position);
+        }
+    }
+    let mut distinct = 0;
+    for (group, positions) in by_group {
+        let mut sorted = positions.clone();
+        sorted.sort();
+        sorted.dedup();
+        distinct += sorted.len();
+        let mut seen = HashSet::new();
+        let firsts: Vec<_> = positions.iter().copied().filter(|at| seen.insert(*at)).collect();
+        assert_eq!(firsts, sorted, "{group:?}: first arrivals are in order");
+        assert_eq!(positions.last(), sorted.last(), "{group:?}: the last word is the newest");
+    }
+    assert_eq!(distinct, changes, "nothing is lost");
+}
