@@ -116,3 +116,59 @@ fn id_of_row(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::change::Operation;
+    use crate::sample::Cell::{self, Null, Text, Unchanged};
+    use crate::sample::{change, relation};
+
+    fn row_document(keys: &[&str], cells: [Cell; 4]) -> Result<Document, DocumentError> {
+        let relation = relation(keys);
+        let change = change(&relation, Operation::Insert, None, Some(cells));
+        of_row(&relation, change.after.as_ref().unwrap(), None)
+    }
+
+    fn parsed(document: &Document) -> serde_json::Value {
+        serde_json::from_str(&document.json).unwrap()
+    }
+
+    #[test]
+    fn the_id_is_text_and_unchanged_values_are_left_out() {
+        let cells = [Text("7"), Text("de"), Null, Unchanged];
+        let document = row_document(&["id"], cells).unwrap();
+        assert_eq!(&*document.id, "7");
+        assert_eq!(parsed(&document), json!({"id": "7", "lang": "de", "name": null}));
+    }
+
+    #[test]
+    fn b098_keys_of_several_columns_never_collide() {
+        let key = |lang, name| {
+            let cells = [Null, Text(lang), Text(name), Null];
+            row_document(&["lang", "name"], cells).unwrap().id
+        };
+        assert_eq!(&*key("a", "b"), "a:b");
+        assert_ne!(key("a:b", "c"), key("a", "b:c"));
+        assert_ne!(key("a\\", ":b"), key("a", "\\:b"));
+        assert_ne!(key("a\\:b", "c"), key("a\\", "b:c"));
+    }
+
+    #[test]
+    fn a_row_without_identity_is_no_document() {
+        let error = row_document(&[], [Null, Text("a"), Null, Null]).unwrap_err();
+        assert!(error.to_string().contains("table poi has no primary key"), "{error}");
+    }
+
+    #[test]
+    fn a_transforms_document_keeps_its_text() {
+        let document = of_json(r#"{"b": 1e400, "id": 12, "a": [1.10]}"#).unwrap();
+        assert_eq!(&*document.id, "12");
+        assert_eq!(&*document.json, r#"{"id":"12","a":[1.10],"b":1e400}"#);
+        for bad in ["[]", "1", "{}", r#"{"id":null}"#, r#"{"id":""}"#, r#"{"id":{}}"#, "{"] {
+            assert!(of_json(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -225,3 +225,120 @@ fn timestamp(out: &mut String, microseconds: i64) {
         Err(_) => json::push_fmt(out, format_args!("{microseconds}us")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::plugin::{Data, Presence, SetColumn};
+    use crate::sample::Cell::{Null, Text, Unchanged};
+    use crate::sample::{change, relation};
+
+    fn written(change: &Change, patch: Option<&Patch>) -> Json {
+        let consumer = Consumer { id: "c", name: "poi-search", annotations: "{\"team\":\"geo\"}" };
+        let database = Database {
+            id: "d",
+            name: "camp",
+            annotations: "{}",
+            database: "camping",
+            hostname: "db.internal",
+        };
+        let mut text = String::new();
+        Envelope::new(&consumer, &database).write(&mut text, change, patch);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    #[test]
+    fn an_insert_is_the_predecessors_message_field_by_field() {
+        let row = [Text("7"), Text("de"), Text("Hütte \"A\""), Text("[\"wifi\"]")];
+        let change = change(&relation(&["id", "lang"]), Operation::Insert, None, Some(row));
+        let expected = json!({
+            "record": {"id": 7, "lang": "de", "name": "Hütte \"A\"", "tags": ["wifi"]},
+            "changes": null,
+            "action": "insert",
+            "metadata": {
+                "table_schema": "camp",
+                "table_name": "poi",
+                "commit_timestamp": "2024-02-29T12:00:00.000001Z",
+                "commit_lsn": 0x16_0000_000B_u64,
+                "commit_idx": 3,
+                "database_name": "camp",
+                "transaction_annotations": null,
+                "idempotency_key": "OTQ0ODkyODA1MjM6Mw==",
+                "record_pks": ["7", "de"],
+                "enrichment": null,
+                "consumer": {"id": "c", "name": "poi-search", "annotations": {"team": "geo"}},
+                "database": {
+                    "id": "d", "name": "camp", "annotations": {}, "database": "camping",
+                    "hostname": "db.internal",
+                },
+            },
+        });
+        assert_eq!(written(&change, None), expected);
+    }
+
+    #[test]
+    fn an_update_names_the_old_values_that_differ() {
+        let old = [Text("7"), Text("de"), Null, Text("[]")];
+        let new = [Text("7"), Text("de"), Text("a"), Text("[]")];
+        let relation = relation(&["id"]);
+        let full =
+            change(&relation, Operation::Update, Some((Extent::Full, old)), Some(new));
+        assert_eq!(written(&full, None)["changes"], json!({"name": null}));
+
+        let new = [Text("7"), Text("de"), Text("a"), Text("[]")];
+        let without = change(&relation, Operation::Update, None, Some(new));
+        assert_eq!(written(&without, None)["changes"], json!({}), "empty, not wrong");
+
+        let old = [Text("6"), Null, Null, Null];
+        let new = [Text("7"), Text("de"), Text("a"), Text("[]")];
+        let key = change(&relation, Operation::Update, Some((Extent::Key, old)), Some(new));
+        assert_eq!(written(&key, None)["changes"], json!({"id": 6}), "the old key alone");
+    }
+
+    #[test]
+    fn a_delete_carries_the_key_and_nothing_stale() {
+        let old = [Text("7"), Null, Null, Null];
+        let relation = relation(&["id"]);
+        let change = change(&relation, Operation::Delete, Some((Extent::Key, old)), None);
+        let message = written(&change, None);
+        assert_eq!(message["record"], json!({"id": 7, "lang": null, "name": null, "tags": null}));
+        assert_eq!(message["changes"], Json::Null);
+        assert_eq!(message["metadata"]["record_pks"], json!(["7"]));
+    }
+
+    #[test]
+    fn an_unchanged_value_has_no_key_and_is_named() {
+        let row = [Text("7"), Text("unchanged_toast"), Null, Unchanged];
+        let change = change(&relation(&["id"]), Operation::Update, None, Some(row));
+        let message = written(&change, None);
+        assert_eq!(message["record"], json!({"id": 7, "lang": "unchanged_toast", "name": null}));
+        assert_eq!(message["metadata"]["unchanged"], json!(["tags"]));
+    }
+
+    #[test]
+    fn a_patch_replaces_columns_adds_others_and_leaves_the_rest() {
+        let row = [Text("7"), Text("de"), Text("a"), Null];
+        let change = change(&relation(&["id"]), Operation::Insert, None, Some(row));
+        let column = |name: &str, presence, data| SetColumn {
+            name: name.into(),
+            presence: vec![Presence::Unchanged, presence],
+            data,
+        };
+        let columns = [
+            column("name", Presence::Value, Data::Texts(vec!["".into(), "b\"".into()])),
+            column("lang", Presence::Unchanged, Data::Texts(vec!["".into(), "".into()])),
+            column("has_wifi", Presence::Value, Data::Booleans(vec![false, true])),
+            column("stars", Presence::Null, Data::Integers(vec![0, 0])),
+            column("score", Presence::Value, Data::Floats(vec![0.0, 2.0])),
+            column("raw", Presence::Value, Data::Bytes(vec![vec![], vec![0, 255]])),
+        ];
+        let patch = Patch { columns: columns.into(), row: 1 };
+        let expected = json!({
+            "id": 7, "lang": "de", "name": "b\"", "tags": null, "has_wifi": true, "stars": null,
+            "score": 2.0, "raw": "\\x00ff",
+        });
+        assert_eq!(written(&change, Some(&patch))["record"], expected);
+    }
+}

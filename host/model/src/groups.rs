@@ -74,3 +74,57 @@ fn group(relation: &Relation, row: &Row) -> Option<GroupKey> {
     }
     (columns > 0).then(|| GroupKey(hasher.finish()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::page::Extent;
+    use crate::sample::Cell::{self, Null, Text};
+    use crate::sample::{change, relation};
+
+    fn insert(relation: &Arc<Relation>, cells: [Cell; 4]) -> Groups {
+        Groups::of(&change(relation, Operation::Insert, None, Some(cells)))
+    }
+
+    #[test]
+    fn rows_of_one_key_share_a_group_and_others_do_not() {
+        let relation = relation(&["id"]);
+        let first = insert(&relation, [Text("1"), Text("a"), Null, Null]);
+        assert_eq!(first, insert(&relation, [Text("1"), Text("b"), Null, Null]));
+        assert_ne!(first, insert(&relation, [Text("2"), Text("a"), Null, Null]));
+        let old = (Extent::Key, [Text("1"), Null, Null, Null]);
+        let delete = change(&relation, Operation::Delete, Some(old), None);
+        assert_eq!(first, Groups::of(&delete));
+    }
+
+    #[test]
+    fn b097_tables_with_equal_keys_are_independent() {
+        let one = relation(&["id"]);
+        let mut two = (*one).clone();
+        two.oid = 8;
+        let cells = || [Text("1"), Null, Null, Null];
+        assert_ne!(insert(&one, cells()), insert(&Arc::new(two), cells()));
+    }
+
+    #[test]
+    fn values_of_a_compound_key_do_not_run_together() {
+        let relation = relation(&["lang", "name"]);
+        let cells = |lang, name| [Null, Text(lang), Text(name), Null];
+        assert_ne!(insert(&relation, cells("a:b", "c")), insert(&relation, cells("a", "b:c")));
+        assert_ne!(insert(&relation, cells("ab", "c")), insert(&relation, cells("a", "bc")));
+    }
+
+    #[test]
+    fn a_key_change_belongs_to_both_groups_and_no_key_to_none() {
+        let keyed = relation(&["id"]);
+        let old = (Extent::Key, [Text("1"), Null, Null, Null]);
+        let new = Some([Text("2"), Null, Null, Null]);
+        let moved = Groups::of(&change(&keyed, Operation::Update, Some(old), new));
+        let Groups::Two(from, to) = moved else { panic!("{moved:?}") };
+        assert_eq!(insert(&keyed, [Text("1"), Null, Null, Null]), Groups::One(from));
+        assert_eq!(insert(&keyed, [Text("2"), Null, Null, Null]), Groups::One(to));
+        assert_eq!(insert(&relation(&[]), [Text("1"), Null, Null, Null]), Groups::None);
+    }
+}

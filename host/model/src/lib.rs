@@ -23,6 +23,9 @@ pub mod sink;
 pub mod source;
 pub mod store;
 
+#[cfg(test)]
+mod sample;
+
 use std::future::Future;
 use std::pin::Pin;
 
