@@ -16,11 +16,7 @@ async fn a_wait_ends_as_soon_as_it_can_and_otherwise_says_why_not() -> Result<()
         if count == 2 {
             anyhow::bail!("an error is not the end");
         }
-        Ok(if count == 3 {
-            Ok("done")
-        } else {
-            Err(format!("{count}"))
-        })
+        Ok(if count == 3 { Ok("done") } else { Err(format!("{count}")) })
     })
     .await?;
     assert_eq!((value, count), ("done", 3));
@@ -29,10 +25,7 @@ async fn a_wait_ends_as_soon_as_it_can_and_otherwise_says_why_not() -> Result<()
         Ok(Err::<(), _>(String::from("on the ground")))
     });
     let message = late.await.unwrap_err().to_string();
-    assert!(
-        message.contains("pigs to fly") && message.contains("on the ground"),
-        "{message}"
-    );
+    assert!(message.contains("pigs to fly") && message.contains("on the ground"), "{message}");
 
     let hanging = until("an answer", Duration::from_millis(60), async || {
         std::future::pending::<Result<Result<(), String>>>().await
@@ -50,9 +43,7 @@ async fn a_cluster_is_ready_for_logical_replication_and_keeps_what_is_committed(
 
     cluster.create_database("shop").await?;
     let client = cluster.client("shop").await?;
-    client
-        .batch_execute("create table t (id int primary key); insert into t values (1)")
-        .await?;
+    client.batch_execute("create table t (id int primary key); insert into t values (1)").await?;
     cluster.kill().await?;
     assert!(client.query_one("select 1", &[]).await.is_err());
     cluster.start_again().await?;
@@ -60,11 +51,7 @@ async fn a_cluster_is_ready_for_logical_replication_and_keeps_what_is_committed(
     client.batch_execute("insert into t values (2)").await?;
     cluster.stop().await?;
     cluster.start_again().await?;
-    let row = cluster
-        .client("shop")
-        .await?
-        .query_one("select count(*) from t", &[])
-        .await?;
+    let row = cluster.client("shop").await?.query_one("select count(*) from t", &[]).await?;
     assert_eq!(row.get::<_, i64>(0), 2);
     Ok(())
 }
@@ -72,20 +59,13 @@ async fn a_cluster_is_ready_for_logical_replication_and_keeps_what_is_committed(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_leaves_nothing_behind() -> Result<()> {
     let cluster = Cluster::start_with(&[("max_replication_slots", "3")]).await?;
-    let row = cluster
-        .client("postgres")
-        .await?
-        .query_one("show max_replication_slots", &[])
-        .await?;
+    let row =
+        cluster.client("postgres").await?.query_one("show max_replication_slots", &[]).await?;
     assert_eq!(row.get::<_, &str>(0), "3");
     let (dir, url) = (cluster.socket_dir().to_path_buf(), cluster.url("postgres"));
     drop(cluster);
     assert!(!dir.exists());
-    assert!(
-        tokio_postgres::connect(&url, tokio_postgres::NoTls)
-            .await
-            .is_err()
-    );
+    assert!(tokio_postgres::connect(&url, tokio_postgres::NoTls).await.is_err());
     Ok(())
 }
 
@@ -105,10 +85,7 @@ async fn typesense_keeps_documents_over_a_kill() -> Result<()> {
         .send()
         .await?;
     assert_eq!(response.status(), 201);
-    assert_eq!(
-        server.document("products", "a/b c?").await?,
-        Some(document.clone())
-    );
+    assert_eq!(server.document("products", "a/b c?").await?, Some(document.clone()));
     server.kill().await?;
     assert!(server.documents("products").await.is_err());
     server.start_again().await?;
@@ -121,29 +98,17 @@ async fn a_receiver_fails_as_told_and_recovers() -> Result<()> {
     let mut receiver = Receiver::start().await?;
     let post = async |id: u32, url: &str| {
         let body = json!({ "data": [{ "id": id }] }).to_string();
-        http::client()
-            .unwrap()
-            .post(url)
-            .header("x-id", id)
-            .body(body)
-            .send()
-            .await
+        http::client().unwrap().post(url).header("x-id", id).body(body).send().await
     };
     let url = format!("{}/hook?a=b", receiver.url());
 
     receiver.set(Behaviour::FailFirst(1));
     assert_eq!(post(1, &url).await?.status(), 500);
     assert_eq!(post(2, &url).await?.status(), 200);
-    receiver.set(Behaviour::RetryAfter {
-        seconds: 7,
-        status: 429,
-    });
+    receiver.set(Behaviour::RetryAfter { seconds: 7, status: 429 });
     let response = post(3, &url).await?;
     assert_eq!(
-        (
-            response.status().as_u16(),
-            &response.headers()["retry-after"] == "7"
-        ),
+        (response.status().as_u16(), &response.headers()["retry-after"] == "7"),
         (429, true)
     );
     receiver.set(Behaviour::Redirect);
@@ -164,55 +129,28 @@ async fn a_receiver_fails_as_told_and_recovers() -> Result<()> {
     assert_eq!(post(9, &url).await?.status(), 200);
 
     let messages = receiver.until_messages(3, SOON).await?;
-    assert_eq!(
-        messages,
-        [json!({ "id": 2 }), json!({ "id": 6 }), json!({ "id": 9 })]
-    );
+    assert_eq!(messages, [json!({ "id": 2 }), json!({ "id": 6 }), json!({ "id": 9 })]);
     let requests = receiver.requests();
-    assert_eq!(
-        requests.len(),
-        8,
-        "the one that was refused a connection is not among them"
-    );
+    assert_eq!(requests.len(), 8, "the one that was refused a connection is not among them");
     let request = &requests[0];
-    assert_eq!(
-        (request.method.as_str(), request.path.as_str()),
-        ("POST", "/hook?a=b")
-    );
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/hook?a=b"));
     assert_eq!(request.header("x-id"), Some("1"));
-    assert_eq!(
-        (request.outcome, requests[6].outcome),
-        (Outcome::Refused(500), Outcome::Waiting)
-    );
-    assert!(
-        receiver
-            .until_messages(4, Duration::from_millis(50))
-            .await
-            .is_err()
-    );
+    assert_eq!((request.outcome, requests[6].outcome), (Outcome::Refused(500), Outcome::Waiting));
+    assert!(receiver.until_messages(4, Duration::from_millis(50)).await.is_err());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flaky_receiver_tells_senders_less_than_it_took_in() -> Result<()> {
     let receiver = Receiver::start().await?;
-    receiver.set(Behaviour::Flaky {
-        seed: 1,
-        percent: 60,
-    });
+    receiver.set(Behaviour::Flaky { seed: 1, percent: 60 });
     let mut answered = 0;
     for id in 0..60 {
         let body = json!({ "id": id }).to_string();
         let response = http::client()?.post(receiver.url()).body(body).send().await;
         answered += usize::from(response.is_ok_and(|response| response.status() == 200));
     }
-    let count = |outcome| {
-        receiver
-            .requests()
-            .iter()
-            .filter(|r| r.outcome == outcome)
-            .count()
-    };
+    let count = |outcome| receiver.requests().iter().filter(|r| r.outcome == outcome).count();
     assert_eq!(receiver.requests().len(), 60);
     assert_eq!(answered, count(Outcome::Accepted));
     assert!(count(Outcome::Lost) > 0 && count(Outcome::Dropped) > 0);

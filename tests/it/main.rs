@@ -1,3 +1,13 @@
 //! The tests against real servers and the real engine, linked once.
 
+mod checker;
+mod configuration;
+mod crash;
 mod harness;
+mod isolation;
+mod messages;
+mod plugins;
+mod story;
+mod stream;
+mod webhook;
+mod world;

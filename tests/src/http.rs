@@ -14,9 +14,7 @@ pub fn client() -> Result<reqwest::Client> {
     static PROVIDER: Once = Once::new();
     // Required even to build a client that only speaks plain HTTP. Failing means it is there already.
     PROVIDER.call_once(|| {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
+        rustls::crypto::ring::default_provider().install_default().ok();
     });
     reqwest::Client::builder()
         .timeout(TIMEOUT)

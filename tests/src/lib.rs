@@ -13,12 +13,14 @@ mod metrics;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod sequin;
 pub mod typesense;
 mod until;
 
 pub use postgres::Cluster;
+pub use proxy::{Harm, Proxy};
 pub use receiver::{Behaviour, Receiver};
 pub use sequin::Sequin;
 pub use until::until;

@@ -2,18 +2,12 @@
 
 /// The sum of the samples of this name that carry all of these labels; `None` if there is none.
 pub(crate) fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let samples = text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(parse);
+    let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(parse);
     samples
         .filter(|sample| sample.name == name)
         .filter(|sample| {
             labels.iter().all(|&(key, value)| {
-                sample
-                    .labels
-                    .iter()
-                    .any(|(other, text)| other == key && text == value)
+                sample.labels.iter().any(|(other, text)| other == key && text == value)
             })
         })
         .map(|sample| sample.value)
@@ -34,11 +28,7 @@ fn parse(line: &str) -> Option<Sample<'_>> {
         None => (Vec::new(), rest),
     };
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample {
-        name,
-        labels,
-        value,
-    })
+    Some(Sample { name, labels, value })
 }
 
 /// Up to and including the closing brace; what follows it.

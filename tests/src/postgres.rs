@@ -66,12 +66,7 @@ impl Cluster {
         if is_root() {
             chown(dir.path(), Some(NOBODY), Some(NOBODY)).context("give it to the server")?;
         }
-        let mut cluster = Self {
-            process: None,
-            bin,
-            port: 0,
-            dir,
-        };
+        let mut cluster = Self { process: None, bin, port: 0, dir };
         cluster.initialise(settings).await?;
         until("PostgreSQL to start", START, async || {
             cluster.port = ports::free()?;
@@ -104,10 +99,7 @@ impl Cluster {
     /// Creates an empty database.
     pub async fn create_database(&self, name: &str) -> Result<()> {
         let statement = format!("create database \"{}\"", name.replace('"', "\"\""));
-        self.client("postgres")
-            .await?
-            .batch_execute(&statement)
-            .await?;
+        self.client("postgres").await?.batch_execute(&statement).await?;
         Ok(())
     }
 
@@ -132,10 +124,7 @@ impl Cluster {
     pub async fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "PostgreSQL is running");
         // Sessions of a killed server may still hold its shared memory: then it refuses to start.
-        until("PostgreSQL to start again", START, async || {
-            self.launch().await
-        })
-        .await
+        until("PostgreSQL to start again", START, async || self.launch().await).await
     }
 
     /// What the server has logged.
@@ -154,19 +143,8 @@ impl Cluster {
     async fn initialise(&self, settings: &[(&str, &str)]) -> Result<()> {
         let mut initdb = self.command("initdb");
         initdb.arg("-D").arg(self.data());
-        initdb.args([
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]);
-        let output = tokio::process::Command::from(initdb)
-            .kill_on_drop(true)
-            .output();
+        initdb.args(["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]);
+        let output = tokio::process::Command::from(initdb).kill_on_drop(true).output();
         let output = tokio::time::timeout(START, output)
             .await
             .context("wait for initdb")?
@@ -175,10 +153,7 @@ impl Cluster {
         ensure!(output.status.success(), "initdb failed: {}", stderr.trim());
 
         let path = self.data().join("postgresql.conf");
-        let mut file = File::options()
-            .append(true)
-            .open(path)
-            .context("open postgresql.conf")?;
+        let mut file = File::options().append(true).open(path).context("open postgresql.conf")?;
         file.write_all(CONFIGURATION.as_bytes())?;
         for (name, value) in settings {
             writeln!(file, "{name} = '{}'", value.replace('\'', "''"))?;
@@ -188,29 +163,16 @@ impl Cluster {
 
     /// One attempt: starts the server and waits until it answers, or says why it ended.
     async fn launch(&mut self) -> Result<Result<(), String>> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
+        let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.command("postgres");
-        command
-            .arg("-D")
-            .arg(self.data())
-            .arg("-k")
-            .arg(self.dir.path());
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path());
         command.args(["-p", &self.port.to_string()]);
-        command
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Immediate shutdown: nothing of it is wanted any more.
         let mut process = Process::spawn("PostgreSQL", &mut command, Signal::QUIT)?;
         // Over the socket in our own directory, so that no other server can answer for it.
         let socket = self.socket_dir().display();
-        let url = format!(
-            "host={socket} port={} user=postgres dbname=postgres",
-            self.port
-        );
+        let url = format!("host={socket} port={} user=postgres dbname=postgres", self.port);
         let exit = until("PostgreSQL to answer", START, async || {
             if let Some(status) = process.exited()? {
                 return Ok(Ok(Some(status)));
@@ -238,18 +200,8 @@ impl Cluster {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         // Where it was started from may be closed to the user it runs as.
-        command
-            .current_dir(self.dir.path())
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC");
-        for name in [
-            "PGDATA",
-            "PGPORT",
-            "PGHOST",
-            "PGUSER",
-            "PGDATABASE",
-            "PGOPTIONS",
-        ] {
+        command.current_dir(self.dir.path()).env("LC_ALL", "C").env("TZ", "UTC");
+        for name in ["PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGDATABASE", "PGOPTIONS"] {
             command.env_remove(name);
         }
         if is_root() {
@@ -271,23 +223,16 @@ fn bin() -> Result<PathBuf> {
         .context("find PostgreSQL: run `cargo x test`, or set PG_BIN")?;
     for program in ["initdb", "postgres"] {
         if !bin.join(program).is_file() {
-            bail!(
-                "{program} is not in {}: run `cargo x test`, or set PG_BIN",
-                bin.display()
-            );
+            bail!("{program} is not in {}: run `cargo x test`, or set PG_BIN", bin.display());
         }
     }
     Ok(bin)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a connection has to be driven by a task"
-)]
+#[expect(clippy::disallowed_methods, reason = "a connection has to be driven by a task")]
 async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls)
-        .await
-        .context("connect to PostgreSQL")?;
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.context("connect to PostgreSQL")?;
     // Its error reaches the client's next query.
     tokio::spawn(connection);
     Ok(client)

@@ -43,18 +43,12 @@ impl Process {
             command.process_group(0);
         }
         let child = command.spawn().with_context(|| format!("start {name}"))?;
-        Ok(Self {
-            name,
-            child,
-            parting,
-        })
+        Ok(Self { name, child, parting })
     }
 
     /// How it ended, if it has.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("look after {}", self.name))
+        self.child.try_wait().with_context(|| format!("look after {}", self.name))
     }
 
     /// Sends a signal, unless it has ended.

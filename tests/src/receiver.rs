@@ -106,11 +106,7 @@ impl Receiver {
     /// Starts to listen; accepts everything until told otherwise.
     pub async fn start() -> Result<Self> {
         let shared = Arc::new(Shared(Mutex::new(State::default())));
-        let mut receiver = Self {
-            shared,
-            port: ports::free()?,
-            runtime: None,
-        };
+        let mut receiver = Self { shared, port: ports::free()?, runtime: None };
         receiver.restart().await?;
         Ok(receiver)
     }
@@ -147,12 +143,7 @@ impl Receiver {
     /// The requests that were taken in: those answered 2xx, and those whose answer was lost.
     pub fn accepted(&self) -> Vec<Request> {
         let state = self.shared.lock();
-        state
-            .requests
-            .iter()
-            .filter(|request| request.outcome.is_taken_in())
-            .cloned()
-            .collect()
+        state.requests.iter().filter(|request| request.outcome.is_taken_in()).cloned().collect()
     }
 
     /// The messages of the accepted requests, in order, repeats included.
@@ -162,23 +153,17 @@ impl Receiver {
 
     /// Waits until at least so many messages were accepted.
     pub async fn until_messages(&self, count: usize, deadline: Duration) -> Result<Vec<Value>> {
-        until(
-            &format!("{count} messages at the receiver"),
-            deadline,
-            async || {
-                let messages = self.messages();
-                let requests = self.requests();
-                let last = requests.last().map(|request| request.outcome);
-                Ok(if messages.len() >= count {
-                    Ok(messages)
-                } else {
-                    let (have, total) = (messages.len(), requests.len());
-                    Err(format!(
-                        "{have} messages in {total} requests, the last one {last:?}"
-                    ))
-                })
-            },
-        )
+        until(&format!("{count} messages at the receiver"), deadline, async || {
+            let messages = self.messages();
+            let requests = self.requests();
+            let last = requests.last().map(|request| request.outcome);
+            Ok(if messages.len() >= count {
+                Ok(messages)
+            } else {
+                let (have, total) = (messages.len(), requests.len());
+                Err(format!("{have} messages in {total} requests, the last one {last:?}"))
+            })
+        })
         .await
     }
 
@@ -218,10 +203,7 @@ impl Receiver {
             }
         });
         self.runtime = Some(runtime);
-        result
-            .await
-            .context("start the receiver")?
-            .context("listen for requests")
+        result.await.context("start the receiver")?.context("listen for requests")
     }
 }
 

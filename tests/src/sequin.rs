@@ -44,6 +44,7 @@ const INHERITED: [&str; 8] = [
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     config: String,
+    config_file: Option<PathBuf>,
     env: BTreeMap<String, String>,
     binary: Option<PathBuf>,
     quiet: bool,
@@ -54,6 +55,13 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, yaml: &str) -> Self {
         yaml.clone_into(&mut self.config);
+        self
+    }
+
+    /// A `sequin.yaml` that lies elsewhere, with what it refers to beside it, instead of a text.
+    #[must_use]
+    pub fn config_file(mut self, path: &Path) -> Self {
+        self.config_file = Some(path.to_path_buf());
         self
     }
 
@@ -90,11 +98,7 @@ impl Builder {
         let mut sequin = self.prepare()?;
         sequin.spawn()?;
         let status = sequin.wait(STOP).await?;
-        ensure!(
-            !status.success(),
-            "sequin ended with success:\n{}",
-            sequin.log()
-        );
+        ensure!(!status.success(), "sequin ended with success:\n{}", sequin.log());
         Ok((status, sequin.log()))
     }
 
@@ -118,9 +122,12 @@ impl Builder {
             metrics_port: ports::free()?,
             client: http::client()?,
             log: Log::new(!self.quiet),
+            config: self.config_file.unwrap_or_else(|| dir.path().join("sequin.yaml")),
             dir,
         };
-        sequin.write_config(&self.config)?;
+        if !sequin.config.exists() {
+            sequin.write_config(&self.config)?;
+        }
         Ok(sequin)
     }
 }
@@ -135,6 +142,7 @@ pub struct Sequin {
     metrics_port: u16,
     client: reqwest::Client,
     log: Log,
+    config: PathBuf,
     dir: TempDir,
 }
 
@@ -160,7 +168,7 @@ impl Sequin {
 
     /// Its `sequin.yaml`.
     pub fn config_path(&self) -> PathBuf {
-        self.dir.path().join("sequin.yaml")
+        self.config.clone()
     }
 
     /// Replaces its `sequin.yaml`.
@@ -202,10 +210,7 @@ impl Sequin {
 
     /// Sends any signal: `STOP` and `CONT` make it hang and go on.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        self.process
-            .as_mut()
-            .context("sequin is not running")?
-            .signal(signal)
+        self.process.as_mut().context("sequin is not running")?.signal(signal)
     }
 
     /// Waits until it ends, for whatever reason.
@@ -241,14 +246,8 @@ impl Sequin {
     pub async fn command(&self, arguments: &[&str]) -> Result<Output> {
         let config = self.config_path().to_string_lossy().into_owned();
         let mut command = self.executable();
-        command.args(
-            arguments
-                .iter()
-                .map(|argument| argument.replace("{config}", &config)),
-        );
-        let output = tokio::process::Command::from(command)
-            .kill_on_drop(true)
-            .output();
+        command.args(arguments.iter().map(|argument| argument.replace("{config}", &config)));
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
         tokio::time::timeout(COMMAND, output)
             .await
             .with_context(|| format!("wait for sequin {arguments:?}"))?
@@ -259,30 +258,19 @@ impl Sequin {
         self.spawn()?;
         let mut exited = None;
         until("sequin to be healthy", START, async || {
-            exited = self
-                .process
-                .as_mut()
-                .context("sequin is not running")?
-                .exited()?;
+            exited = self.process.as_mut().context("sequin is not running")?.exited()?;
             if exited.is_some() {
                 return Ok(Ok(()));
             }
             let (status, body) = self.health().await?;
-            Ok(if status == 200 {
-                Ok(())
-            } else {
-                Err(format!("{status} {body}"))
-            })
+            Ok(if status == 200 { Ok(()) } else { Err(format!("{status} {body}")) })
         })
         .await
         .with_context(|| format!("start sequin; it said:\n{}", self.log.tail()))?;
         if let Some(status) = exited {
             self.process = None;
             self.log.finish();
-            anyhow::bail!(
-                "sequin ended at its start: {status}; it said:\n{}",
-                self.log.tail()
-            );
+            anyhow::bail!("sequin ended at its start: {status}; it said:\n{}", self.log.tail());
         }
         Ok(())
     }
@@ -292,10 +280,7 @@ impl Sequin {
         let mut command = self.executable();
         command.arg("serve").arg("--config").arg(self.config_path());
         let output = self.log.follow()?;
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         self.process = Some(Process::spawn("sequin", &mut command, Signal::KILL)?);
         Ok(())
     }
@@ -317,12 +302,7 @@ impl Sequin {
     }
 
     async fn get(&self, url: &str) -> Result<(u16, String)> {
-        let response = self
-            .client
-            .get(url)
-            .send()
-            .await
-            .with_context(|| format!("get {url}"))?;
+        let response = self.client.get(url).send().await.with_context(|| format!("get {url}"))?;
         Ok((response.status().as_u16(), response.text().await?))
     }
 }
@@ -330,19 +310,11 @@ impl Sequin {
 /// `SEQUIN_BIN`, or what cargo has built into the target directory that this executable is in.
 fn find_binary() -> Result<PathBuf> {
     if let Some(binary) = env::path("SEQUIN_BIN") {
-        ensure!(
-            binary.is_file(),
-            "SEQUIN_BIN is {}, which is not a file",
-            binary.display()
-        );
+        ensure!(binary.is_file(), "SEQUIN_BIN is {}, which is not a file", binary.display());
         return Ok(binary);
     }
     let this = std::env::current_exe().context("find the test's own executable")?;
-    let candidates = this
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join("sequin"));
+    let candidates = this.ancestors().skip(1).take(2).map(|dir| dir.join("sequin"));
     candidates
         .into_iter()
         .find(|binary| binary.is_file())

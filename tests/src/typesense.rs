@@ -35,18 +35,9 @@ impl Server {
         let bin = env::path("TYPESENSE_BIN")
             .or_else(|| env::find_executable("typesense-server"))
             .context("find Typesense: run `cargo x test`, or set TYPESENSE_BIN")?;
-        let dir = tempfile::Builder::new()
-            .prefix("sequin-typesense-")
-            .tempdir()?;
+        let dir = tempfile::Builder::new().prefix("sequin-typesense-").tempdir()?;
         let client = http::client()?;
-        let mut server = Self {
-            process: None,
-            bin,
-            port: 0,
-            peering_port: 0,
-            client,
-            dir,
-        };
+        let mut server = Self { process: None, bin, port: 0, peering_port: 0, client, dir };
         until("Typesense to start", START, async || {
             server.port = ports::free()?;
             server.peering_port = ports::free()?;
@@ -67,14 +58,9 @@ impl Server {
 
     /// Creates a collection from its schema.
     pub async fn create_collection(&self, schema: &Value) -> Result<()> {
-        let request = self
-            .request(Method::POST, &["collections"])?
-            .body(schema.to_string());
+        let request = self.request(Method::POST, &["collections"])?.body(schema.to_string());
         let (status, text) = answer(request).await?;
-        ensure!(
-            status == StatusCode::CREATED,
-            "create a collection: {status} {text}"
-        );
+        ensure!(status == StatusCode::CREATED, "create a collection: {status} {text}");
         Ok(())
     }
 
@@ -94,9 +80,7 @@ impl Server {
         let path = ["collections", collection, "documents", "export"];
         let (status, text) = answer(self.request(Method::GET, &path)?).await?;
         ensure!(status.is_success(), "export documents: {status} {text}");
-        text.lines()
-            .map(|line| Ok(serde_json::from_str(line)?))
-            .collect()
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
     /// Refuses every write with 422, while staying healthy; or ends that.
@@ -118,20 +102,14 @@ impl Server {
     /// Starts it again on its data and its port, and waits until it is healthy.
     pub async fn start_again(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "Typesense is running");
-        until("Typesense to start again", START, async || {
-            self.launch().await
-        })
-        .await
+        until("Typesense to start again", START, async || self.launch().await).await
     }
 
     /// One attempt: starts the server and waits until it is healthy, or says that it ended.
     async fn launch(&mut self) -> Result<Result<(), String>> {
         let data = self.dir.path().join("data");
         std::fs::create_dir_all(&data).context("create a directory for Typesense")?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.path().join("log"))?;
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log"))?;
         let mut command = Command::new(&self.bin);
         command
             .arg(format!("--data-dir={}", data.display()))
@@ -149,11 +127,7 @@ impl Server {
                 return Ok(Ok(Some(status)));
             }
             let (status, text) = answer(self.request(Method::GET, &["health"])?).await?;
-            Ok(if status.is_success() {
-                Ok(None)
-            } else {
-                Err(format!("{status} {text}"))
-            })
+            Ok(if status.is_success() { Ok(None) } else { Err(format!("{status} {text}")) })
         })
         .await?;
         Ok(match exit {
@@ -168,22 +142,13 @@ impl Server {
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder> {
         let mut url = Url::parse(&self.url())?;
         // Each part is escaped: an id may hold anything.
-        url.path_segments_mut()
-            .ok()
-            .context("an address has a path")?
-            .extend(path);
-        Ok(self
-            .client
-            .request(method, url)
-            .header("x-typesense-api-key", API_KEY))
+        url.path_segments_mut().ok().context("an address has a path")?.extend(path);
+        Ok(self.client.request(method, url).header("x-typesense-api-key", API_KEY))
     }
 }
 
 async fn answer(request: RequestBuilder) -> Result<(StatusCode, String)> {
     let response = request.send().await.context("ask Typesense")?;
     let status = response.status();
-    Ok((
-        status,
-        response.text().await.context("read from Typesense")?,
-    ))
+    Ok((status, response.text().await.context("read from Typesense")?))
 }

@@ -16,6 +16,9 @@ const INTERVAL: Duration = Duration::from_millis(15);
 /// `Ok(Err(state))` and `Err(error)` both mean not yet; the last of them is part of the error when
 /// the deadline passes. A probe that hangs is cut off at the deadline, so it must be cancel-safe. It
 /// is asked at least once.
+///
+/// The probe may borrow, mutably too. The price is that a task which waits like this cannot be moved
+/// between threads (the compiler cannot see that it is `Send`): wait in the test, or `join!`.
 pub async fn until<T>(
     what: &str,
     deadline: Duration,

@@ -1,1 +1,48 @@
-//! To be written.
+//! `sequin.yaml`, from text to a specification that holds together.
+//!
+//! Three stages, each with its own name: the **tree** is the YAML with the place of every node and
+//! the environment filled in, the **document** says 1:1 what the user wrote, the **spec** is what
+//! it means, with every reference resolved and every default applied. Whatever is wrong is told at
+//! once, each thing with its file, line, column and what to do about it. Nothing is ignored in
+//! silence: unknown keys are errors, and what the predecessor knew but this engine does not (yet)
+//! is an error or a warning.
+//!
+//! Pure: no file is opened, no environment read, no clock, no client.
+
+mod diagnostic;
+mod document;
+mod env;
+mod nearest;
+pub mod spec;
+mod tree;
+
+use std::path::Path;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use spec::Spec;
+
+use diagnostic::Report;
+
+/// Reads a configuration. `file_name` is for messages; relative paths in the text are resolved
+/// against `base_dir`; `env` looks up environment variables. Hands back warnings beside the spec.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the text, with the warnings among it.
+pub fn read(
+    file_name: &str,
+    text: &str,
+    base_dir: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut report = Report::new(file_name, text);
+    let spec = tree::parse(text, &mut report).and_then(|mut root| {
+        env::fill_in(&mut root, env, &mut report);
+        let document = document::read(root, text, &mut report);
+        spec::resolve(&document, base_dir, &mut report)
+    });
+    let (diagnostics, failed) = report.finish();
+    match spec {
+        Some(spec) if !failed => Ok((spec, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}

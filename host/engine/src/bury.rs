@@ -47,7 +47,12 @@ impl Burial {
     }
 
     /// The letter of a change that a plugin failed on.
-    pub(crate) fn plugin_letter(&self, change: &Change, plugin: &str, error: &PluginError) -> Letter {
+    pub(crate) fn plugin_letter(
+        &self,
+        change: &Change,
+        plugin: &str,
+        error: &PluginError,
+    ) -> Letter {
         let input = encode::input(&self.spec, change);
         let mut letter = self.letter(change, input, error.fault.as_str(), error.message.clone());
         letter.plugin = Some(plugin.to_owned());
@@ -56,7 +61,11 @@ impl Burial {
 
     /// The letter of a change that could not be encoded.
     pub(crate) fn letter(
-        &self, change: &Change, input: String, reason: &str, error: String,
+        &self,
+        change: &Change,
+        input: String,
+        reason: &str,
+        error: String,
     ) -> Letter {
         Letter {
             origin: self.origin.to_string(),

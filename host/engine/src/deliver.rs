@@ -136,7 +136,8 @@ impl Deliver {
         let sink = Arc::clone(&self.spec.sink);
         state.under_way.push(Box::pin(async move {
             let sent = tokio::time::timeout(REQUEST_DEADLINE, sink.deliver(&batch)).await;
-            let verdicts = sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")));
+            let verdicts =
+                sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")));
             Done::Sent { tickets, verdicts }
         }));
     }
@@ -170,7 +171,8 @@ impl Deliver {
         let mut failures = 0_u64;
         for (ticket, verdict) in tickets.into_iter().zip(verdicts) {
             let groups = state.lanes.get(ticket).map(|(message, _)| message.groups);
-            let behind_failed = groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
+            let behind_failed =
+                groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
             match verdict {
                 Verdict::Delivered if behind_failed => state.lanes.put_back(ticket),
                 Verdict::Delivered => delivered.push(ticket),
@@ -195,7 +197,11 @@ impl Deliver {
 
     /// Arranges the next attempt of a message, or says why there is none.
     fn give_up(
-        &self, state: &mut State, ticket: Ticket, retry: Retry, now: Instant,
+        &self,
+        state: &mut State,
+        ticket: Ticket,
+        retry: Retry,
+        now: Instant,
     ) -> Option<&'static str> {
         let tried = state.lanes.get(ticket).map_or(0, |(_, attempts)| attempts) + 1;
         match retry {

@@ -67,7 +67,9 @@ fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, Documen
         Outcome::Keep => vec![of(row, None)?],
         Outcome::Set(patch) => vec![of(row, Some(patch))?],
         Outcome::Replace(json) => vec![document::of_json(json)?],
-        Outcome::Many(jsons) => jsons.iter().map(|json| document::of_json(json)).collect::<Result<_, _>>()?,
+        Outcome::Many(jsons) => {
+            jsons.iter().map(|json| document::of_json(json)).collect::<Result<_, _>>()?
+        }
         // A transform that finds the row outside the set: its document is the row's own.
         Outcome::Evict => vec![of(row, None)?],
         Outcome::Drop => Vec::new(),
@@ -96,7 +98,9 @@ fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, Documen
 }
 
 fn number(
-    spec: &SinkSpec, change: &Change, drafts: Vec<(Effect, Option<Box<str>>, Box<str>)>,
+    spec: &SinkSpec,
+    change: &Change,
+    drafts: Vec<(Effect, Option<Box<str>>, Box<str>)>,
 ) -> Vec<Message> {
     let groups = if spec.grouped { Groups::of(change) } else { Groups::None };
     let numbered = (0_u32..).zip(drafts);

@@ -43,7 +43,10 @@ pub(crate) fn sink_spec(name: &str, sink: Arc<dyn Sink>) -> SinkSpec {
 
 /// An engine over this log, these sinks and this store, and what it shows.
 pub(crate) fn engine(
-    log: &log::Log, sinks: Vec<SinkSpec>, store: &Arc<store::Store>, budget_bytes: usize,
+    log: &log::Log,
+    sinks: Vec<SinkSpec>,
+    store: &Arc<store::Store>,
+    budget_bytes: usize,
 ) -> (Engine, Arc<Status>, Supervisor) {
     let slot = SlotSpec {
         name: "slot".into(),

@@ -47,7 +47,9 @@ const RELATIONS_MAX: usize = 10_000;
 
 impl Outlet {
     pub(crate) fn new(
-        spec: Arc<SinkSpec>, ledger: Arc<Ledger>, status: Arc<SinkStatus>,
+        spec: Arc<SinkSpec>,
+        ledger: Arc<Ledger>,
+        status: Arc<SinkStatus>,
         intake: mpsc::Sender<Portion>,
     ) -> Self {
         Self { spec, ledger, status, intake, wanted: HashMap::new() }

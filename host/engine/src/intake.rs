@@ -64,7 +64,8 @@ impl Intake {
         let mut run: Vec<Change> = Vec::new();
         for change in changes {
             let same = run.last().is_none_or(|last| Arc::ptr_eq(&last.relation, &change.relation));
-            if (!same || run.len() == ROWS_MAX) && !self.take_in_run(std::mem::take(&mut run)).await {
+            if (!same || run.len() == ROWS_MAX) && !self.take_in_run(std::mem::take(&mut run)).await
+            {
                 return false;
             }
             run.push(change.clone());
@@ -93,7 +94,12 @@ impl Intake {
                 Err(error) => {
                     let input = encode::input(&self.spec, &decided.change);
                     let change = &decided.change;
-                    letters.push(self.burial.letter(change, input, "no_document", error.to_string()));
+                    letters.push(self.burial.letter(
+                        change,
+                        input,
+                        "no_document",
+                        error.to_string(),
+                    ));
                 }
             }
         }
@@ -133,7 +139,9 @@ impl Intake {
     }
 
     async fn transform(
-        &self, filtered: Vec<(Change, bool)>, letters: &mut Vec<Letter>,
+        &self,
+        filtered: Vec<(Change, bool)>,
+        letters: &mut Vec<Letter>,
     ) -> Vec<Decided> {
         let Some(plugin) = &self.spec.transform else {
             let keep = |(change, evicted)| Decided { change, evicted, outcome: Outcome::Keep };
@@ -158,7 +166,11 @@ impl Intake {
     }
 
     fn failed(
-        &self, change: &Change, plugin: &dyn Plugin, error: &PluginError, letters: &mut Vec<Letter>,
+        &self,
+        change: &Change,
+        plugin: &dyn Plugin,
+        error: &PluginError,
+        letters: &mut Vec<Letter>,
     ) {
         self.status.plugin_failures.add(1);
         letters.push(self.burial.plugin_letter(change, plugin.digest(), error));

@@ -246,7 +246,8 @@ impl Lanes {
             if !batch.add(policy, *ticket, self.entries.get(ticket)) {
                 return batch;
             }
-            if policy.grouping == Grouping::Together && !self.add_followers(&mut batch, policy, *ticket)
+            if policy.grouping == Grouping::Together
+                && !self.add_followers(&mut batch, policy, *ticket)
             {
                 return batch;
             }

@@ -32,7 +32,9 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(
-        store: Arc<dyn Progress>, epoch: Epoch, origin: Arc<str>,
+        store: Arc<dyn Progress>,
+        epoch: Epoch,
+        origin: Arc<str>,
         sinks: Vec<(Arc<str>, Arc<Ledger>)>,
     ) -> Self {
         let recorded = vec![Settled::default(); sinks.len()];

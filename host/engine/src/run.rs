@@ -66,7 +66,10 @@ impl Engine {
     /// Prepares to run these slots within one byte budget.
     #[must_use]
     pub fn new(
-        slots: Vec<SlotSpec>, budget: Arc<Budget>, stores: Stores, settings: Settings,
+        slots: Vec<SlotSpec>,
+        budget: Arc<Budget>,
+        stores: Stores,
+        settings: Settings,
         supervisor: Supervisor,
     ) -> Self {
         let slots: Vec<_> = slots
@@ -147,7 +150,9 @@ impl SlotRun {
         let sinks: Vec<_> = specs.into_iter().zip(self.status.sinks.clone()).collect();
         for (spec, status) in sinks {
             let spec = Arc::new(spec);
-            let Some(restored) = self.restore(&origin, &spec.name, &cancelled).await else { return };
+            let Some(restored) = self.restore(&origin, &spec.name, &cancelled).await else {
+                return;
+            };
             if restored.high.commit_lsn > source.server_position() {
                 self.refuse_older_server(&spec.name, &restored, source.as_ref());
                 return;
@@ -187,7 +192,9 @@ impl SlotRun {
 
     /// Records; once another process has taken over the store, this one stops.
     fn record(
-        &self, recorder: Recorder, stop: CancellationToken,
+        &self,
+        recorder: Recorder,
+        stop: CancellationToken,
     ) -> impl Future<Output = Result<(), StoreError>> + use<> {
         let fatal = self.supervisor.fatal().clone();
         async move {
@@ -202,7 +209,10 @@ impl SlotRun {
 
     /// What is recorded for a sink, asking until the store answers. None if cancelled.
     async fn restore(
-        &self, origin: &str, sink: &str, cancelled: &CancellationToken,
+        &self,
+        origin: &str,
+        sink: &str,
+        cancelled: &CancellationToken,
     ) -> Option<Settled> {
         loop {
             match self.stores.progress.load(origin, sink).await {
@@ -236,8 +246,13 @@ impl SlotRun {
     }
 
     fn start_sink(
-        &self, spec: Arc<SinkSpec>, status: Arc<SinkStatus>, ledger: Arc<Ledger>,
-        origin: &Arc<str>, stop: &CancellationToken, tasks: &mut Vec<JoinHandle<Option<()>>>,
+        &self,
+        spec: Arc<SinkSpec>,
+        status: Arc<SinkStatus>,
+        ledger: Arc<Ledger>,
+        origin: &Arc<str>,
+        stop: &CancellationToken,
+        tasks: &mut Vec<JoinHandle<Option<()>>>,
     ) -> Outlet {
         let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);
         let (lanes, admitted) = mpsc::channel(ADMITTED_MAX);
@@ -273,7 +288,12 @@ impl SlotRun {
         let intake = intake.run(stop.clone());
         tasks.push(self.supervisor.spawn_watched(TaskKind::Intake, name, intake, stopped(&status)));
         let deliver = deliver.run(stop.clone());
-        tasks.push(self.supervisor.spawn_watched(TaskKind::Deliver, name, deliver, stopped(&status)));
+        tasks.push(self.supervisor.spawn_watched(
+            TaskKind::Deliver,
+            name,
+            deliver,
+            stopped(&status),
+        ));
         Outlet::new(spec, ledger, status, portions_in)
     }
 

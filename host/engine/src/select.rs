@@ -56,9 +56,10 @@ impl Selection {
     pub fn wants_table(&self, relation: &Relation) -> bool {
         let schemas = self.tables.schemas.admit(|name| **name == *relation.schema);
         schemas
-            && self.tables.tables.admit(|(schema, table)| {
-                **schema == *relation.schema && **table == *relation.table
-            })
+            && self
+                .tables
+                .tables
+                .admit(|(schema, table)| **schema == *relation.schema && **table == *relation.table)
     }
 
     /// Whether it wants the action. Backfill reads are always asked for, truncates never (yet).

@@ -36,7 +36,9 @@ pub(crate) struct Slot {
 
 /// Opens the stream, trying until it is open. None if cancelled.
 pub(crate) async fn open(
-    connect: &dyn Connect, status: &SlotStatus, cancelled: &CancellationToken,
+    connect: &dyn Connect,
+    status: &SlotStatus,
+    cancelled: &CancellationToken,
 ) -> Option<Box<dyn Source>> {
     let mut dice = fastrand::Rng::new();
     let mut attempts = 0;
@@ -90,7 +92,9 @@ impl Slot {
     /// Streams until cancelled, over as many connections as it takes. Returns the open stream, if
     /// there is one, for the last confirmation.
     pub(crate) async fn run(
-        &mut self, mut source: Box<dyn Source>, cancelled: &CancellationToken,
+        &mut self,
+        mut source: Box<dyn Source>,
+        cancelled: &CancellationToken,
     ) -> Option<Box<dyn Source>> {
         loop {
             match self.stream(source.as_mut(), cancelled).await {
@@ -117,7 +121,9 @@ impl Slot {
     /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 the next
     /// event, if there is room for it; 4 room.
     async fn stream(
-        &mut self, source: &mut dyn Source, cancelled: &CancellationToken,
+        &mut self,
+        source: &mut dyn Source,
+        cancelled: &CancellationToken,
     ) -> Result<(), SourceError> {
         self.confirm_settled(source);
         let budget = Arc::clone(&self.budget);

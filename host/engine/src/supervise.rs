@@ -68,7 +68,11 @@ impl Supervisor {
 
     /// Spawns a task; `on_panic` is told the text of its panic.
     pub fn spawn_watched<F>(
-        &self, kind: TaskKind, name: &str, task: F, on_panic: impl FnOnce(&str) + Send + 'static,
+        &self,
+        kind: TaskKind,
+        name: &str,
+        task: F,
+        on_panic: impl FnOnce(&str) + Send + 'static,
     ) -> JoinHandle<Option<F::Output>>
     where
         F: Future<Output: Send + 'static> + Send + 'static,

@@ -111,8 +111,12 @@ impl Acks {
         let handed = self.entries.iter().filter(|entry| entry.outstanding > 0);
         // Open positions of the earlier process that the replay has not reached again.
         let awaited = self.restored.open.iter().copied().filter(|position| *position > offered);
-        let mut open: Vec<Position> =
-            handed.map(|entry| entry.position).chain(awaited).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut open: Vec<Position> = handed
+            .map(|entry| entry.position)
+            .chain(awaited)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         let mut high = offered.max(self.restored.high);
         if open.len() > open_max {
             open.truncate(open_max);

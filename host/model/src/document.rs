@@ -45,7 +45,9 @@ pub enum DocumentError {
 /// # Errors
 /// The row has no identity.
 pub fn of_row(
-    relation: &Relation, row: &Row, patch: Option<&Patch>,
+    relation: &Relation,
+    row: &Row,
+    patch: Option<&Patch>,
 ) -> Result<Document, DocumentError> {
     let id = id_of_row(relation, row, patch)?;
     let mut text = String::from("{");
@@ -88,7 +90,9 @@ pub fn of_json(text: &str) -> Result<Document, DocumentError> {
 }
 
 fn id_of_row(
-    relation: &Relation, row: &Row, patch: Option<&Patch>,
+    relation: &Relation,
+    row: &Row,
+    patch: Option<&Patch>,
 ) -> Result<String, DocumentError> {
     if let Some((patch, set)) = patch.and_then(|patch| Some((patch, patch.column(ID)?))) {
         let mut text = String::new();

@@ -152,14 +152,20 @@ impl Fields {
 
 /// Appends the fields of a row but for the one named `skip`.
 pub(crate) fn record_fields(
-    out: &mut String, fields: &mut Fields, relation: &Relation, row: &Row, patch: Option<&Patch>,
+    out: &mut String,
+    fields: &mut Fields,
+    relation: &Relation,
+    row: &Row,
+    patch: Option<&Patch>,
     skip: Option<&str>,
 ) {
     for (index, column) in relation.columns.iter().enumerate() {
         if skip == Some(&*column.name) {
             continue;
         }
-        if let Some((patch, set)) = patch.and_then(|patch| Some((patch, patch.column(&column.name)?))) {
+        if let Some((patch, set)) =
+            patch.and_then(|patch| Some((patch, patch.column(&column.name)?)))
+        {
             fields.name(out, &column.name);
             set.write_json(out, patch.row);
             continue;
@@ -283,8 +289,7 @@ mod tests {
         let old = [Text("7"), Text("de"), Null, Text("[]")];
         let new = [Text("7"), Text("de"), Text("a"), Text("[]")];
         let relation = relation(&["id"]);
-        let full =
-            change(&relation, Operation::Update, Some((Extent::Full, old)), Some(new));
+        let full = change(&relation, Operation::Update, Some((Extent::Full, old)), Some(new));
         assert_eq!(written(&full, None)["changes"], json!({"name": null}));
 
         let new = [Text("7"), Text("de"), Text("a"), Text("[]")];

@@ -161,14 +161,24 @@ impl SetColumn {
             return;
         }
         let written = match &self.data {
-            Data::Booleans(values) => values.get(row).map(|value| push_fmt(out, format_args!("{value}"))),
-            Data::Integers(values) => values.get(row).map(|value| push_fmt(out, format_args!("{value}"))),
+            Data::Booleans(values) => {
+                values.get(row).map(|value| push_fmt(out, format_args!("{value}")))
+            }
+            Data::Integers(values) => {
+                values.get(row).map(|value| push_fmt(out, format_args!("{value}")))
+            }
             Data::Floats(values) => values.get(row).map(|value| {
                 if value.is_finite() {
                     push_fmt(out, format_args!("{value:?}"));
                 } else {
                     // The same spelling as the source's own floats.
-                    let name = if value.is_nan() { "NaN" } else if *value > 0.0 { "Infinity" } else { "-Infinity" };
+                    let name = if value.is_nan() {
+                        "NaN"
+                    } else if *value > 0.0 {
+                        "Infinity"
+                    } else {
+                        "-Infinity"
+                    };
                     string(out, name);
                 }
             }),

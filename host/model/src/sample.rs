@@ -39,7 +39,9 @@ pub(crate) fn relation(keys: &[&str]) -> Arc<Relation> {
 
 /// A change at 16/B, ordinal 3, committed at 2024-02-29 12:00:00.000001.
 pub(crate) fn change(
-    relation: &Arc<Relation>, operation: Operation, before: Option<(Extent, [Cell; 4])>,
+    relation: &Arc<Relation>,
+    operation: Operation,
+    before: Option<(Extent, [Cell; 4])>,
     after: Option<[Cell; 4]>,
 ) -> Change {
     let commit_lsn = Lsn(0x16_0000_000B);

@@ -16,7 +16,9 @@ pub trait Progress: Send + Sync {
     /// # Errors
     /// The store cannot be read.
     fn load<'a>(
-        &'a self, origin: &'a str, sink: &'a str,
+        &'a self,
+        origin: &'a str,
+        sink: &'a str,
     ) -> BoxFuture<'a, Result<Option<Settled>, StoreError>>;
 
     /// Records all of these, or none.
@@ -24,7 +26,10 @@ pub trait Progress: Send + Sync {
     /// # Errors
     /// Nothing was recorded.
     fn record<'a>(
-        &'a self, epoch: Epoch, origin: &'a str, sinks: Vec<(String, Settled)>,
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+        sinks: Vec<(String, Settled)>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 

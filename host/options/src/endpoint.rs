@@ -46,10 +46,7 @@ impl Options {
         let mut problems = Problems::default();
         let url = problems.keep(self.address());
         let mut headers: Vec<(String, Secret)> = Vec::new();
-        let both = [
-            ("headers", &self.headers),
-            ("encrypted_headers", &self.encrypted_headers),
-        ];
+        let both = [("headers", &self.headers), ("encrypted_headers", &self.encrypted_headers)];
         for (field, given) in both {
             for (name, value) in &given.0 {
                 if let Err(problem) = check_header(field, name, value) {
@@ -60,11 +57,7 @@ impl Options {
                 headers.push((name.clone(), value.clone()));
             }
         }
-        problems.or(url.map(|url| Ready {
-            name: self.name.clone(),
-            url,
-            headers,
-        }))
+        problems.or(url.map(|url| Ready { name: self.name.clone(), url, headers }))
     }
 
     fn address(&self) -> Result<Address, Problem> {
@@ -73,26 +66,20 @@ impl Options {
                 .help("open webhook.site, and write the address it gives you as `url`"));
         }
         if self.local {
-            return Err(
-                Problem::new("local", "is not supported yet: there is no tunnel")
-                    .help("write an address that the engine can reach as `url`"),
-            );
+            return Err(Problem::new("local", "is not supported yet: there is no tunnel")
+                .help("write an address that the engine can reach as `url`"));
         }
         if self.path.is_some() {
-            return Err(
-                Problem::new("path", "belongs to `local: \"true\"`, which is missing")
-                    .help("write the path as part of `url`"),
-            );
+            return Err(Problem::new("path", "belongs to `local: \"true\"`, which is missing")
+                .help("write the path as part of `url`"));
         }
         let Some(text) = &self.url else {
             return Err(Problem::new("url", "is missing"));
         };
         let url = http_url("url", text.reveal())?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                Problem::new("url", "holds a user or password, which are not sent")
-                    .help("send them as `encrypted_headers: {Authorization: \"Basic …\"}`"),
-            );
+            return Err(Problem::new("url", "holds a user or password, which are not sent")
+                .help("send them as `encrypted_headers: {Authorization: \"Basic …\"}`"));
         }
         Ok(Address::new(url))
     }
@@ -156,6 +143,10 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
             f.write_str("true or false")
         }
 
+        fn visit_unit<E: Error>(self) -> Result<bool, E> {
+            Ok(false)
+        }
+
         fn visit_bool<E: Error>(self, flag: bool) -> Result<bool, E> {
             Ok(flag)
         }
@@ -164,7 +155,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
             match text {
                 "true" => Ok(true),
                 "false" => Ok(false),
-                _ => Err(E::custom("expected true or false")),
+                _ => Err(E::custom("must be true or false")),
             }
         }
     }
@@ -188,10 +179,7 @@ pub(crate) fn http_url(field: &'static str, text: &str) -> Result<Url, Problem> 
 fn check_header(field: &'static str, name: &str, value: &Secret) -> Result<(), Problem> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
-        return Err(Problem::new(
-            field,
-            format!("holds a header with the bad name {name:?}"),
-        ));
+        return Err(Problem::new(field, format!("holds a header with the bad name {name:?}")));
     }
     if !is_header_value(value) {
         let message = format!("holds a header `{name}` whose value has control characters");
@@ -207,10 +195,7 @@ fn check_header(field: &'static str, name: &str, value: &Secret) -> Result<(), P
 
 /// Whether the text can be the value of a header.
 pub(crate) fn is_header_value(value: &Secret) -> bool {
-    value
-        .reveal()
-        .bytes()
-        .all(|byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7f))
+    value.reveal().bytes().all(|byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7f))
 }
 
 #[cfg(test)]
@@ -242,10 +227,7 @@ mod tests {
         }
         .validate()
         .unwrap();
-        assert_eq!(
-            ready.headers,
-            [("Authorization".to_owned(), Secret::new("hidden"))]
-        );
+        assert_eq!(ready.headers, [("Authorization".to_owned(), Secret::new("hidden"))]);
     }
 
     #[test]
@@ -271,35 +253,15 @@ mod tests {
     #[test]
     fn what_is_not_supported_says_what_to_do() {
         let cases = [
-            (
-                Options {
-                    webhook_site: true,
-                    ..options("https://a.test")
-                },
-                "webhook.site",
-            ),
-            (
-                Options {
-                    local: true,
-                    ..options("https://a.test")
-                },
-                "local",
-            ),
-            (
-                Options {
-                    path: Some("/x".to_owned()),
-                    ..options("https://a.test")
-                },
-                "path",
-            ),
+            (Options { webhook_site: true, ..options("https://a.test") }, "webhook.site"),
+            (Options { local: true, ..options("https://a.test") }, "local"),
+            (Options { path: Some("/x".to_owned()), ..options("https://a.test") }, "path"),
             (options("https://user:hunter2@a.test"), "url"),
             (options("a.test"), "url"),
         ];
         for (options, field) in cases {
             let problems = options.validate().unwrap_err();
-            let [problem] = problems.as_slice() else {
-                panic!("{problems:?}")
-            };
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
             assert_eq!(problem.field, field);
             assert!(problem.help.is_some(), "{problem:?}");
             assert!(!format!("{problem:?}").contains("hunter2"));

@@ -25,11 +25,7 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(field: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            field,
-            message: message.into(),
-            help: None,
-        }
+        Self { field, message: message.into(), help: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {

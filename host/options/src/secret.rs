@@ -55,12 +55,7 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}",
-            self.0.scheme(),
-            self.0.host_str().unwrap_or_default()
-        )?;
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
         match self.0.port() {
             Some(port) => write!(f, ":{port}"),
             None => Ok(()),
@@ -84,10 +79,7 @@ mod tests {
         let url = "https://me:hunter2@hooks.test:8443/hunter2?t=hunter2#hunter2";
         let address = Address::new(Url::parse(url).unwrap());
         let shown = format!("{secret} {secret:?} {address} {address:?}");
-        assert_eq!(
-            shown,
-            "… Secret(…) https://hooks.test:8443 Address(https://hooks.test:8443)"
-        );
+        assert_eq!(shown, "… Secret(…) https://hooks.test:8443 Address(https://hooks.test:8443)");
         assert_eq!(secret.reveal(), "hunter2");
     }
 }

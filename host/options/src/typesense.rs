@@ -94,10 +94,7 @@ impl Options {
             problems.push(Problem::new("collection_name", message));
         }
         if self.api_key.reveal().is_empty() || !is_header_value(&self.api_key) {
-            problems.push(Problem::new(
-                "api_key",
-                "is empty or has control characters",
-            ));
+            problems.push(Problem::new("api_key", "is empty or has control characters"));
         }
         if !(1..=BATCH_SIZE_MAX).contains(&self.batch_size) {
             let message = format!("must be between 1 and {BATCH_SIZE_MAX}");
@@ -121,10 +118,7 @@ impl Options {
 fn address(text: &str) -> Result<Address, Problem> {
     let field = "endpoint_url";
     if text.len() > URL_BYTES_MAX {
-        return Err(Problem::new(
-            field,
-            format!("is longer than {URL_BYTES_MAX} bytes"),
-        ));
+        return Err(Problem::new(field, format!("is longer than {URL_BYTES_MAX} bytes")));
     }
     let url = http_url(field, text)?;
     if url.query().is_some() {
@@ -184,29 +178,14 @@ mod tests {
         let fields: Vec<_> = problems.iter().map(|problem| problem.field).collect();
         assert_eq!(
             fields,
-            [
-                "endpoint_url",
-                "collection_name",
-                "api_key",
-                "batch_size",
-                "timeout_seconds"
-            ]
+            ["endpoint_url", "collection_name", "api_key", "batch_size", "timeout_seconds"]
         );
     }
 
     #[test]
     fn bad_urls_are_refused() {
-        for url in [
-            "redis://a",
-            "http://",
-            "http://a.test?q=1",
-            "http://a.test#f",
-            "/x",
-        ] {
-            let options = Options {
-                endpoint_url: Secret::new(url),
-                ..options()
-            };
+        for url in ["redis://a", "http://", "http://a.test?q=1", "http://a.test#f", "/x"] {
+            let options = Options { endpoint_url: Secret::new(url), ..options() };
             assert_eq!(options.validate().unwrap_err().len(), 1, "{url}");
         }
     }

@@ -53,9 +53,7 @@ impl Options {
     pub fn validate(&self, endpoint: &endpoint::Ready) -> Result<Ready, Vec<Problem>> {
         let mut problems = Problems::default();
         let path = self.http_endpoint_path.as_deref().unwrap_or_default();
-        let url = problems
-            .keep(check_path(path))
-            .map(|()| join(endpoint.url.reveal(), path));
+        let url = problems.keep(check_path(path)).map(|()| join(endpoint.url.reveal(), path));
         let timeout = match self.request_timeout_ms {
             ms @ 1..=TIMEOUT_MS_MAX => Duration::from_millis(ms.unsigned_abs()),
             _ => {
@@ -134,23 +132,11 @@ mod tests {
             ("https://a.test/v1", "/hook", "https://a.test/v1/hook"),
             ("https://a.test/v1/", "/hook/", "https://a.test/v1/hook/"),
             ("https://a.test/v1/", "", "https://a.test/v1/"),
-            (
-                "https://a.test/v1?k=1",
-                "/hook",
-                "https://a.test/v1/hook?k=1",
-            ),
-            (
-                "https://a.test/v1?k=1",
-                "/hook?l=2",
-                "https://a.test/v1/hook?k=1&l=2",
-            ),
+            ("https://a.test/v1?k=1", "/hook", "https://a.test/v1/hook?k=1"),
+            ("https://a.test/v1?k=1", "/hook?l=2", "https://a.test/v1/hook?k=1&l=2"),
             ("https://a.test/v1", "?l=2", "https://a.test/v1?l=2"),
             ("https://a.test/v1#part", "/hook", "https://a.test/v1/hook"),
-            (
-                "https://a.test/a%20b",
-                "/c%2Fd",
-                "https://a.test/a%20b/c%2Fd",
-            ),
+            ("https://a.test/a%20b", "/c%2Fd", "https://a.test/a%20b/c%2Fd"),
         ];
         for (base, path, expected) in cases {
             let ready = options(path).validate(&endpoint(base)).unwrap();
@@ -162,16 +148,11 @@ mod tests {
     fn bad_paths_and_timeouts_are_refused() {
         let long = format!("/{}", "a".repeat(PATH_BYTES_MAX));
         for path in ["hook", "#part", "/a b", "/é", &long] {
-            let problems = options(path)
-                .validate(&endpoint("https://a.test"))
-                .unwrap_err();
+            let problems = options(path).validate(&endpoint("https://a.test")).unwrap_err();
             assert_eq!(problems.len(), 1, "{path}");
         }
         for ms in [0, -1, TIMEOUT_MS_MAX + 1] {
-            let options = Options {
-                request_timeout_ms: ms,
-                ..options("x")
-            };
+            let options = Options { request_timeout_ms: ms, ..options("x") };
             let problems = options.validate(&endpoint("https://a.test")).unwrap_err();
             assert_eq!(problems.len(), 2);
         }

@@ -1,1 +1,39 @@
-//! To be written.
+//! The sandbox: runs WebAssembly components as plugins.
+//!
+//! A [`Host`] loads components ([`Program`]) and binds them to a name, a role and a configuration,
+//! which makes a [`model::plugin::Plugin`] for the engine.
+//!
+//! Guarantees:
+//! - A component is granted nothing but a line in the log; one that imports anything else is
+//!   refused by the import's name.
+//! - It can exhaust only its own [`Limits`]: CPU time, memory, stack, output, log lines.
+//! - Each batch runs in a fresh instance, so that nothing is carried from batch to batch, and one
+//!   that trapped is never used again.
+//! - Each row gets an outcome of its own. When a batch as a whole fails, its rows are run again one
+//!   by one, so only the guilty ones fail.
+//! - Guests run on threads of their own; nothing here blocks a task of the runtime but
+//!   [`Host::load`] and [`Host::bind`], which say so.
+//!
+//! This is the only crate that knows wasmtime. It knows no Postgres, no sink and no configuration
+//! file.
+#![warn(missing_docs)]
+
+mod bindings;
+mod bound;
+mod budget;
+mod convert;
+mod cut;
+mod engine;
+mod error;
+mod fault;
+mod instance;
+mod limits;
+mod lines;
+mod pool;
+mod program;
+mod reply;
+
+pub use engine::Host;
+pub use error::Error;
+pub use limits::Limits;
+pub use program::{Program, Role};

@@ -24,7 +24,11 @@ pub(crate) enum Phase {
     Stream,
 }
 
-pub(crate) fn definite(code: &'static str, message: String, help: impl Into<String>) -> SourceError {
+pub(crate) fn definite(
+    code: &'static str,
+    message: String,
+    help: impl Into<String>,
+) -> SourceError {
     SourceError::Definite { code, message, help: help.into() }
 }
 

@@ -8,7 +8,7 @@ use model::source::SourceError;
 use crate::error;
 
 /// The predecessor's limit for reaching a database.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One slot of one database.
 #[derive(Clone, Debug)]
@@ -70,8 +70,11 @@ impl Options {
     /// Options with what is the same for most: port 5432, no password, nothing is created.
     #[must_use]
     pub fn new(
-        host: impl Into<String>, user: impl Into<String>, database: impl Into<String>,
-        slot: impl Into<String>, publication: impl Into<String>,
+        host: impl Into<String>,
+        user: impl Into<String>,
+        database: impl Into<String>,
+        slot: impl Into<String>,
+        publication: impl Into<String>,
     ) -> Self {
         Self {
             host: host.into(),

@@ -25,6 +25,7 @@ use cursor::Malformed;
 use frame::Frames;
 use report::Report;
 
+pub(crate) use login::APPLICATION_NAME;
 pub(crate) use query::System;
 
 /// A connection broke, or the server said no.
@@ -84,11 +85,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// The next frame that is not a notice or a setting. An error of the server is an `Err`.
     async fn reply(&mut self) -> Result<Reply, Error> {
         loop {
-            let reply = match self.frames.peek()? {
-                Some(frame) => Reply { tag: frame.tag, body: frame.body.to_vec() },
-                None if self.frames.fill(&mut self.socket).await? == 0 => return Err(Error::Closed),
-                None => continue,
+            let Some(frame) = self.frames.peek()? else {
+                match self.frames.fill(&mut self.socket).await? {
+                    0 => return Err(Error::Closed),
+                    _ => continue,
+                }
             };
+            let reply = Reply { tag: frame.tag, body: frame.body.to_vec() };
             self.frames.consume(reply.body.len());
             match reply.tag {
                 b'E' => return Err(Error::Server(Report::parse(&reply.body)?)),

@@ -1,1 +1,67 @@
-fn main() {}
+//! `sequin`: the engine as a program.
+//!
+//! Parses and checks everything before it binds anything, binds before it starts anything, and
+//! stops in order within a deadline.
+
+mod cli;
+mod letters;
+mod serve;
+mod settings;
+mod telemetry;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// `EX_USAGE` of sysexits(3): what was asked for cannot be done as it stands.
+const USAGE: u8 = 64;
+/// `EX_SOFTWARE`: it ran and failed.
+const FAILED: u8 = 70;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let asked_for = !error.use_stderr();
+            // Where standard output is gone there is nobody to tell.
+            drop(error.print());
+            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+        }
+    };
+    let done = match cli.command {
+        cli::Command::Serve(arguments) => serve::run(&arguments),
+        cli::Command::Letters(arguments) => letters::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            tell(&text);
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Failed(error)) => {
+            tell(&format!("error: {error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Why a command ended without success.
+enum Failure {
+    /// The command line, a setting or the configuration is wrong; the text says what, fully.
+    Usage(String),
+    /// It was right and did not work.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn tell(text: &str) {
+    use std::io::Write as _;
+    // Where standard error is gone there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "{}", text.trim_end()));
+}

@@ -21,10 +21,7 @@ use fake::{Answer, Fake, Raw, Seen};
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(400);
 /// In everything that must not be seen.
 const SECRET: &str = "hunter2";
-pub(crate) const BATCHING: Batching = Batching {
-    messages_max: 10,
-    linger: Duration::ZERO,
-};
+pub(crate) const BATCHING: Batching = Batching { messages_max: 10, linger: Duration::ZERO };
 
 /// A sink under test, and how its destination answers when all is well.
 struct Subject {
@@ -36,22 +33,12 @@ struct Subject {
 const SUBJECTS: [Subject; 2] = [
     Subject {
         name: "webhook",
-        build: |url| {
-            Builder::new()
-                .unwrap()
-                .webhook(webhook(url, true), BATCHING)
-                .unwrap()
-        },
+        build: |url| Builder::new().unwrap().webhook(webhook(url, true), BATCHING).unwrap(),
         well: |_| Answer::new(200, ""),
     },
     Subject {
         name: "typesense",
-        build: |url| {
-            Builder::new()
-                .unwrap()
-                .typesense(typesense(url), BATCHING)
-                .unwrap()
-        },
+        build: |url| Builder::new().unwrap().typesense(typesense(url), BATCHING).unwrap(),
         well: typesense_well,
     },
 ];
@@ -102,29 +89,18 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
 }
 
 pub(crate) fn writes(numbers: std::ops::RangeInclusive<u64>) -> Batch {
-    Batch::new(
-        numbers
-            .map(|number| message(number, Effect::Write))
-            .collect(),
-    )
-    .unwrap()
+    Batch::new(numbers.map(|number| message(number, Effect::Write)).collect()).unwrap()
 }
 
 /// The error must be one that another attempt may not meet, and show neither secrets nor rows.
 #[track_caller]
 pub(crate) fn harmless(name: &str, result: Result<Vec<Verdict>, SinkError>) -> SinkError {
     let error = result.expect_err(name);
-    assert!(
-        matches!(error.retry, Retry::Later { .. }),
-        "{name}: {error:?}"
-    );
+    assert!(matches!(error.retry, Retry::Later { .. }), "{name}: {error:?}");
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains(SECRET), "{name} shows a secret: {shown}");
     assert!(!shown.contains("row-data"), "{name} shows a row: {shown}");
-    assert!(
-        shown.contains("127.0.0.1"),
-        "{name} does not say where: {shown}"
-    );
+    assert!(shown.contains("127.0.0.1"), "{name} does not say where: {shown}");
     error
 }
 
@@ -148,9 +124,7 @@ async fn a_batch_is_judged_message_by_message() {
 #[tokio::test]
 async fn b118_2xx_is_delivered_and_everything_else_is_tried_again() {
     for subject in SUBJECTS {
-        for status in [
-            301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503,
-        ] {
+        for status in [301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503] {
             let fake = Fake::start(subject.well).await;
             let elsewhere = format!("{}/elsewhere", fake.url);
             let said = format!("no\r\n{}", "x".repeat(10_000));
@@ -180,12 +154,7 @@ async fn b119_the_delay_a_destination_asks_for_is_handed_on() {
             fake.next(Answer::new(status, "").header("retry-after", "7"));
             let error = harmless(subject.name, sink.deliver(&writes(1..=1)).await);
             let after = seconds.map(Duration::from_secs);
-            assert_eq!(
-                error.retry,
-                Retry::Later { after },
-                "{}: {status}",
-                subject.name
-            );
+            assert_eq!(error.retry, Retry::Later { after }, "{}: {status}", subject.name);
         }
     }
 }
@@ -196,11 +165,7 @@ async fn b120_a_refused_connection_is_tried_again() {
         let url = fake::nobody().await;
         let sink = (subject.build)(&url);
         let error = harmless(subject.name, sink.deliver(&writes(1..=1)).await);
-        assert!(
-            error.message.contains("refused"),
-            "{}: {error}",
-            subject.name
-        );
+        assert!(error.message.contains("refused"), "{}: {error}", subject.name);
         sink.check().await.expect_err(subject.name);
     }
 }
@@ -211,11 +176,7 @@ async fn b120_a_name_that_does_not_resolve_is_tried_again() {
         let sink = (subject.build)("http://nowhere.invalid:1");
         let error = sink.deliver(&writes(1..=1)).await.expect_err(subject.name);
         assert!(matches!(error.retry, Retry::Later { .. }), "{error:?}");
-        assert!(
-            error.message.contains("nowhere.invalid"),
-            "{}: {error}",
-            subject.name
-        );
+        assert!(error.message.contains("nowhere.invalid"), "{}: {error}", subject.name);
         assert!(!error.message.contains(SECRET), "{}: {error}", subject.name);
     }
 }
@@ -226,11 +187,7 @@ async fn b120_a_failed_tls_handshake_is_tried_again() {
         let fake = Fake::start(subject.well).await;
         let sink = (subject.build)(&fake.url.replace("http:", "https:"));
         let error = harmless(subject.name, sink.deliver(&writes(1..=1)).await);
-        assert!(
-            error.message.contains("cannot connect"),
-            "{}: {error}",
-            subject.name
-        );
+        assert!(error.message.contains("cannot connect"), "{}: {error}", subject.name);
         assert_eq!(fake.seen().len(), 0);
     }
 }
@@ -243,17 +200,9 @@ async fn b121_a_slow_answer_is_tried_again() {
         let sink = (subject.build)(&fake.url);
         let begin = tokio::time::Instant::now();
         let error = harmless(subject.name, sink.deliver(&writes(1..=1)).await);
-        assert!(
-            error.message.contains("within 400ms"),
-            "{}: {error}",
-            subject.name
-        );
+        assert!(error.message.contains("within 400ms"), "{}: {error}", subject.name);
         let took = begin.elapsed();
-        assert!(
-            took >= TIMEOUT && took < 10 * TIMEOUT,
-            "{}: {took:?}",
-            subject.name
-        );
+        assert!(took >= TIMEOUT && took < 10 * TIMEOUT, "{}: {took:?}", subject.name);
         sink.deliver(&writes(1..=1)).await.expect(subject.name);
     }
 }
@@ -280,16 +229,9 @@ async fn a_lost_answer_is_tried_again_with_the_same_payload() {
         let sink = (subject.build)(&raw.url);
         let batch = writes(1..=1);
         harmless(subject.name, sink.deliver(&batch).await);
-        assert_eq!(
-            raw.seen().len(),
-            1,
-            "{}: not repeated by the client",
-            subject.name
-        );
+        assert_eq!(raw.seen().len(), 1, "{}: not repeated by the client", subject.name);
         sink.deliver(&batch).await.expect(subject.name);
-        let [first, second] = &raw.seen()[..] else {
-            panic!("{}", subject.name)
-        };
+        let [first, second] = &raw.seen()[..] else { panic!("{}", subject.name) };
         assert!(first.contains("row-data-1"), "{first}");
         assert_eq!(first, second, "{}", subject.name);
     }
@@ -299,14 +241,7 @@ async fn a_lost_answer_is_tried_again_with_the_same_payload() {
 async fn a_check_writes_nothing() {
     for subject in SUBJECTS {
         let fake = Fake::start(|_| Answer::new(200, "{}")).await;
-        (subject.build)(&fake.url)
-            .check()
-            .await
-            .expect(subject.name);
-        assert!(
-            fake.seen().iter().all(|seen| seen.method == "GET"),
-            "{}",
-            subject.name
-        );
+        (subject.build)(&fake.url).check().await.expect(subject.name);
+        assert!(fake.seen().iter().all(|seen| seen.method == "GET"), "{}", subject.name);
     }
 }

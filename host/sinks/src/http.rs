@@ -41,9 +41,7 @@ pub(crate) fn client() -> Result<Client, BuildError> {
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_nodelay(true)
         .build()
-        .map_err(|error| BuildError::Client {
-            reason: cause(&error),
-        })
+        .map_err(|error| BuildError::Client { reason: cause(&error) })
 }
 
 /// Adds a header whose value no log shows.
@@ -52,9 +50,7 @@ pub(crate) fn set_header(
     name: &str,
     value: &Secret,
 ) -> Result<(), BuildError> {
-    let bad = || BuildError::Header {
-        name: name.to_owned(),
-    };
+    let bad = || BuildError::Header { name: name.to_owned() };
     let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
     let mut value = HeaderValue::from_bytes(value.reveal().as_bytes()).map_err(|_| bad())?;
     value.set_sensitive(true);
@@ -170,12 +166,9 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        });
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         pairs.collect()
     }
 
@@ -186,14 +179,8 @@ mod tests {
             (vec![("retry-after", "7")], Some(7)),
             (vec![("retry-after", " 7 ")], Some(7)),
             (vec![("retry-after", "999999999")], Some(3600)),
-            (
-                vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date],
-                Some(30),
-            ),
-            (
-                vec![("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT"), date],
-                Some(0),
-            ),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], Some(30)),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT"), date], Some(0)),
             (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
             (vec![("retry-after", "soon")], None),
             (vec![("retry-after", "-1")], None),

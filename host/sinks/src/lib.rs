@@ -48,9 +48,7 @@ impl Builder {
     /// # Errors
     /// The machine lacks what an HTTP client needs.
     pub fn new() -> Result<Self, BuildError> {
-        Ok(Self {
-            http: http::client()?,
-        })
+        Ok(Self { http: http::client()? })
     }
 
     /// # Errors
@@ -60,11 +58,7 @@ impl Builder {
         options: options::webhook::Ready,
         batching: Batching,
     ) -> Result<Arc<dyn Sink>, BuildError> {
-        Ok(Arc::new(webhook::Webhook::new(
-            self.http.clone(),
-            options,
-            batching,
-        )?))
+        Ok(Arc::new(webhook::Webhook::new(self.http.clone(), options, batching)?))
     }
 
     /// # Errors
@@ -74,10 +68,6 @@ impl Builder {
         options: options::typesense::Ready,
         batching: Batching,
     ) -> Result<Arc<dyn Sink>, BuildError> {
-        Ok(Arc::new(typesense::Typesense::new(
-            self.http.clone(),
-            options,
-            batching,
-        )?))
+        Ok(Arc::new(typesense::Typesense::new(self.http.clone(), options, batching)?))
     }
 }

@@ -35,11 +35,8 @@ const REMOVALS_MAX: usize = 8;
 /// Room in the import's answer for a line without its document.
 const LINE_BYTES_MAX: usize = 4096;
 /// Everything but the unreserved characters of RFC 3986.
-const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+const PATH_SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A Typesense collection.
 pub(crate) struct Typesense {
@@ -66,14 +63,7 @@ impl Typesense {
         options: Ready,
         batching: Batching,
     ) -> Result<Self, BuildError> {
-        let Ready {
-            url,
-            collection_name,
-            api_key,
-            batch_size,
-            timeout,
-            action,
-        } = options;
+        let Ready { url, collection_name, api_key, batch_size, timeout, action } = options;
         let mut headers = HeaderMap::new();
         http::set_header(&mut headers, "x-typesense-api-key", &api_key)?;
         let collection = Collection::new(&url, collection_name, action)?;
@@ -91,41 +81,32 @@ impl Typesense {
 
     async fn apply(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
         let deadline = Instant::now() + self.timeout;
-        let of = |effect: Effect| {
-            let messages = batch.messages().iter().enumerate();
-            messages.filter(move |(_, message)| message.effect == effect)
-        };
+        let mut writes = Vec::new();
+        let mut removals = Vec::new();
+        for message in batch.messages() {
+            match message.effect {
+                Effect::Write => writes.push(&**message),
+                Effect::Remove => removals.push(self.remove(message, deadline)),
+            }
+        }
         // No group is twice in a batch, so that writes and removals have no order between them.
         // If the writes fail as a whole, nothing of the batch was done.
-        let writes: Vec<&Message> = of(Effect::Write).map(|(_, message)| &**message).collect();
         let mut written = self.import(&writes, deadline).await?.into_iter();
-        let removals = of(Effect::Remove)
-            .map(|(index, message)| async move { (index, self.remove(message, deadline).await) });
-        let mut removed: Vec<_> = stream::iter(removals)
-            .buffer_unordered(REMOVALS_MAX)
-            .collect()
-            .await;
+        let removed: Vec<_> = stream::iter(removals).buffered(REMOVALS_MAX).collect().await;
         if writes.is_empty()
-            && !removed.iter().any(|(_, result)| result.is_ok())
-            && let Some((_, Err(error))) = removed.pop()
+            && removed.iter().all(Result::is_err)
+            && let Some(Err(error)) = removed.first()
         {
-            return Err(error);
+            return Err(error.clone());
         }
-        removed.sort_unstable_by_key(|(index, _)| *index);
-        let mut removed = removed.into_iter().map(|(_, result)| match result {
+        let mut removed = removed.into_iter().map(|result| match result {
             Ok(verdict) => verdict,
-            Err(SinkError {
-                message: error,
-                retry,
-            }) => Verdict::Rejected { retry, error },
+            Err(SinkError { message: error, retry }) => Verdict::Rejected { retry, error },
         });
-        let verdicts = batch
-            .messages()
-            .iter()
-            .map_while(|message| match message.effect {
-                Effect::Write => written.next(),
-                Effect::Remove => removed.next(),
-            });
+        let verdicts = batch.messages().iter().map_while(|message| match message.effect {
+            Effect::Write => written.next(),
+            Effect::Remove => removed.next(),
+        });
         Ok(verdicts.collect())
     }
 
@@ -141,14 +122,8 @@ impl Typesense {
         let lines = lines(messages);
         // A refused document comes back within a JSON string: every byte of it may be escaped.
         let answer_bytes_max = lines.len() * 2 + messages.len() * LINE_BYTES_MAX;
-        let mut response = self
-            .send(
-                Method::POST,
-                self.collection.import.clone(),
-                Some(lines),
-                deadline,
-            )
-            .await?;
+        let mut response =
+            self.send(Method::POST, self.collection.import.clone(), Some(lines), deadline).await?;
         if !response.status().is_success() {
             return Err(self.refused(&mut response).await);
         }
@@ -167,24 +142,17 @@ impl Typesense {
     }
 
     async fn remove(&self, message: &Message, deadline: Instant) -> Result<Verdict, SinkError> {
-        let never = |error: &str| Verdict::Rejected {
-            retry: Retry::Never,
-            error: error.to_owned(),
-        };
+        let never =
+            |error: &str| Verdict::Rejected { retry: Retry::Never, error: error.to_owned() };
         let Some(id) = message.key.as_deref().filter(|id| !id.is_empty()) else {
             return Ok(never("the removal names no document"));
         };
         // To a URL these are directions: the request would remove the collection instead.
         if matches!(id, "." | "..") {
-            return Ok(never(
-                "a document whose id is `.` or `..` cannot be removed by its id",
-            ));
+            return Ok(never("a document whose id is `.` or `..` cannot be removed by its id"));
         }
         let url = self.collection.document(id).ok_or_else(|| {
-            SinkError::later(format!(
-                "no URL can be made for a document at {}",
-                self.address
-            ))
+            SinkError::later(format!("no URL can be made for a document at {}", self.address))
         })?;
         let mut response = self.send(Method::DELETE, url, None, deadline).await?;
         if response.status().is_success() {
@@ -220,19 +188,13 @@ impl Typesense {
         deadline: Instant,
     ) -> Result<Response, SinkError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut request = self
-            .client
-            .request(method, url)
-            .headers(self.headers.clone())
-            .timeout(left);
+        let mut request =
+            self.client.request(method, url).headers(self.headers.clone()).timeout(left);
         if let Some(body) = body {
             let text = HeaderValue::from_static("text/plain");
             request = request.header(CONTENT_TYPE, text).body(body);
         }
-        request
-            .send()
-            .await
-            .map_err(|error| http::no_answer(&error, &self.address, self.timeout))
+        request.send().await.map_err(|error| http::no_answer(&error, &self.address, self.timeout))
     }
 
     async fn refused(&self, response: &mut Response) -> SinkError {
@@ -245,28 +207,16 @@ impl Typesense {
         let said = http::quote(said);
         let hint = match response.status().as_u16() {
             401 | 403 => "check `api_key` and what it permits".to_owned(),
-            404 => format!(
-                "create the collection `{}`, or correct its name",
-                self.collection.name
-            ),
+            404 => format!("create the collection `{}`, or correct its name", self.collection.name),
             422 => {
                 "the server takes no writes: check its disk, its memory and `skip-writes`".into()
             }
             503 => "the server starts, lags behind or has no quorum".to_owned(),
             _ => String::new(),
         };
-        let comma = if said.is_empty() || hint.is_empty() {
-            ""
-        } else {
-            "; "
-        };
+        let comma = if said.is_empty() || hint.is_empty() { "" } else { "; " };
         let detail = format!("{said}{comma}{hint}");
-        http::refused(
-            response.status(),
-            response.headers(),
-            &self.address,
-            &detail,
-        )
+        http::refused(response.status(), response.headers(), &self.address, &detail)
     }
 }
 
@@ -274,9 +224,7 @@ impl Collection {
     fn new(address: &Address, name: String, action: Action) -> Result<Self, BuildError> {
         let base = address.reveal().as_str().trim_end_matches('/');
         let path = utf8_percent_encode(&name, PATH_SEGMENT);
-        let bad = |_| BuildError::Url {
-            address: address.clone(),
-        };
+        let bad = |_| BuildError::Url { address: address.clone() };
         let url = Url::parse(&format!("{base}/collections/{path}")).map_err(bad)?;
         let import = format!("{url}/documents/import?action={}", action.name());
         let import = Url::parse(&import).map_err(bad)?;
@@ -285,11 +233,7 @@ impl Collection {
 
     fn document(&self, id: &str) -> Option<Url> {
         let id = utf8_percent_encode(id, PATH_SEGMENT);
-        Url::parse(&format!(
-            "{}/documents/{id}?ignore_not_found=true",
-            self.url
-        ))
-        .ok()
+        Url::parse(&format!("{}/documents/{id}?ignore_not_found=true", self.url)).ok()
     }
 }
 
@@ -321,18 +265,11 @@ impl Sink for Typesense {
 /// One document per line. A line break within a document can only stand between its tokens, where
 /// a space means the same.
 fn lines(messages: &[&Message]) -> Bytes {
-    let bytes = messages
-        .iter()
-        .map(|message| message.payload.len() + 1)
-        .sum();
+    let bytes = messages.iter().map(|message| message.payload.len() + 1).sum();
     let mut lines = Vec::with_capacity(bytes);
     for message in messages {
         let spaced = |byte| {
-            if matches!(byte, b'\n' | b'\r') {
-                b' '
-            } else {
-                byte
-            }
+            if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }
         };
         lines.extend(message.payload.bytes().map(spaced));
         lines.push(b'\n');
@@ -350,9 +287,7 @@ fn judge(body: &[u8], action: Action) -> Option<Vec<Verdict>> {
         #[serde(default)]
         error: String,
     }
-    let lines = body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty());
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let verdict = |line| {
         let line: Line = serde_json::from_slice(line).ok()?;
         let delivered = match (line.success, line.code, action) {
@@ -367,10 +302,7 @@ fn judge(body: &[u8], action: Action) -> Option<Vec<Verdict>> {
         } else {
             // The predecessor retries them: a schema can be mended, and then they fit.
             let retry = Retry::Later { after: None };
-            Verdict::Rejected {
-                retry,
-                error: http::quote(&line.error),
-            }
+            Verdict::Rejected { retry, error: http::quote(&line.error) }
         })
     };
     lines.map(verdict).collect()

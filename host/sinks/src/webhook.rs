@@ -46,20 +46,8 @@ impl Webhook {
         for (name, value) in &options.headers {
             http::set_header(&mut headers, name, value)?;
         }
-        let Ready {
-            url,
-            headers: _,
-            batch,
-            request_timeout: timeout,
-        } = options;
-        Ok(Self {
-            client,
-            url,
-            headers,
-            batch,
-            timeout,
-            batching,
-        })
+        let Ready { url, headers: _, batch, request_timeout: timeout } = options;
+        Ok(Self { client, url, headers, batch, timeout, batching })
     }
 
     async fn post(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
@@ -83,12 +71,7 @@ impl Webhook {
         } else {
             http::quote(&said)
         };
-        Err(http::refused(
-            status,
-            response.headers(),
-            &self.url,
-            &detail,
-        ))
+        Err(http::refused(status, response.headers(), &self.url, &detail))
     }
 
     /// Connects, and says nothing: a receiver need not know any method but POST. The certificate
@@ -122,11 +105,7 @@ impl Sink for Webhook {
 
     fn batch_policy(&self) -> BatchPolicy {
         BatchPolicy {
-            messages_max: if self.batch {
-                self.batching.messages_max.max(1)
-            } else {
-                1
-            },
+            messages_max: if self.batch { self.batching.messages_max.max(1) } else { 1 },
             bytes_max: BYTES_MAX,
             linger: self.batching.linger,
             requests_max: REQUESTS_MAX,
@@ -152,10 +131,7 @@ fn body(batch: &Batch, wrapped: bool) -> Bytes {
     if let ([message], false) = (messages, wrapped) {
         return Bytes::copy_from_slice(message.payload.as_bytes());
     }
-    let payloads: usize = messages
-        .iter()
-        .map(|message| message.payload.len() + 1)
-        .sum();
+    let payloads: usize = messages.iter().map(|message| message.payload.len() + 1).sum();
     let mut body = String::with_capacity(OPEN.len() + payloads + CLOSE.len());
     body.push_str(OPEN);
     for (index, message) in messages.iter().enumerate() {
@@ -194,11 +170,7 @@ mod tests {
         let two = r#"{"id":"2","name":"row-data-2"}"#;
         assert_eq!(
             bodies,
-            [
-                format!(r#"{{"data":[{one},{two}]}}"#),
-                format!(r#"{{"data":[{one}]}}"#),
-                one.into()
-            ]
+            [format!(r#"{{"data":[{one},{two}]}}"#), format!(r#"{{"data":[{one}]}}"#), one.into()]
         );
         assert_eq!(wrapped.batch_policy().messages_max, 10);
         assert_eq!(bare.batch_policy().messages_max, 1);
@@ -207,29 +179,18 @@ mod tests {
     #[tokio::test]
     async fn b128_headers_are_sent_and_can_change_the_content_type() {
         let fake = Fake::start(|_| Answer::new(200, "ok")).await;
-        sink(webhook(&fake.url, true))
-            .deliver(&writes(1..=1))
-            .await
-            .unwrap();
+        sink(webhook(&fake.url, true)).deliver(&writes(1..=1)).await.unwrap();
         let mut options = webhook(&fake.url, true);
-        options.headers.push((
-            "Content-Type".into(),
-            Secret::new("application/cloudevents+json"),
-        ));
+        options.headers.push(("Content-Type".into(), Secret::new("application/cloudevents+json")));
         sink(options).deliver(&writes(1..=1)).await.unwrap();
-        let [first, second] = &fake.seen()[..] else {
-            panic!()
-        };
+        let [first, second] = &fake.seen()[..] else { panic!() };
         assert_eq!(first.method, "POST");
         assert_eq!(first.path, "/hunter2?token=hunter2");
         assert_eq!(first.header("content-type"), ["application/json"]);
         assert_eq!(first.header("authorization"), ["hunter2"]);
         let agent = concat!("sequin/", env!("CARGO_PKG_VERSION"));
         assert_eq!(first.header("user-agent"), [agent]);
-        assert_eq!(
-            second.header("content-type"),
-            ["application/cloudevents+json"]
-        );
+        assert_eq!(second.header("content-type"), ["application/cloudevents+json"]);
     }
 
     #[tokio::test]
@@ -238,24 +199,16 @@ mod tests {
         let mut message = (*message(1, Effect::Remove)).clone();
         message.payload = r#"{"action":"delete"}"#.into();
         let batch = Batch::new(vec![message.into()]).unwrap();
-        sink(webhook(&fake.url, false))
-            .deliver(&batch)
-            .await
-            .unwrap();
+        sink(webhook(&fake.url, false)).deliver(&batch).await.unwrap();
         assert_eq!(fake.seen()[0].body, r#"{"action":"delete"}"#);
     }
 
     #[tokio::test]
     async fn a_redirect_tells_that_it_is_not_followed() {
         let fake = Fake::start(|_| Answer::new(302, "").header("location", "/")).await;
-        let error = harmless(
-            "webhook",
-            sink(webhook(&fake.url, true)).deliver(&writes(1..=1)).await,
-        );
-        assert!(
-            error.message.contains("redirects are not followed"),
-            "{error}"
-        );
+        let error =
+            harmless("webhook", sink(webhook(&fake.url, true)).deliver(&writes(1..=1)).await);
+        assert!(error.message.contains("redirects are not followed"), "{error}");
     }
 
     #[test]

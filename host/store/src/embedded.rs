@@ -43,7 +43,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// Another process has it open.
-    #[error("the data directory {path} is in use by another process: two engines must not share one")]
+    #[error(
+        "the data directory {path} is in use by another process: two engines must not share one"
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -86,8 +88,8 @@ impl Embedded {
             }
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
-        let thread = thread
-            .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
+        let thread =
+            thread.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, _lock: lock })
     }
 
@@ -99,7 +101,8 @@ impl Embedded {
 
     /// Runs `work` on the store's thread.
     pub(crate) async fn call<T: Send + 'static>(
-        &self, work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let gone = || StoreError::Unavailable("the store's thread is gone".to_owned());
         let (answer, answered) = oneshot::channel();
@@ -120,7 +123,9 @@ impl Embedded {
 
     /// Runs `work` in one transaction that writes, if `epoch` is still in force.
     pub(crate) async fn write(
-        &self, epoch: Epoch, durability: Durability,
+        &self,
+        epoch: Epoch,
+        durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
     ) -> Result<(), StoreError> {
         self.call(move |connection| {

@@ -62,7 +62,9 @@ impl Letters for Embedded {
 /// # Errors
 /// There is no store, or it cannot be read.
 pub fn read_letters(
-    directory: &Path, sink: Option<&str>, mut each: impl FnMut(StoredLetter),
+    directory: &Path,
+    sink: Option<&str>,
+    mut each: impl FnMut(StoredLetter),
 ) -> Result<(), StoreError> {
     let path = directory.join(FILE);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -121,7 +123,8 @@ mod tests {
         store.bury(epoch, vec![letter(0, "again")]).await.unwrap();
         let read = |sink| {
             let mut errors = Vec::new();
-            read_letters(directory.path(), sink, |stored| errors.push(stored.letter.error)).unwrap();
+            read_letters(directory.path(), sink, |stored| errors.push(stored.letter.error))
+                .unwrap();
             errors
         };
         assert_eq!(read(None), ["again", "second"]);

@@ -23,12 +23,16 @@ const POSITION_BYTES: usize = 16;
 
 impl Progress for Embedded {
     fn load<'a>(
-        &'a self, origin: &'a str, sink: &'a str,
+        &'a self,
+        origin: &'a str,
+        sink: &'a str,
     ) -> BoxFuture<'a, Result<Option<Settled>, StoreError>> {
         let (origin, sink) = (origin.to_owned(), sink.to_owned());
         Box::pin(self.call(move |connection| {
             let row: Option<(i64, i64, Vec<u8>)> = connection
-                .query_row(LOAD, (&origin, &sink), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .query_row(LOAD, (&origin, &sink), |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
                 .optional()
                 .map_err(unavailable)?;
             let Some((lsn, ordinal, open)) = row else { return Ok(None) };
@@ -39,7 +43,10 @@ impl Progress for Embedded {
 
     // A power cut may bring back an older record: sinks are then sent more again, nothing is lost.
     fn record<'a>(
-        &'a self, epoch: Epoch, origin: &'a str, sinks: Vec<(String, Settled)>,
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+        sinks: Vec<(String, Settled)>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let origin = origin.to_owned();
         Box::pin(self.write(epoch, Durability::Written, move |transaction| {
@@ -86,7 +93,8 @@ mod tests {
         {
             let store = Embedded::open(directory.path()).unwrap();
             assert_eq!(store.load("o", "a").await.unwrap(), None);
-            let rows = vec![("a".to_owned(), Settled::default()), ("a".to_owned(), settled.clone())];
+            let rows =
+                vec![("a".to_owned(), Settled::default()), ("a".to_owned(), settled.clone())];
             store.record(store.epoch(), "o", rows).await.unwrap();
         }
         let store = Embedded::open(directory.path()).unwrap();

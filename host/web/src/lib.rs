@@ -28,7 +28,8 @@ pub fn metrics(status: Arc<Status>) -> Router {
 /// # Errors
 /// The listener broke.
 pub async fn serve(
-    listener: tokio::net::TcpListener, router: Router,
+    listener: tokio::net::TcpListener,
+    router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     axum::serve(listener, router).with_graceful_shutdown(stop).await

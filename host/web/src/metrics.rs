@@ -25,7 +25,9 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 7] = [
     }),
     ("sequin_message_deliver_success_count", "Messages delivered.", |sink| sink.delivered.get()),
     ("sequin_message_deliver_failure_count", "Attempts that failed.", |sink| sink.failed.get()),
-    ("sequin_messages_filtered_count", "Changes that a plugin dropped.", |sink| sink.filtered.get()),
+    ("sequin_messages_filtered_count", "Changes that a plugin dropped.", |sink| {
+        sink.filtered.get()
+    }),
     ("sequin_messages_buried_count", "Messages put aside as dead letters.", |sink| {
         sink.buried.get()
     }),

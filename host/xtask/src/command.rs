@@ -11,12 +11,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 
 /// What `cargo run` sets for the program it runs.
-const CARGO_RUN_PREFIXES: [&str; 4] = [
-    "CARGO_PKG_",
-    "CARGO_MANIFEST_",
-    "CARGO_BIN_",
-    "CARGO_CRATE_",
-];
+const CARGO_RUN_PREFIXES: [&str; 4] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
 
 /// Cargo in this directory.
 pub(crate) fn cargo(dir: &Path) -> Command {
@@ -24,9 +20,7 @@ pub(crate) fn cargo(dir: &Path) -> Command {
     command.current_dir(dir);
     for (name, _) in std::env::vars_os() {
         if let Some(name) = name.to_str()
-            && CARGO_RUN_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
+            && CARGO_RUN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         {
             command.env_remove(name);
         }
@@ -36,9 +30,7 @@ pub(crate) fn cargo(dir: &Path) -> Command {
 
 /// Runs to the end with our output; an error unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("start `{}`", line(command)))?;
+    let status = command.status().with_context(|| format!("start `{}`", line(command)))?;
     ensure!(status.success(), "`{}` failed: {status}", line(command));
     Ok(())
 }
@@ -51,12 +43,7 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
         .with_context(|| format!("start `{}`", line(command)))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`{}` failed: {}\n{}",
-            line(command),
-            output.status,
-            stderr.trim_end()
-        );
+        bail!("`{}` failed: {}\n{}", line(command), output.status, stderr.trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

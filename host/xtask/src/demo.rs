@@ -19,15 +19,7 @@ pub(crate) fn run(seconds: Option<u64>) -> anyhow::Result<()> {
     step("engine (release)", || {
         command::run(
             command::cargo(root)
-                .args([
-                    "build",
-                    "--quiet",
-                    "--release",
-                    "-p",
-                    "server",
-                    "-p",
-                    "tests",
-                ])
+                .args(["build", "--quiet", "--release", "-p", "server", "-p", "tests"])
                 .args(["--bin", "sequin", "--bin", "demo"]),
         )
     })?;

@@ -23,11 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(
-    name = "cargo x",
-    about = "Tasks of this repository",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo x", about = "Tasks of this repository", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

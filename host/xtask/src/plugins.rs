@@ -22,12 +22,9 @@ pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 pub(crate) fn build() -> anyhow::Result<()> {
     let dir = repository::root().join("plugins");
     let metadata = repository::metadata(&dir)?;
-    let modules = modules(&dir)?;
-    ensure!(
-        !modules.is_empty(),
-        "no crate below {} makes a module",
-        dir.display()
-    );
+    let mut modules = modules(&dir)?;
+    modules.sort_by(|a, b| a.target.name.cmp(&b.target.name));
+    ensure!(!modules.is_empty(), "no crate below {} makes a module", dir.display());
     for artifact in modules {
         write_component(&dir, &metadata, &artifact)?;
     }
@@ -38,14 +35,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
 fn modules(dir: &Path) -> anyhow::Result<Vec<Artifact>> {
     let mut cargo = command::cargo(dir);
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--workspace",
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--quiet", "--release", "--workspace", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     let mut child = cargo.spawn().context("start cargo")?;
@@ -65,10 +55,7 @@ fn modules(dir: &Path) -> anyhow::Result<Vec<Artifact>> {
 
 fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyhow::Result<()> {
     // Dependencies may make a cdylib too; only members are plugins.
-    let Some(package) = metadata
-        .packages
-        .iter()
-        .find(|package| package.id == artifact.package_id)
+    let Some(package) = metadata.packages.iter().find(|package| package.id == artifact.package_id)
     else {
         return Ok(());
     };
@@ -80,16 +67,9 @@ fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyh
         .with_context(|| format!("find the module of {name}"))?;
     let component =
         encode(module.as_std_path()).with_context(|| format!("make a component of {name}"))?;
-    let bad = package
-        .manifest_path
-        .as_std_path()
-        .starts_with(dir.join("bad"));
+    let bad = package.manifest_path.as_std_path().starts_with(dir.join("bad"));
     let file = component_file(dir, bad, name);
-    let state = if write_if_changed(&file, &component)? {
-        "written"
-    } else {
-        "unchanged"
-    };
+    let state = if write_if_changed(&file, &component)? { "written" } else { "unchanged" };
     let digest = hex(&Sha256::digest(&component));
     println!("{name:24} {:>9} bytes  {digest}  {state}", component.len());
     Ok(())
@@ -97,19 +77,12 @@ fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyh
 
 fn encode(module: &Path) -> anyhow::Result<Vec<u8>> {
     let module = std::fs::read(module).context("read the module")?;
-    let component = ComponentEncoder::default()
-        .validate(true)
-        .module(&module)?
-        .encode()?;
+    let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
     Ok(component)
 }
 
 fn component_file(dir: &Path, bad: bool, name: &str) -> PathBuf {
-    let dir = if bad {
-        dir.join("target/bad")
-    } else {
-        dir.to_path_buf()
-    };
+    let dir = if bad { dir.join("target/bad") } else { dir.to_path_buf() };
     dir.join(format!("{name}.wasm"))
 }
 
@@ -124,8 +97,6 @@ fn write_if_changed(file: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
     std::io::Write::write_all(&mut temporary, bytes)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     temporary.as_file().set_permissions(readable)?;
-    temporary
-        .persist(file)
-        .with_context(|| format!("write {}", file.display()))?;
+    temporary.persist(file).with_context(|| format!("write {}", file.display()))?;
     Ok(true)
 }

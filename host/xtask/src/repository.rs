@@ -35,7 +35,5 @@ pub(crate) fn guest_workspaces() -> anyhow::Result<BTreeSet<PathBuf>> {
         dirs.push(entry?.path());
     }
     dirs.retain(|dir| dir.join("Cargo.toml").is_file());
-    dirs.iter()
-        .map(|dir| Ok(metadata(dir)?.workspace_root.into_std_path_buf()))
-        .collect()
+    dirs.iter().map(|dir| Ok(metadata(dir)?.workspace_root.into_std_path_buf())).collect()
 }

@@ -26,9 +26,7 @@ pub(crate) struct Services {
 impl Services {
     /// Tells a program that uses the harness where the servers are.
     pub(crate) fn export<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command
-            .env("PG_BIN", &self.pg_bin)
-            .env("TYPESENSE_BIN", &self.typesense)
+        command.env("PG_BIN", &self.pg_bin).env("TYPESENSE_BIN", &self.typesense)
     }
 }
 

@@ -13,10 +13,7 @@ pub(crate) fn step<T>(title: &str, body: impl FnOnce() -> anyhow::Result<T>) -> 
     Ok(value)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "there is no runtime whose clock could be paused"
-)]
+#[expect(clippy::disallowed_methods, reason = "there is no runtime whose clock could be paused")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

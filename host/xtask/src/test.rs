@@ -22,22 +22,10 @@ pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
     step("tidy", tidy::run)?;
     // Before anything is compiled: tests may embed the components.
     step("plugins", plugins::build)?;
-    step("lints", || {
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ])
-    })?;
+    step("lints", check_lints)?;
     step("tests of plugins and sdk", test_guests)?;
     step("engine", || cargo(&["build", "--quiet", "-p", "server"]))?;
-    step("tests in documentation", || {
-        cargo(&["test", "--doc", "--workspace", "--quiet"])
-    })?;
+    step("tests in documentation", || cargo(&["test", "--doc", "--workspace", "--quiet"]))?;
     step("tests", || run_nextest(&services, nextest))?;
     println!("\n=== all passed in {}", seconds(start.elapsed()));
     Ok(())
@@ -53,15 +41,7 @@ fn check_format() -> anyhow::Result<()> {
 fn check_lints() -> anyhow::Result<()> {
     for dir in workspaces()? {
         let mut cargo = command::cargo(&dir);
-        cargo.args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]);
+        cargo.args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
         command::run(&mut cargo)?;
     }
     Ok(())
@@ -87,8 +67,6 @@ fn run_nextest(services: &Services, arguments: &[String]) -> anyhow::Result<()> 
     if env::get("CI").is_some() {
         cargo.args(["--profile", "ci"]);
     }
-    cargo
-        .args(arguments)
-        .env("SEQUIN_BIN", repository::binary("debug", "sequin")?);
+    cargo.args(arguments).env("SEQUIN_BIN", repository::binary("debug", "sequin")?);
     command::run(services.export(&mut cargo))
 }

@@ -29,10 +29,7 @@ struct Problem {
 
 impl Problem {
     fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            place: place.into(),
-            message: message.into(),
-        }
+        Self { place: place.into(), message: message.into() }
     }
 
     fn at(path: &str, line: usize, message: impl Into<String>) -> Self {
@@ -80,11 +77,7 @@ mod tests {
     fn assert_in_order(name: &str) {
         let tree = Tree::read(repository::root()).unwrap();
         let (_, check) = RULES.iter().find(|rule| rule.0 == name).unwrap();
-        let problems: Vec<_> = check(&tree)
-            .unwrap()
-            .iter()
-            .map(Problem::to_string)
-            .collect();
+        let problems: Vec<_> = check(&tree).unwrap().iter().map(Problem::to_string).collect();
         assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     }
 

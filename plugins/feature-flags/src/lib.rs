@@ -37,21 +37,12 @@ struct Fields {
 }
 
 impl From<Fields> for Config {
-    fn from(
-        Fields {
-            column,
-            flags,
-            prefix,
-        }: Fields,
-    ) -> Self {
+    fn from(Fields { column, flags, prefix }: Fields) -> Self {
         let column_of = |flag: String| {
             let column = format!("{prefix}{flag}");
             (flag, column)
         };
-        Self {
-            column,
-            flags: flags.into_iter().map(column_of).collect(),
-        }
+        Self { column, flags: flags.into_iter().map(column_of).collect() }
     }
 }
 
@@ -63,11 +54,7 @@ impl Transform for FeatureFlags {
             return Err(Error::new("flags: expected one name or more"));
         }
         let mut names = HashSet::new();
-        match config
-            .flags
-            .iter()
-            .position(|(flag, _)| flag.is_empty() || !names.insert(flag))
-        {
+        match config.flags.iter().position(|(flag, _)| flag.is_empty() || !names.insert(flag)) {
             None => Ok(()),
             Some(index) => Err(Error::new(format!(
                 "flags[{index}]: expected a name that is not empty and occurs once"
@@ -108,10 +95,7 @@ mod tests {
         r#"{"column": "features", "flags": ["wifi", "shower", "café"], "prefix": "has_"}"#;
 
     fn outcomes(cells: Vec<Cell>) -> Vec<Result<Outcome, String>> {
-        let rows: Vec<_> = cells
-            .into_iter()
-            .map(|cell| row([("features", cell)]))
-            .collect();
+        let rows: Vec<_> = cells.into_iter().map(|cell| row([("features", cell)])).collect();
         let outcomes = transform::<FeatureFlags>(CONFIG, &rows).unwrap();
         outcomes
             .into_iter()
@@ -120,15 +104,8 @@ mod tests {
     }
 
     fn flags(wifi: bool, shower: bool, cafe: bool) -> Result<Outcome, String> {
-        let set = [
-            ("has_wifi", wifi),
-            ("has_shower", shower),
-            ("has_café", cafe),
-        ];
-        Ok(Outcome::Set(
-            set.map(|(name, value)| (name.to_owned(), value.into()))
-                .to_vec(),
-        ))
+        let set = [("has_wifi", wifi), ("has_shower", shower), ("has_café", cafe)];
+        Ok(Outcome::Set(set.map(|(name, value)| (name.to_owned(), value.into())).to_vec()))
     }
 
     #[test]
@@ -151,23 +128,12 @@ mod tests {
     #[test]
     fn a_list_that_was_not_sent_leaves_the_columns_alone() {
         let found = outcomes(vec![Cell::Unchanged, json(r#"["wifi"]"#), Cell::Unchanged]);
-        assert_eq!(
-            found,
-            [
-                Ok(Outcome::Keep),
-                flags(true, false, false),
-                Ok(Outcome::Keep)
-            ]
-        );
+        assert_eq!(found, [Ok(Outcome::Keep), flags(true, false, false), Ok(Outcome::Keep)]);
     }
 
     #[test]
     fn what_is_no_list_of_texts_fails_its_row_and_names_the_column() {
-        let found = outcomes(vec![
-            json(r#"{"wifi": true}"#),
-            json("[1]"),
-            json("[\"wifi\"]"),
-        ]);
+        let found = outcomes(vec![json(r#"{"wifi": true}"#), json("[1]"), json("[\"wifi\"]")]);
         for failed in &found[..2] {
             let text = failed.as_ref().unwrap_err();
             assert!(text.contains("column features"), "{text}");
@@ -179,22 +145,10 @@ mod tests {
     fn a_wrong_configuration_is_told_by_its_field() {
         for (config, text) in [
             (r#"{"column": "a"}"#, "missing field `flags`"),
-            (
-                r#"{"column": "a", "flags": []}"#,
-                "flags: expected one name",
-            ),
-            (
-                r#"{"column": "a", "flags": ["x", 1]}"#,
-                "flags[1]: invalid type",
-            ),
-            (
-                r#"{"column": "a", "flags": ["x", "x"]}"#,
-                "flags[1]: expected a name",
-            ),
-            (
-                r#"{"column": "a", "flags": ["x"], "flag": 1}"#,
-                "unknown field `flag`",
-            ),
+            (r#"{"column": "a", "flags": []}"#, "flags: expected one name"),
+            (r#"{"column": "a", "flags": ["x", 1]}"#, "flags[1]: invalid type"),
+            (r#"{"column": "a", "flags": ["x", "x"]}"#, "flags[1]: expected a name"),
+            (r#"{"column": "a", "flags": ["x"], "flag": 1}"#, "unknown field `flag`"),
         ] {
             let error = transform::<FeatureFlags>(config, &[]).unwrap_err();
             assert!(error.contains(text), "{config}: {error}");

@@ -35,9 +35,7 @@ impl Filter for PublicRows {
         if usable || config.equals.is_string() {
             return Ok(());
         }
-        Err(Error::new(
-            "equals: expected a boolean, a whole number or a text",
-        ))
+        Err(Error::new("equals: expected a boolean, a whole number or a text"))
     }
 
     fn columns(config: &Config) -> Vec<String> {
@@ -79,10 +77,7 @@ mod tests {
     use super::*;
 
     fn verdicts(config: &str, column: &str, cells: Vec<Cell>) -> Vec<Result<Verdict, String>> {
-        let rows: Vec<_> = cells
-            .into_iter()
-            .map(|cell| row([(column, cell)]))
-            .collect();
+        let rows: Vec<_> = cells.into_iter().map(|cell| row([(column, cell)])).collect();
         let verdicts = filter::<PublicRows>(config, &rows).unwrap();
         verdicts
             .into_iter()
@@ -94,10 +89,7 @@ mod tests {
     fn true_is_kept_and_false_and_null_are_evicted() {
         let cells = vec![true.into(), false.into(), Cell::Null];
         let expected = [Ok(Verdict::Keep), Ok(Verdict::Evict), Ok(Verdict::Evict)];
-        assert_eq!(
-            verdicts(r#"{"column": "is_public"}"#, "is_public", cells),
-            expected
-        );
+        assert_eq!(verdicts(r#"{"column": "is_public"}"#, "is_public", cells), expected);
     }
 
     #[test]
@@ -107,37 +99,19 @@ mod tests {
         let config = r#"{"column": "status", "equals": "published"}"#;
         assert_eq!(verdicts(config, "status", cells), expected);
         let cells = vec![2.into(), 1.into()];
-        assert_eq!(
-            verdicts(r#"{"column": "state", "equals": 2}"#, "state", cells),
-            expected
-        );
+        assert_eq!(verdicts(r#"{"column": "state", "equals": 2}"#, "state", cells), expected);
     }
 
     #[test]
     fn what_is_not_known_is_not_guessed() {
         let config = r#"{"column": "is_public"}"#;
         let found = verdicts(config, "is_public", vec![Cell::Unchanged, true.into()]);
-        assert!(
-            found[0]
-                .as_ref()
-                .unwrap_err()
-                .contains("is_public was not sent"),
-            "{found:?}"
-        );
+        assert!(found[0].as_ref().unwrap_err().contains("is_public was not sent"), "{found:?}");
         assert_eq!(found[1], Ok(Verdict::Keep));
         let found = verdicts(config, "other", vec![true.into()]);
-        assert!(
-            found[0]
-                .as_ref()
-                .unwrap_err()
-                .contains("no column is_public"),
-            "{found:?}"
-        );
+        assert!(found[0].as_ref().unwrap_err().contains("no column is_public"), "{found:?}");
         let found = verdicts(config, "is_public", vec![json("true")]);
-        assert!(
-            found[0].as_ref().unwrap_err().contains("is of type jsonb"),
-            "{found:?}"
-        );
+        assert!(found[0].as_ref().unwrap_err().contains("is of type jsonb"), "{found:?}");
     }
 
     #[test]
@@ -146,14 +120,8 @@ mod tests {
             ("{}", "missing field `column`"),
             (r#"{"column": 1}"#, "column: invalid type: integer `1`"),
             (r#"{"column": "a", "equal": true}"#, "unknown field `equal`"),
-            (
-                r#"{"column": "a", "equals": [1]}"#,
-                "equals: expected a boolean",
-            ),
-            (
-                r#"{"column": "a", "equals": null}"#,
-                "equals: expected a boolean",
-            ),
+            (r#"{"column": "a", "equals": [1]}"#, "equals: expected a boolean"),
+            (r#"{"column": "a", "equals": null}"#, "equals: expected a boolean"),
         ] {
             let error = filter::<PublicRows>(config, &[]).unwrap_err();
             assert!(error.contains(text), "{config}: {error}");

@@ -71,13 +71,11 @@ pub fn transform<T: Transform>(slot: &OnceLock<T::Config>, batch: &Batch) -> Res
 }
 
 fn keep<C>(slot: &OnceLock<C>, config: C) -> Result<(), String> {
-    slot.set(config)
-        .map_err(|_| "configure was called twice".to_owned())
+    slot.set(config).map_err(|_| "configure was called twice".to_owned())
 }
 
 fn configured<C>(slot: &OnceLock<C>) -> Result<&C, String> {
-    slot.get()
-        .ok_or_else(|| "run was called before configure".to_owned())
+    slot.get().ok_or_else(|| "run was called before configure".to_owned())
 }
 
 /// Makes the component export a [`Filter`].

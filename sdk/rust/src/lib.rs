@@ -51,6 +51,7 @@ pub mod log;
 mod output;
 mod role;
 mod row;
+mod shape;
 pub mod testing;
 
 pub use error::Error;

@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::bindings::types::{Column, Data, Presence, Reply, Verdict};
+use crate::shape::Shape;
 
 /// What becomes of the row at hand. Untouched, it goes on as it is.
 #[derive(Debug)]
@@ -26,13 +27,7 @@ impl Output {
             documents: Vec::new(),
             errors: Vec::new(),
         };
-        Self {
-            rows,
-            row: 0,
-            next: 0,
-            twins: false,
-            reply,
-        }
+        Self { rows, row: 0, next: 0, twins: false, reply }
     }
 
     /// Sets or adds a boolean column.
@@ -104,9 +99,7 @@ impl Output {
         self.end(Verdict::Many);
         let before = self.reply.documents.len();
         let row = self.row as u32;
-        self.reply
-            .documents
-            .extend(documents.into_iter().map(|json| (row, json.into())));
+        self.reply.documents.extend(documents.into_iter().map(|json| (row, json.into())));
         if self.reply.documents.len() == before {
             self.end(Verdict::Drop);
         }
@@ -136,11 +129,7 @@ impl Output {
     }
 
     pub(crate) fn finish(self) -> Reply {
-        debug_assert_eq!(
-            self.reply.verdicts.len(),
-            self.rows,
-            "every row has a verdict"
-        );
+        debug_assert_eq!(self.reply.verdicts.len(), self.rows, "every row has a verdict");
         self.reply
     }
 
@@ -148,12 +137,7 @@ impl Output {
     fn end(&mut self, verdict: Verdict) {
         self.reply.verdicts[self.row] = verdict;
         let row = self.row as u32;
-        while self
-            .reply
-            .documents
-            .last()
-            .is_some_and(|(of, _)| *of == row)
-        {
+        while self.reply.documents.last().is_some_and(|(of, _)| *of == row) {
             self.reply.documents.pop();
         }
         for column in &mut self.reply.columns {
@@ -183,12 +167,7 @@ impl Output {
         if self.reply.verdicts[self.row] != Verdict::Keep {
             self.end(Verdict::Keep);
         }
-        for column in self
-            .reply
-            .columns
-            .iter_mut()
-            .filter(|column| column.name == name)
-        {
+        for column in self.reply.columns.iter_mut().filter(|column| column.name == name) {
             column.presence[self.row] = Presence::Unchanged;
         }
     }
@@ -197,9 +176,8 @@ impl Output {
     /// make several of one name, so that what a row gets does not depend on its neighbours.
     fn place(&mut self, name: &str, shape: Shape) -> usize {
         let columns = &mut self.reply.columns;
-        let found = columns
-            .iter()
-            .position(|set| Shape::of(&set.data) == shape && set.name == name);
+        let found =
+            columns.iter().position(|set| Shape::of(&set.data) == shape && set.name == name);
         found.unwrap_or_else(|| {
             self.twins |= columns.iter().any(|set| set.name == name);
             columns.push(Column {
@@ -213,36 +191,79 @@ impl Output {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Shape {
-    Bool,
-    Int,
-    Float,
-    Text,
-    Json,
-    Bytes,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Shape {
-    fn of(data: &Data) -> Self {
-        match data {
-            Data::Booleans(_) => Self::Bool,
-            Data::Integers(_) => Self::Int,
-            Data::Floats(_) => Self::Float,
-            Data::Texts(_) => Self::Text,
-            Data::Json(_) => Self::Json,
-            Data::Bytes(_) => Self::Bytes,
-        }
+    /// Per row, the columns that it has.
+    fn set(reply: &Reply, row: usize) -> Vec<(&str, Presence)> {
+        let present = reply.columns.iter().filter(|set| set.presence[row] != Presence::Unchanged);
+        present.map(|set| (set.name.as_str(), set.presence[row])).collect()
     }
 
-    fn data(self, rows: usize) -> Data {
-        match self {
-            Self::Bool => Data::Booleans(vec![false; rows]),
-            Self::Int => Data::Integers(vec![0; rows]),
-            Self::Float => Data::Floats(vec![0.0; rows]),
-            Self::Text => Data::Texts(vec![String::new(); rows]),
-            Self::Json => Data::Json(vec![String::new(); rows]),
-            Self::Bytes => Data::Bytes(vec![Vec::new(); rows]),
+    #[test]
+    fn columns_are_shared_by_rows_and_left_alone_in_the_others() {
+        let mut out = Output::new(3);
+        for row in 0..3 {
+            out.begin_row(row);
+            if row != 1 {
+                out.set_bool("a", row == 0);
+                out.set_text("b", "text");
+            }
         }
+        let reply = out.finish();
+        assert_eq!(reply.columns.len(), 2);
+        assert!(matches!(&reply.columns[0].data, Data::Booleans(values)
+            if *values == [true, false, false]));
+        assert_eq!(set(&reply, 1), []);
+        assert_eq!(set(&reply, 2), [("a", Presence::Value), ("b", Presence::Value)]);
+    }
+
+    #[test]
+    fn the_last_value_of_a_column_holds_whatever_its_type() {
+        let mut out = Output::new(3);
+        for row in 0..3 {
+            out.begin_row(row);
+            out.set_bool("a", true);
+            out.set_int("a", 1);
+            if row == 2 {
+                out.set_null("a");
+            }
+        }
+        let reply = out.finish();
+        for row in 0..2 {
+            assert_eq!(set(&reply, row), [("a", Presence::Value)]);
+            assert_eq!(reply.columns[1].presence[row], Presence::Value, "the integer");
+        }
+        assert_eq!(set(&reply, 2), [("a", Presence::Null)]);
+    }
+
+    #[test]
+    fn the_last_verdict_holds() {
+        let mut out = Output::new(5);
+        out.begin_row(0);
+        out.set_bool("a", true);
+        out.replace("1");
+        out.many(["2", "3"]);
+        out.begin_row(1);
+        out.replace("4");
+        out.set_bool("a", true);
+        out.begin_row(2);
+        out.set_bool("a", true);
+        out.evict();
+        out.begin_row(3);
+        out.many(Vec::<String>::new());
+        out.begin_row(4);
+        out.set_bool("a", true);
+        out.replace("5");
+        out.fail(Error::new("no"));
+        let reply = out.finish();
+        let verdicts =
+            [Verdict::Many, Verdict::Keep, Verdict::Evict, Verdict::Drop, Verdict::Error];
+        assert_eq!(reply.verdicts, verdicts);
+        assert_eq!(reply.documents, [(0, "2".to_owned()), (0, "3".to_owned())]);
+        assert_eq!(reply.errors, [(4, "no".to_owned())]);
+        let columns: Vec<_> = (0..5).map(|row| set(&reply, row).len()).collect();
+        assert_eq!(columns, [0, 1, 0, 0, 0]);
     }
 }

@@ -80,11 +80,7 @@ pub(crate) fn parse<C: DeserializeOwned>(config: &str) -> Result<C, String> {
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let text = error.into_inner().to_string();
-        if path == "." {
-            text
-        } else {
-            format!("{path}: {text}")
-        }
+        if path == "." { text } else { format!("{path}: {text}") }
     })?;
     json.end().map_err(|error| error.to_string())?;
     Ok(parsed)
@@ -100,17 +96,15 @@ pub(crate) fn filter<T: Filter>(config: &T::Config, batch: &Batch) -> Reply {
         errors: Vec::new(),
     };
     for row in 0..rows {
-        reply
-            .verdicts
-            .push(match T::filter(config, &Row::new(batch, row)) {
-                Ok(Verdict::Keep) => types::Verdict::Keep,
-                Ok(Verdict::Drop) => types::Verdict::Drop,
-                Ok(Verdict::Evict) => types::Verdict::Evict,
-                Err(error) => {
-                    reply.errors.push((row as u32, error.into_text()));
-                    types::Verdict::Error
-                }
-            });
+        reply.verdicts.push(match T::filter(config, &Row::new(batch, row)) {
+            Ok(Verdict::Keep) => types::Verdict::Keep,
+            Ok(Verdict::Drop) => types::Verdict::Drop,
+            Ok(Verdict::Evict) => types::Verdict::Evict,
+            Err(error) => {
+                reply.errors.push((row as u32, error.into_text()));
+                types::Verdict::Error
+            }
+        });
     }
     reply
 }

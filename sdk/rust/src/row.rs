@@ -67,11 +67,7 @@ pub struct Position {
 
 impl<'a> Row<'a> {
     pub(crate) fn new(batch: &'a Batch, index: usize) -> Self {
-        Self {
-            batch,
-            columns: &batch.columns,
-            index,
-        }
+        Self { batch, columns: &batch.columns, index }
     }
 
     /// The schema of its table.
@@ -100,14 +96,8 @@ impl<'a> Row<'a> {
     /// Where the change stands.
     #[must_use]
     pub fn position(&self) -> Position {
-        let types::Position {
-            commit_lsn,
-            ordinal,
-        } = self.batch.positions[self.index];
-        Position {
-            commit_lsn,
-            ordinal,
-        }
+        let types::Position { commit_lsn, ordinal } = self.batch.positions[self.index];
+        Position { commit_lsn, ordinal }
     }
 
     /// The row before the update, of the columns asked for in `old_columns`. What Postgres did not
@@ -115,10 +105,7 @@ impl<'a> Row<'a> {
     /// [`Value::Unchanged`].
     #[must_use]
     pub fn old(&self) -> Self {
-        Self {
-            columns: &self.batch.old,
-            ..*self
-        }
+        Self { columns: &self.batch.old, ..*self }
     }
 
     /// Whether the table has the column and it was asked for.
@@ -253,23 +240,18 @@ impl<'a> Row<'a> {
             Value::Unchanged => Ok(Value::Unchanged),
             Value::Known(datum) => read(datum).map(Value::Known).ok_or_else(|| {
                 let type_name = self.type_name(column).unwrap_or("unknown");
-                Error::new(format!(
-                    "column {column} is of type {type_name}, not {wanted}"
-                ))
+                Error::new(format!("column {column} is of type {type_name}, not {wanted}"))
             }),
         }
     }
 
     fn find(&self, name: &str) -> Result<&'a Column, Error> {
-        self.columns
-            .iter()
-            .find(|column| column.name == name)
-            .ok_or_else(|| {
-                let Batch { schema, table, .. } = self.batch;
-                Error::new(format!(
-                    "table {schema}.{table} has no column {name}, or it was not asked for"
-                ))
-            })
+        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
+            let Batch { schema, table, .. } = self.batch;
+            Error::new(format!(
+                "table {schema}.{table} has no column {name}, or it was not asked for"
+            ))
+        })
     }
 }
 

@@ -81,14 +81,8 @@ pub enum Outcome {
 pub fn row<'a>(columns: impl IntoIterator<Item = (&'a str, Cell)>) -> Literal {
     Literal {
         action: Action::Insert,
-        position: Position {
-            commit_lsn: 1,
-            ordinal: 0,
-        },
-        columns: columns
-            .into_iter()
-            .map(|(name, cell)| (name.to_owned(), cell))
-            .collect(),
+        position: Position { commit_lsn: 1, ordinal: 0 },
+        columns: columns.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect(),
         old: Vec::new(),
     }
 }
@@ -103,10 +97,7 @@ impl Literal {
     #[must_use]
     pub fn updated<'a>(mut self, old: impl IntoIterator<Item = (&'a str, Cell)>) -> Self {
         self.action = Action::Update;
-        self.old = old
-            .into_iter()
-            .map(|(name, cell)| (name.to_owned(), cell))
-            .collect();
+        self.old = old.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
         self
     }
 }
@@ -146,16 +137,8 @@ pub fn transform<T: Transform>(
     let reply = role::transform::<T>(&config, &batch);
     let outcome = |(row, verdict): (usize, &types::Verdict)| match verdict {
         types::Verdict::Keep => {
-            let set: Vec<_> = reply
-                .columns
-                .iter()
-                .filter_map(|column| cell(column, row))
-                .collect();
-            Ok(if set.is_empty() {
-                Outcome::Keep
-            } else {
-                Outcome::Set(set)
-            })
+            let set: Vec<_> = reply.columns.iter().filter_map(|column| cell(column, row)).collect();
+            Ok(if set.is_empty() { Outcome::Keep } else { Outcome::Set(set) })
         }
         types::Verdict::Drop => Ok(Outcome::Drop),
         types::Verdict::Evict => Ok(Outcome::Evict),
@@ -191,19 +174,13 @@ impl From<&str> for Cell {
 }
 
 fn texts(list: &[(u32, String)], row: usize) -> Vec<String> {
-    list.iter()
-        .filter(|(of, _)| *of as usize == row)
-        .map(|(_, text)| text.clone())
-        .collect()
+    list.iter().filter(|(of, _)| *of as usize == row).map(|(_, text)| text.clone()).collect()
 }
 
 /// The batch that the host would make of the rows.
 fn batch(rows: &[Literal], names: &[String], old: &[String]) -> Batch {
     let columns = |names: &[String], of: fn(&Literal) -> &Vec<(String, Cell)>| {
-        names
-            .iter()
-            .filter_map(|name| column(name, rows.iter().map(of)))
-            .collect()
+        names.iter().filter_map(|name| column(name, rows.iter().map(of))).collect()
     };
     Batch {
         schema: "public".to_owned(),
@@ -219,19 +196,10 @@ fn batch(rows: &[Literal], names: &[String], old: &[String]) -> Batch {
             .collect(),
         positions: rows
             .iter()
-            .map(
-                |Literal {
-                     position:
-                         Position {
-                             commit_lsn,
-                             ordinal,
-                         },
-                     ..
-                 }| types::Position {
-                    commit_lsn: *commit_lsn,
-                    ordinal: *ordinal,
-                },
-            )
+            .map(|Literal { position: Position { commit_lsn, ordinal }, .. }| types::Position {
+                commit_lsn: *commit_lsn,
+                ordinal: *ordinal,
+            })
             .collect(),
         columns: columns(names, |row| &row.columns),
         old: columns(old, |row| &row.old),
@@ -271,12 +239,7 @@ fn column<'a>(
         _ => Presence::Value,
     });
     let presence = presence.collect();
-    Some(Column {
-        name: name.to_owned(),
-        type_name: type_name.to_owned(),
-        presence,
-        data,
-    })
+    Some(Column { name: name.to_owned(), type_name: type_name.to_owned(), presence, data })
 }
 
 /// What a column of a reply has for a row.

@@ -20,29 +20,16 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 async fn handle(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
     let (parts, body) = request.into_parts();
     // An incomplete body is no request: the sender has gone.
-    let Ok(bytes) = to_bytes(body, usize::MAX).await else {
-        hang_up()
-    };
+    let Ok(bytes) = to_bytes(body, usize::MAX).await else { hang_up() };
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    let path = parts
-        .uri
-        .path_and_query()
-        .map_or("/", |path| path.as_str())
-        .to_owned();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let (decision, index) = {
         let mut state = shared.lock();
         let decision = state.policy.decide(parts.uri.path(), &body);
         let method = parts.method.to_string();
         let outcome = decision.outcome();
         let headers = parts.headers;
-        state.requests.push(Request {
-            method,
-            path,
-            headers,
-            body,
-            bytes,
-            outcome,
-        });
+        state.requests.push(Request { method, path, headers, body, bytes, outcome });
         (decision, state.requests.len() - 1)
     };
     match decision {
@@ -53,16 +40,13 @@ async fn handle(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -
             shared.lock().requests[index].outcome = Outcome::Accepted;
             StatusCode::OK.into_response()
         }
-        Decision::RetryAfter { seconds, status } => (
-            with_status(status).status(),
-            [(header::RETRY_AFTER, seconds.to_string())],
-        )
-            .into_response(),
-        Decision::Redirect => (
-            StatusCode::TEMPORARY_REDIRECT,
-            [(header::LOCATION, ELSEWHERE)],
-        )
-            .into_response(),
+        Decision::RetryAfter { seconds, status } => {
+            (with_status(status).status(), [(header::RETRY_AFTER, seconds.to_string())])
+                .into_response()
+        }
+        Decision::Redirect => {
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, ELSEWHERE)]).into_response()
+        }
         Decision::AcceptThenRefuse => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Decision::Drop | Decision::AcceptThenDrop => hang_up(),
     }
@@ -83,9 +67,7 @@ impl Decision {
 }
 
 fn with_status(status: u16) -> Response {
-    StatusCode::from_u16(status)
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-        .into_response()
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
 }
 
 /// Closes the connection without an answer: it belongs to the task that this unwinds, and nothing is
@@ -96,7 +78,5 @@ fn hang_up() -> ! {
 
 /// Lets time pass; ends early only if the sender gives up.
 async fn pass(duration: Duration) {
-    tokio::time::timeout(duration, std::future::pending::<()>())
-        .await
-        .ok();
+    tokio::time::timeout(duration, std::future::pending::<()>()).await.ok();
 }

@@ -69,11 +69,7 @@ impl Policy {
     }
 
     pub(super) fn decide(&mut self, path: &str, body: &Value) -> Decision {
-        if let Some(status) = self
-            .predicate
-            .as_ref()
-            .and_then(|predicate| predicate(body))
-        {
+        if let Some(status) = self.predicate.as_ref().and_then(|predicate| predicate(body)) {
             return Decision::Refuse(status);
         }
         self.count += 1;
@@ -121,9 +117,7 @@ mod tests {
     fn decisions(behaviour: Behaviour, count: usize) -> Vec<Decision> {
         let mut policy = Policy::default();
         policy.set(behaviour);
-        (0..count)
-            .map(|_| policy.decide("/", &Value::Null))
-            .collect()
+        (0..count).map(|_| policy.decide("/", &Value::Null)).collect()
     }
 
     #[test]
@@ -137,23 +131,8 @@ mod tests {
 
     #[test]
     fn flaky_is_the_same_for_a_seed_and_fails_in_every_way() {
-        let all = decisions(
-            Behaviour::Flaky {
-                seed: 7,
-                percent: 30,
-            },
-            1000,
-        );
-        assert_eq!(
-            all,
-            decisions(
-                Behaviour::Flaky {
-                    seed: 7,
-                    percent: 30
-                },
-                1000
-            )
-        );
+        let all = decisions(Behaviour::Flaky { seed: 7, percent: 30 }, 1000);
+        assert_eq!(all, decisions(Behaviour::Flaky { seed: 7, percent: 30 }, 1000));
         let count = |wanted| all.iter().filter(|decision| **decision == wanted).count();
         assert!((650..750).contains(&count(Decision::Accept)));
         assert!(count(Decision::Refuse(500)) > 30 && count(Decision::Drop) > 30);

@@ -19,11 +19,7 @@ pub(super) struct Log {
 impl Log {
     /// With `echo`, every line also goes to standard error.
     pub(super) fn new(echo: bool) -> Self {
-        Self {
-            text: Arc::default(),
-            echo,
-            reader: None,
-        }
+        Self { text: Arc::default(), echo, reader: None }
     }
 
     /// A pipe for the output of the next process.
@@ -54,10 +50,7 @@ impl Log {
     }
 
     pub(super) fn text(&self) -> String {
-        self.text
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn tail(&self) -> String {

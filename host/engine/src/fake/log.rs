@@ -57,11 +57,7 @@ impl Log {
             identity: Identity::Default,
             columns: vec![column("id", Kind::Integer, true), column("value", Kind::Text, false)],
         };
-        Self {
-            state: Arc::default(),
-            more: Arc::new(Notify::new()),
-            relation: Arc::new(relation),
-        }
+        Self { state: Arc::default(), more: Arc::new(Notify::new()), relation: Arc::new(relation) }
     }
 
     /// Commits a transaction.

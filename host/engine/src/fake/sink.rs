@@ -38,7 +38,9 @@ pub(crate) struct Recording {
 
 impl Recording {
     pub(crate) fn new(
-        grouping: Grouping, messages_max: usize, script: impl FnMut(&Batch) -> Answer + Send + 'static,
+        grouping: Grouping,
+        messages_max: usize,
+        script: impl FnMut(&Batch) -> Answer + Send + 'static,
     ) -> Arc<Self> {
         let policy = BatchPolicy {
             messages_max,

@@ -52,7 +52,9 @@ impl Store {
 
 impl Progress for Store {
     fn load<'a>(
-        &'a self, origin: &'a str, sink: &'a str,
+        &'a self,
+        origin: &'a str,
+        sink: &'a str,
     ) -> BoxFuture<'a, Result<Option<Settled>, StoreError>> {
         let key = (origin.to_owned(), sink.to_owned());
         let settled = self.state.lock().unwrap().progress.get(&key).cloned();
@@ -60,7 +62,10 @@ impl Progress for Store {
     }
 
     fn record<'a>(
-        &'a self, epoch: Epoch, origin: &'a str, sinks: Vec<(String, Settled)>,
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+        sinks: Vec<(String, Settled)>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let written = self.write(epoch, |state| {
             let rows = sinks.into_iter().map(|(sink, row)| ((origin.to_owned(), sink), row));

@@ -42,7 +42,9 @@ impl Bench {
     fn take(&mut self) -> Vec<u64> {
         let now = self.now();
         let taken = self.lanes.take(&self.policy, now);
-        taken.map_or_else(Vec::new, |taken| taken.tickets.iter().map(|ticket| ticket.0 + 1).collect())
+        taken.map_or_else(Vec::new, |taken| {
+            taken.tickets.iter().map(|ticket| ticket.0 + 1).collect()
+        })
     }
 
     fn settle(&mut self, number: u64) {

@@ -64,7 +64,8 @@ async fn b090_a_blocked_group_holds_back_nobody_else() {
         let rejected = if Instant::now() < healed { rejected.collect() } else { Vec::new() };
         Answer { rejected, ..Answer::default() }
     });
-    let (engine, status, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, status, _) =
+        engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
     let mut others_done_at = None;
     let start = Instant::now();
     run_until(engine, || {
@@ -104,10 +105,8 @@ async fn a_failing_sink_does_not_hold_back_its_neighbour_while_the_budget_lasts(
     for n in 0..1_000 {
         log.commit(vec![Row::update(n, n)]);
     }
-    let dead = Recording::new(Grouping::Apart, 10, |_| Answer {
-        error: refusal(),
-        ..Answer::default()
-    });
+    let dead =
+        Recording::new(Grouping::Apart, 10, |_| Answer { error: refusal(), ..Answer::default() });
     let alive = Recording::willing();
     let specs = vec![sink_spec("dead", dead.clone()), sink_spec("alive", alive.clone())];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
@@ -153,9 +152,7 @@ async fn a_row_that_fails_in_a_plugin_is_put_aside_and_the_others_are_delivered(
     let sink = Recording::willing();
     let mut spec = sink_spec("a", sink.clone());
     spec.filter = Some(Function::new(|change| match change.row().unwrap().value(1) {
-        Value::Text("41") => {
-            Err(PluginError { fault: Fault::Trap, message: "unreachable".into() })
-        }
+        Value::Text("41") => Err(PluginError { fault: Fault::Trap, message: "unreachable".into() }),
         Value::Text("42") => Ok(Outcome::Drop),
         _ => Ok(Outcome::Keep),
     }));
@@ -277,7 +274,8 @@ async fn a_broken_stream_is_opened_again_and_repeats_nothing() {
         after: Duration::from_millis(500),
         ..Answer::default()
     });
-    let (engine, status, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, status, _) =
+        engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(sink.len(), 100);
     assert_eq!(status.slots[0].connects.get(), 2);

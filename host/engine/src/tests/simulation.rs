@@ -49,14 +49,19 @@ fn run(seed: u64) {
         }
         let killed_after = Duration::from_millis(dice.u64(1..4_000));
         let last = life == LIVES;
-        let (engine, _, supervisor) =
-            engine(&log, vec![sink_spec("a", sinks[0].clone()), sink_spec("b", sinks[1].clone())], &store, 1 << 16);
+        let (engine, _, supervisor) = engine(
+            &log,
+            vec![sink_spec("a", sinks[0].clone()), sink_spec("b", sinks[1].clone())],
+            &store,
+            1 << 16,
+        );
         // A runtime of its own: dropping it ends every task where it waits, as a kill would.
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let stop = CancellationToken::new();
-            let deadline = Instant::now() + if last { Duration::from_secs(86_400) } else { killed_after };
+            let deadline =
+                Instant::now() + if last { Duration::from_secs(86_400) } else { killed_after };
             let run = engine.run(stop.clone());
             let watch = async {
                 let mut seen = log.confirmed();

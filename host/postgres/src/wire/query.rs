@@ -30,9 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Starts the slot at its confirmed position, and turns the connection into a stream.
-    pub(crate) async fn start(
-        mut self, slot: &str, publication: &str,
-    ) -> Result<Duplex<S>, Error> {
+    pub(crate) async fn start(mut self, slot: &str, publication: &str) -> Result<Duplex<S>, Error> {
         let during = "START_REPLICATION";
         // Logical messages came to pgoutput with Postgres 14.
         let messages = self.major_version().is_some_and(|major| major >= 14);
@@ -63,7 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 b'T' | b'C' => {}
                 b'D' => row = Some(data_row(&reply.body)?),
                 b'Z' => {
-                    return row.ok_or_else(|| Malformed::new(query, "an answer without row").into());
+                    return row
+                        .ok_or_else(|| Malformed::new(query, "an answer without row").into());
                 }
                 _ => return Err(unexpected(&reply, query)),
             }

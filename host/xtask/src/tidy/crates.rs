@@ -20,9 +20,7 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("web", &["model", "engine", "config"]),
     (
         "server",
-        &[
-            "model", "engine", "postgres", "plugin", "options", "store", "sinks", "config", "web",
-        ],
+        &["model", "engine", "postgres", "plugin", "options", "store", "sinks", "config", "web"],
     ),
 ];
 
@@ -43,14 +41,8 @@ const AXUM: (&[&str], &[&str]) = (&["web", "tests"], &["sinks"]);
 
 pub(super) fn check(_tree: &Tree) -> anyhow::Result<Vec<Problem>> {
     let packages = repository::metadata(repository::root())?.packages;
-    let members: Vec<&str> = packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
-    Ok(packages
-        .iter()
-        .flat_map(|package| check_package(package, &members))
-        .collect())
+    let members: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    Ok(packages.iter().flat_map(|package| check_package(package, &members)).collect())
 }
 
 fn check_package(package: &Package, members: &[&str]) -> Vec<Problem> {
@@ -64,20 +56,14 @@ fn check_package(package: &Package, members: &[&str]) -> Vec<Problem> {
             forbidden(name, other, development, members)
         })
         .map(|message| {
-            Problem::new(
-                format!("host/{name}/Cargo.toml").replace("host/tests", "tests"),
-                message,
-            )
+            Problem::new(format!("host/{name}/Cargo.toml").replace("host/tests", "tests"), message)
         })
         .collect()
 }
 
 fn forbidden(name: &str, other: &str, development: bool, members: &[&str]) -> Option<String> {
     if members.contains(&other) {
-        let allowed = EDGES
-            .iter()
-            .find(|edge| edge.0 == name)
-            .map_or(&[][..], |edge| edge.1);
+        let allowed = EDGES.iter().find(|edge| edge.0 == name).map_or(&[][..], |edge| edge.1);
         return (!allowed.contains(&other))
             .then(|| format!("`{name}` may not see `{other}`; it may see {allowed:?}"));
     }
@@ -86,9 +72,7 @@ fn forbidden(name: &str, other: &str, development: bool, members: &[&str]) -> Op
         let allowed = users.contains(&name) || development && testers.contains(&name);
         return (!allowed).then(|| format!("`{name}` may not use `axum`; only {users:?} may"));
     }
-    let (_, users) = CONFINED
-        .iter()
-        .find(|confined| matches(confined.0, other))?;
+    let (_, users) = CONFINED.iter().find(|confined| matches(confined.0, other))?;
     (!users.contains(&name)).then(|| format!("`{name}` may not use `{other}`; only {users:?} may"))
 }
 
@@ -103,10 +87,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// group of lines without a blank one that it stands in.
 pub(super) fn check_reasons(tree: &Tree) -> anyhow::Result<Vec<Problem>> {
     let path = "Cargo.toml";
-    Ok(tree
-        .get(path)
-        .map(|file| reasons(path, &file.text))
-        .unwrap_or_default())
+    Ok(tree.get(path).map(|file| reasons(path, &file.text)).unwrap_or_default())
 }
 
 fn reasons(path: &str, manifest: &str) -> Vec<Problem> {

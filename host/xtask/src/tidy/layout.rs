@@ -29,29 +29,19 @@ fn sinks(tree: &Tree) -> Vec<Problem> {
 }
 
 fn is_sink_implementation(text: &str) -> bool {
-    text.lines()
-        .any(|line| line.starts_with("impl ") && line.contains("Sink for "))
+    text.lines().any(|line| line.starts_with("impl ") && line.contains("Sink for "))
 }
 
 fn one_command(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();
     let readme = tree.get("README.md").map_or("", |file| file.text.as_str());
     if !readme.contains(COMMAND) {
-        problems.push(Problem::new(
-            "README.md",
-            format!("does not name `{COMMAND}`"),
-        ));
+        problems.push(Problem::new("README.md", format!("does not name `{COMMAND}`")));
     }
     let ci = tree.get(".ci/run").map_or("", |file| file.text.as_str());
-    let cargo: Vec<_> = ci
-        .lines()
-        .filter(|line| line.trim_start().starts_with("cargo "))
-        .collect();
+    let cargo: Vec<_> = ci.lines().filter(|line| line.trim_start().starts_with("cargo ")).collect();
     if cargo != [COMMAND] {
-        problems.push(Problem::new(
-            ".ci/run",
-            format!("does not run exactly `{COMMAND}`"),
-        ));
+        problems.push(Problem::new(".ci/run", format!("does not run exactly `{COMMAND}`")));
     }
     problems
 }
@@ -75,9 +65,6 @@ mod tests {
         let ci = (".ci/run", "cd x\n# cargo\ncargo x test\n");
         assert!(one_command(&Tree::of(&[readme, ci])).is_empty());
         assert_eq!(one_command(&Tree::of(&[])).len(), 2);
-        assert_eq!(
-            one_command(&Tree::of(&[readme, (".ci/run", "cargo x test -p x")])).len(),
-            1
-        );
+        assert_eq!(one_command(&Tree::of(&[readme, (".ci/run", "cargo x test -p x")])).len(), 1);
     }
 }

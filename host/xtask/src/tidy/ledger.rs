@@ -15,18 +15,12 @@ const EXEMPT: &str = "host/xtask/";
 
 pub(super) fn check(tree: &Tree) -> anyhow::Result<Vec<Problem>> {
     let Some(ledger) = tree.get(LEDGER) else {
-        return Ok(vec![Problem::new(
-            LEDGER,
-            "missing: it lists every behaviour and its test",
-        )]);
+        return Ok(vec![Problem::new(LEDGER, "missing: it lists every behaviour and its test")]);
     };
     let promised: BTreeSet<&str> = words(&ledger.text).filter(|word| is_name(word)).collect();
     let mut tested = BTreeSet::new();
     let mut problems = Vec::new();
-    for file in tree
-        .with_extension("rs")
-        .filter(|file| !file.path.starts_with(EXEMPT))
-    {
+    for file in tree.with_extension("rs").filter(|file| !file.path.starts_with(EXEMPT)) {
         for (index, line) in file.text.lines().enumerate() {
             let Some(name) = function(line).filter(|name| is_name(name)) else {
                 continue;
@@ -52,9 +46,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 fn function(line: &str) -> Option<&str> {
     let (before, after) = line.split_once("fn ")?;
     let modifiers = ["pub", "async", ""];
-    let is_definition = before
-        .split_whitespace()
-        .all(|word| modifiers.contains(&word));
+    let is_definition = before.split_whitespace().all(|word| modifiers.contains(&word));
     words(after).next().filter(|_| is_definition)
 }
 
@@ -71,23 +63,13 @@ mod tests {
     use super::*;
 
     fn problems(files: &[(&str, &str)]) -> Vec<String> {
-        check(&Tree::of(files))
-            .unwrap()
-            .iter()
-            .map(Problem::to_string)
-            .collect()
+        check(&Tree::of(files)).unwrap().iter().map(Problem::to_string).collect()
     }
 
     #[test]
     fn what_is_promised_and_what_is_tested_agree() {
-        let test = (
-            "tests/it/a.rs",
-            "    async fn b001_one() {\n// fn b003_no\n",
-        );
-        assert_eq!(
-            problems(&[(LEDGER, "| 1 | `b001_one` | b01_x, b0012_x |"), test]),
-            [""; 0]
-        );
+        let test = ("tests/it/a.rs", "    async fn b001_one() {\n// fn b003_no\n");
+        assert_eq!(problems(&[(LEDGER, "| 1 | `b001_one` | b01_x, b0012_x |"), test]), [""; 0]);
         assert_eq!(problems(&[(LEDGER, "b001_one b002_two"), test]).len(), 1);
         assert_eq!(problems(&[(LEDGER, "nothing"), test]).len(), 1);
         assert_eq!(problems(&[test]).len(), 1, "no ledger at all");

@@ -10,10 +10,7 @@ use crate::repository;
 
 pub(super) fn check(tree: &Tree) -> anyhow::Result<Vec<Problem>> {
     let exists = |path: &Path| repository::root().join(path).exists();
-    Ok(tree
-        .with_extension("md")
-        .flat_map(|file| check_file(file, exists))
-        .collect())
+    Ok(tree.with_extension("md").flat_map(|file| check_file(file, exists)).collect())
 }
 
 fn check_file(file: &File, exists: impl Fn(&Path) -> bool) -> Vec<Problem> {
@@ -49,10 +46,7 @@ fn targets(line: &str) -> impl Iterator<Item = &str> {
 fn resolve(document: &str, target: &str) -> PathBuf {
     let mut path = match target.strip_prefix('/') {
         Some(_) => PathBuf::new(),
-        None => Path::new(document)
-            .parent()
-            .unwrap_or(Path::new(""))
-            .to_path_buf(),
+        None => Path::new(document).parent().unwrap_or(Path::new("")).to_path_buf(),
     };
     for component in Path::new(target).components() {
         match component {
@@ -74,10 +68,7 @@ mod tests {
     fn only_relative_links_outside_code_are_followed() {
         let text =
             "[a](b.md) [c](https://x/y) [d](#e) [f](../g.md#h)\n```\n[i](j)\n```\n[k](/l \"m\")\n";
-        let file = File {
-            path: "docs/a.md".into(),
-            text: text.into(),
-        };
+        let file = File { path: "docs/a.md".into(), text: text.into() };
         let places = |known: &[&str]| {
             let known: Vec<_> = known.iter().map(PathBuf::from).collect();
             check_file(&file, |path| known.iter().any(|known| known == path)).len()

@@ -10,23 +10,14 @@ use super::tree::{File, Tree};
 const LINES_MAX: usize = 600;
 
 /// Names that say nothing about what is inside.
-const EMPTY_NAMES: [&str; 5] = [
-    "utils.rs",
-    "common.rs",
-    "helpers.rs",
-    "manager.rs",
-    "types.rs",
-];
+const EMPTY_NAMES: [&str; 5] = ["utils.rs", "common.rs", "helpers.rs", "manager.rs", "types.rs"];
 
 /// The one place that spawns tasks.
 const SUPERVISE: &str = "host/engine/src/supervise.rs";
 
 /// What may not be written, and what to do instead. In two halves, for this file is checked too.
 const FORBIDDEN: [(&str, &str); 5] = [
-    (
-        concat!("#[", "ignore"),
-        "no test is ignored: fix it or delete it",
-    ),
+    (concat!("#[", "ignore"), "no test is ignored: fix it or delete it"),
     (concat!("todo", "!("), "finish it"),
     (concat!("unimplemented", "!("), "finish it"),
     (concat!("#[", "allow("), "write `expect`, with a reason"),
@@ -45,10 +36,8 @@ fn check_file(file: &File) -> Vec<Problem> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let lines = text.lines().count();
     if lines > LINES_MAX {
-        problems.push(Problem::new(
-            path,
-            format!("{lines} lines, more than {LINES_MAX}: split it"),
-        ));
+        problems
+            .push(Problem::new(path, format!("{lines} lines, more than {LINES_MAX}: split it")));
     }
     if name == "mod.rs" {
         problems.push(Problem::new(path, "name it after its directory, beside it"));
@@ -65,11 +54,7 @@ fn check_file(file: &File) -> Vec<Problem> {
         may_spawn |= code.starts_with("#[cfg(test)]");
         for (pattern, message) in FORBIDDEN {
             if code.contains(pattern) {
-                problems.push(Problem::at(
-                    path,
-                    index + 1,
-                    format!("`{pattern}`: {message}"),
-                ));
+                problems.push(Problem::at(path, index + 1, format!("`{pattern}`: {message}")));
             }
         }
         if !may_spawn && SPAWNS.iter().any(|spawn| code.contains(spawn)) {
@@ -86,11 +71,7 @@ mod tests {
 
     fn messages(path: &str, text: &str) -> Vec<String> {
         let tree = Tree::of(&[(path, text)]);
-        check(&tree)
-            .unwrap()
-            .iter()
-            .map(Problem::to_string)
-            .collect()
+        check(&tree).unwrap().iter().map(Problem::to_string).collect()
     }
 
     #[test]

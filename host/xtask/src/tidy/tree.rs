@@ -32,13 +32,8 @@ impl Tree {
 
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
-        let file = |&(path, text): &(&str, &str)| File {
-            path: path.into(),
-            text: text.into(),
-        };
-        Self {
-            files: files.iter().map(file).collect(),
-        }
+        let file = |&(path, text): &(&str, &str)| File { path: path.into(), text: text.into() };
+        Self { files: files.iter().map(file).collect() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -52,17 +47,12 @@ impl Tree {
     /// The files whose name ends so.
     pub(super) fn with_extension(&self, extension: &str) -> impl Iterator<Item = &File> {
         let suffix = format!(".{extension}");
-        self.files
-            .iter()
-            .filter(move |file| file.path.ends_with(&suffix))
+        self.files.iter().filter(move |file| file.path.ends_with(&suffix))
     }
 }
 
 fn collect(root: &Path, dir: &Path, files: &mut Vec<File>) -> anyhow::Result<()> {
-    for entry in dir
-        .read_dir()
-        .with_context(|| format!("list {}", dir.display()))?
-    {
+    for entry in dir.read_dir().with_context(|| format!("list {}", dir.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() {
@@ -73,10 +63,7 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<File>) -> anyhow::Result<()>
             let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy();
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("read {}", path.display()))?;
-            files.push(File {
-                path: relative.into_owned(),
-                text,
-            });
+            files.push(File { path: relative.into_owned(), text });
         }
     }
     Ok(())

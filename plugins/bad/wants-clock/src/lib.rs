@@ -40,12 +40,7 @@ impl filter::Guest for WantsClock {
         let odd = wasi::clocks::monotonic_clock::now() % 2 == 1;
         let verdict = if odd { Verdict::Keep } else { Verdict::Drop };
         let verdicts = vec![verdict; batch.actions.len()];
-        Ok(Reply {
-            verdicts,
-            columns: Vec::new(),
-            documents: Vec::new(),
-            errors: Vec::new(),
-        })
+        Ok(Reply { verdicts, columns: Vec::new(), documents: Vec::new(), errors: Vec::new() })
     }
 }
 

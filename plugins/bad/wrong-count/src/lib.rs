@@ -18,11 +18,7 @@ impl lifecycle::Guest for WrongCount {
     fn configure(config: String) -> Result<lifecycle::Requirements, String> {
         let trigger = TRIGGER.get_or_init(|| serde_json::from_str(&config).expect("a trigger"));
         let columns = vec![trigger.column.clone()];
-        Ok(lifecycle::Requirements {
-            columns,
-            old_columns: Vec::new(),
-            extra: Vec::new(),
-        })
+        Ok(lifecycle::Requirements { columns, old_columns: Vec::new(), extra: Vec::new() })
     }
 }
 
@@ -34,12 +30,7 @@ impl filter::Guest for WrongCount {
                 if values.iter().any(|value| Some(value.as_str()) == when))
         });
         let verdicts = vec![Verdict::Keep; batch.actions.len() - usize::from(hit)];
-        Ok(Reply {
-            verdicts,
-            columns: Vec::new(),
-            documents: Vec::new(),
-            errors: Vec::new(),
-        })
+        Ok(Reply { verdicts, columns: Vec::new(), documents: Vec::new(), errors: Vec::new() })
     }
 }
 

@@ -1,0 +1,76 @@
+//! `databases[]`.
+
+use options::Secret;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::keys;
+use crate::diagnostic::Report;
+use crate::tree::{self, Node};
+
+pub(crate) struct Database {
+    pub(crate) fields: Fields,
+    pub(crate) annotations: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fields {
+    #[serde(rename = "name")]
+    _name: String,
+    /// Instead of the five fields below.
+    pub(crate) url: Option<Secret>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) port: Option<i64>,
+    pub(crate) database: Option<String>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) slot: Option<Slot>,
+    /// The older form of `slot`.
+    pub(crate) slot_name: Option<String>,
+    pub(crate) publication: Option<Publication>,
+    /// The older form of `publication`.
+    pub(crate) publication_name: Option<String>,
+    /// Taken out before, and here to be named among the keys that are known.
+    #[serde(rename = "annotations")]
+    _annotations: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) create_if_not_exists: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Publication {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) create_if_not_exists: bool,
+    pub(crate) init_sql: Option<String>,
+}
+
+pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Database> {
+    let leftovers = ["id", "inserted_at", "updated_at", "account_id", "tables"];
+    keys::leftover(&mut node, &leftovers, report);
+    let pool = "there is no pool of connections to tune";
+    let needless = [
+        ("pool_size", pool),
+        ("queue_interval", pool),
+        ("queue_target", pool),
+        ("ipv6", "both versions are tried"),
+        ("await_database", "a database that is down is tried until it is up"),
+    ];
+    keys::needless(&mut node, &needless, report);
+    keys::not_yet(
+        &mut node,
+        &[("ssl", keys::is_false), ("use_local_tunnel", keys::is_false), ("primary", keys::never)],
+        report,
+    );
+    let annotations = keys::json_map(&mut node, "annotations", report);
+    let fields = tree::read(&node, report)?;
+    Some(Database { fields, annotations })
+}

@@ -1,0 +1,180 @@
+//! `sinks[]`.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::keys;
+use crate::diagnostic::Report;
+use crate::nearest::nearest;
+use crate::tree::{self, Kind, Node};
+
+/// What the predecessor can send to, and we cannot yet.
+const NOT_YET: [&str; 16] = [
+    "sequin_stream",
+    "kafka",
+    "sqs",
+    "sns",
+    "kinesis",
+    "s2",
+    "redis_stream",
+    "redis",
+    "redis_string",
+    "gcp_pubsub",
+    "nats",
+    "rabbitmq",
+    "azure_event_hub",
+    "meilisearch",
+    "elasticsearch",
+    "benchmark",
+];
+
+pub(crate) struct Sink {
+    pub(crate) fields: Fields,
+    pub(crate) destination: Destination,
+    pub(crate) annotations: String,
+}
+
+pub(crate) enum Destination {
+    Webhook(options::webhook::Options),
+    Typesense(options::typesense::Options),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fields {
+    #[serde(rename = "name")]
+    _name: String,
+    pub(crate) status: Option<Status>,
+    pub(crate) database: String,
+    pub(crate) source: Option<Source>,
+    /// The older form of a source of one table.
+    pub(crate) table: Option<String>,
+    /// The older form of a source of one schema.
+    pub(crate) schema: Option<String>,
+    pub(crate) actions: Option<Vec<Action>>,
+    pub(crate) batch_size: Option<i64>,
+    /// Ours.
+    pub(crate) batch_timeout_ms: Option<i64>,
+    pub(crate) filter: Option<String>,
+    pub(crate) transform: Option<String>,
+    pub(crate) message_grouping: Option<bool>,
+    pub(crate) max_retry_count: Option<i64>,
+    /// Ours.
+    pub(crate) retry_backoff: Option<RetryBackoff>,
+    /// Taken out before, like the next, and here to be named among the keys that are known.
+    #[serde(rename = "destination")]
+    _destination: Option<IgnoredAny>,
+    #[serde(rename = "annotations")]
+    _annotations: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Active,
+    Paused,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Action {
+    Insert,
+    Update,
+    Delete,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    pub(crate) include_schemas: Option<Vec<String>>,
+    pub(crate) exclude_schemas: Option<Vec<String>>,
+    pub(crate) include_tables: Option<Vec<String>>,
+    pub(crate) exclude_tables: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RetryBackoff {
+    pub(crate) first_ms: Option<i64>,
+    pub(crate) cap_ms: Option<i64>,
+}
+
+pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
+    let leftovers = [
+        "consumer_start",
+        "active_backfill",
+        "active_backfills",
+        "message_kind",
+        "id",
+        "inserted_at",
+        "updated_at",
+        "account_id",
+        "replication_slot_id",
+        "sequence_id",
+        "health",
+    ];
+    keys::leftover(&mut node, &leftovers, report);
+    let full = "a sink that is behind holds its slot back, and nothing is discarded";
+    keys::needless(&mut node, &[("load_shedding_policy", full)], report);
+    keys::not_yet(
+        &mut node,
+        &[
+            ("routing", keys::is_none),
+            ("enrichment", keys::is_none),
+            ("tables", keys::never),
+            ("initial_backfill", keys::is_false),
+            ("timestamp_format", |node| node.text() == Some("iso8601")),
+        ],
+        report,
+    );
+    let annotations = keys::json_map(&mut node, "annotations", report);
+    let destination = match node.take("destination") {
+        Some(entry) => destination(entry.value, report),
+        None => {
+            report.error(node.place, "`destination` is missing");
+            None
+        }
+    };
+    let fields = tree::read(&node, report);
+    Some(Sink { fields: fields?, destination: destination?, annotations })
+}
+
+fn destination(mut node: Node, report: &mut Report<'_>) -> Option<Destination> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        let message = format!("`destination` must be a map, not {}", node.describe());
+        report.error(node.place, message);
+        return None;
+    }
+    let Some(kind) = node.take("type") else {
+        let help = "it is `webhook` or `typesense`";
+        report.error_with_help(node.place, "`destination.type` is missing", help);
+        return None;
+    };
+    let known = ["webhook", "typesense"];
+    match kind.value.text() {
+        Some("webhook") => tree::read(&node, report).map(Destination::Webhook),
+        Some("typesense") => tree::read(&node, report).map(Destination::Typesense),
+        Some(other) if NOT_YET.contains(&other) => {
+            let message = format!("the destination `{other}` is not supported yet");
+            let help = format!("the destinations so far are `{}`", known.join("` and `"));
+            report.error_with_help(kind.value.place, message, help);
+            None
+        }
+        Some(other) => {
+            let help = match nearest(other, known.into_iter().chain(NOT_YET)) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("the destinations so far are `{}`", known.join("` and `")),
+            };
+            let message = format!("there is no destination `{other}`");
+            report.error_with_help(kind.value.place, message, help);
+            None
+        }
+        None => {
+            let message =
+                format!("`destination.type` must be a text, not {}", kind.value.describe());
+            report.error(kind.value.place, message);
+            None
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Databases: how to connect, and what to replicate from.
+
+use options::Secret;
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use super::{CreatePublication, Database, Publication, Slot, id};
+use crate::diagnostic::Report;
+use crate::document::{self, Resource, Resources};
+
+/// Postgres cuts off longer names.
+const NAME_BYTES_MAX: usize = 63;
+/// The predecessor's defaults.
+const PORT: i64 = 5432;
+const USERNAME: &str = "postgres";
+const PASSWORD: &str = "postgres";
+
+pub(super) fn resolve(
+    databases: &Resources<document::Database>,
+    report: &mut Report<'_>,
+) -> Vec<Database> {
+    let mut resolved = Vec::new();
+    for database in &databases.list {
+        report.enter(format!("database `{}`", database.name));
+        let server = server(database, report);
+        let slot = slot(database, report);
+        let publication = publication(database, report);
+        if let (Some(server), Some(slot), Some(publication)) = (server, slot, publication) {
+            resolved.push(Database {
+                name: database.name.clone(),
+                id: id("database", &database.name),
+                hostname: server.hostname,
+                port: server.port,
+                database: server.database,
+                username: server.username,
+                password: server.password,
+                slot,
+                publication,
+                annotations: database.value.annotations.clone(),
+            });
+        }
+    }
+    report.leave();
+    resolved
+}
+
+struct Server {
+    hostname: String,
+    port: u16,
+    database: String,
+    username: String,
+    password: Secret,
+}
+
+fn server(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Server> {
+    let fields = &from.value.fields;
+    let (hostname, port, database, username, password) = match &fields.url {
+        Some(url) => {
+            let given = [
+                ("hostname", fields.hostname.is_some()),
+                ("port", fields.port.is_some()),
+                ("database", fields.database.is_some()),
+                ("username", fields.username.is_some()),
+                ("password", fields.password.is_some()),
+            ];
+            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                let message = format!("`{key}` and `url` cannot be given together");
+                report.error_with_help(from.place(&[key]), message, "it is part of the `url`");
+            }
+            match parse_url(url) {
+                Ok(parts) => parts,
+                Err(message) => {
+                    let help = "it looks like `postgresql://user:password@host:5432/database`";
+                    report.error_with_help(from.place(&["url"]), message, help);
+                    return None;
+                }
+            }
+        }
+        None => {
+            let hostname = required(from, "hostname", fields.hostname.as_ref(), report);
+            let database = required(from, "database", fields.database.as_ref(), report);
+            let port = fields.port.unwrap_or(PORT);
+            (hostname?, port, database?, fields.username.clone(), fields.password.clone())
+        }
+    };
+    let hostname_key = if fields.url.is_some() { "url" } else { "hostname" };
+    if hostname.contains("pooler.supabase") {
+        let message = "the pooler of Supabase cannot replicate";
+        let help = "use the address of the direct connection";
+        report.error_with_help(from.place(&[hostname_key]), message, help);
+    }
+    let port = u16::try_from(port).ok().filter(|port| *port > 0);
+    if port.is_none() {
+        report.error(from.place(&["port"]), "`port` must be between 1 and 65535");
+    }
+    Some(Server {
+        hostname,
+        port: port?,
+        database,
+        username: username.unwrap_or_else(|| USERNAME.to_owned()),
+        password: password.unwrap_or_else(|| Secret::new(PASSWORD)),
+    })
+}
+
+type Parts = (String, i64, String, Option<String>, Option<Secret>);
+
+/// The parts of a connection URL. Errors do not repeat it: it holds a password.
+fn parse_url(url: &Secret) -> Result<Parts, String> {
+    let url = Url::parse(url.reveal()).map_err(|error| format!("`url` is no URL: {error}"))?;
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        return Err("`url` must begin with `postgresql://`".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("`url` must not have parameters".to_owned());
+    }
+    let decode = |text: &str| {
+        let text = percent_decode_str(text).decode_utf8();
+        text.map(String::from).map_err(|_| "`url` holds bytes that are no text".to_owned())
+    };
+    let hostname = match url.host() {
+        Some(Host::Domain(name)) if !name.is_empty() => decode(name)?,
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+        _ => return Err("`url` names no host".to_owned()),
+    };
+    let database = decode(url.path().trim_start_matches('/'))?;
+    if database.is_empty() {
+        return Err("`url` names no database".to_owned());
+    }
+    let username = decode(url.username())?;
+    let username = (!username.is_empty()).then_some(username);
+    let password = url.password().map(decode).transpose()?.map(Secret::new);
+    Ok((hostname, url.port().map_or(PORT, i64::from), database, username, password))
+}
+
+fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Slot> {
+    let fields = &from.value.fields;
+    let (path, name, create): (&[&str], _, _) = match (&fields.slot, &fields.slot_name) {
+        (Some(_), Some(_)) => {
+            twice(from, "slot", "slot_name", report);
+            return None;
+        }
+        (Some(slot), None) => (&["slot", "name"], &slot.name, slot.create_if_not_exists),
+        (None, Some(name)) => (&["slot_name"], name, false),
+        (None, None) => {
+            let help = "add `slot: {name: my_slot, create_if_not_exists: true}`";
+            report.error_with_help(from.place(&[]), "`slot` is missing", help);
+            return None;
+        }
+    };
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        let message = format!("{name:?} cannot be the name of a slot");
+        let help = "Postgres takes 1 to 63 lower case letters, digits and `_`";
+        report.error_with_help(from.place(path), message, help);
+        return None;
+    }
+    Some(Slot { name: name.clone(), create })
+}
+
+fn publication(
+    from: &Resource<document::Database>,
+    report: &mut Report<'_>,
+) -> Option<Publication> {
+    let fields = &from.value.fields;
+    let (path, name, create): (&[&str], _, _) =
+        match (&fields.publication, &fields.publication_name) {
+            (Some(_), Some(_)) => {
+                twice(from, "publication", "publication_name", report);
+                return None;
+            }
+            (Some(given), None) => {
+                (&["publication", "name"], &given.name, create(from, given, report))
+            }
+            (None, Some(name)) => (&["publication_name"], name, None),
+            (None, None) => {
+                let help = "add `publication: {name: my_publication, create_if_not_exists: true}`";
+                report.error_with_help(from.place(&[]), "`publication` is missing", help);
+                return None;
+            }
+        };
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
+        let message = format!("a publication's name has 1 to {NAME_BYTES_MAX} bytes");
+        report.error(from.place(path), message);
+        return None;
+    }
+    Some(Publication { name: name.clone(), create })
+}
+
+fn create(
+    from: &Resource<document::Database>,
+    given: &document::Publication,
+    report: &mut Report<'_>,
+) -> Option<CreatePublication> {
+    let place = from.place(&["publication", "init_sql"]);
+    match &given.init_sql {
+        Some(_) if !given.create_if_not_exists => {
+            let help = "add `create_if_not_exists: true`";
+            report.warning(place, "`init_sql` is ignored: nothing is created", help);
+            None
+        }
+        Some(sql) if creates(sql, &given.name) => Some(CreatePublication::Sql(sql.clone())),
+        Some(_) => {
+            let message = format!("`init_sql` must begin with `create publication {}`", given.name);
+            report.error(place, message);
+            None
+        }
+        None => given.create_if_not_exists.then_some(CreatePublication::AllTables),
+    }
+}
+
+/// Whether the statement begins with `create publication`, the name (quoted or not) and a space.
+fn creates(sql: &str, name: &str) -> bool {
+    let mut words = sql.split_whitespace();
+    let mut is = |word: &str| words.next().is_some_and(|other| other.eq_ignore_ascii_case(word));
+    if !is("create") || !is("publication") {
+        return false;
+    }
+    let named = words.next().unwrap_or_default();
+    let unquoted = named.strip_prefix('"').and_then(|named| named.strip_suffix('"'));
+    unquoted.unwrap_or(named).eq_ignore_ascii_case(name) && words.next().is_some()
+}
+
+fn twice(from: &Resource<document::Database>, block: &str, flat: &str, report: &mut Report<'_>) {
+    let message = format!("`{block}` and `{flat}` cannot be given together");
+    report.error_with_help(from.place(&[flat]), message, format!("keep `{block}`"));
+}
+
+fn required(
+    from: &Resource<document::Database>,
+    key: &str,
+    value: Option<&String>,
+    report: &mut Report<'_>,
+) -> Option<String> {
+    let value = value.filter(|value| !value.is_empty());
+    if value.is_none() {
+        let help = "give it, or a `url` in its place";
+        report.error_with_help(from.place(&[key]), format_args!("`{key}` is missing"), help);
+    }
+    value.cloned()
+}

@@ -1,0 +1,116 @@
+//! Configurations and what becomes of them, as pairs of files in `ui/`: `name.yaml` goes in,
+//! `name.out` must come out, the spec if it is good and the diagnostics if it is not.
+//!
+//! To change what is expected, delete the `.out`: the test fails once, writes it anew, and the
+//! difference is reviewed like code.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by failing")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use config::Diagnostic;
+
+/// In every text that must not be seen.
+const SECRET: &str = "hunter2";
+
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "PG_HOST" => "db.internal",
+        "PG_PORT" => "6543",
+        // YAML, if it were read as YAML.
+        "ODD" => "a: b # c\nd: [",
+        "SECRET" => SECRET,
+        "YES" => "true",
+        "EMPTY" => "",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui")
+}
+
+fn render(diagnostics: &[Diagnostic]) -> String {
+    let texts: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+    texts.join("\n")
+}
+
+fn check(name: &str) {
+    let yaml = format!("{name}.yaml");
+    let text = std::fs::read_to_string(directory().join(&yaml)).unwrap();
+    let mut out = String::new();
+    match config::read(&yaml, &text, Path::new("/srv/app"), &env) {
+        Ok((spec, warnings)) => {
+            writeln!(out, "{spec:#?}").unwrap();
+            if !warnings.is_empty() {
+                writeln!(out, "\n{}", render(&warnings)).unwrap();
+            }
+        }
+        Err(diagnostics) => out = render(&diagnostics),
+    }
+    assert!(!out.contains(SECRET), "a secret shows:\n{out}");
+    let expected = directory().join(format!("{name}.out"));
+    match std::fs::read_to_string(&expected) {
+        Ok(expected) => assert!(out == expected, "instead of\n{expected}\ncame\n{out}"),
+        Err(_) => {
+            std::fs::write(&expected, &out).unwrap();
+            panic!("{} was not there and is written: review it", expected.display());
+        }
+    }
+}
+
+macro_rules! pairs {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { check(stringify!($name)); })*
+
+        #[test]
+        fn every_file_has_a_test() {
+            for file in std::fs::read_dir(directory()).unwrap() {
+                let name = file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+                assert!([$(stringify!($name)),*].contains(&name.as_str()), "{name}");
+            }
+        }
+    };
+}
+
+pairs! {
+    maximal
+    minimal
+    nothing
+    forms_of_the_predecessor
+    environment
+    b126_bare_messages_one_by_one
+    b240_every_mistake_at_once
+    b241_malformed_yaml
+    b241_not_a_map
+    b241_duplicate_key
+    b242_duplicate_names
+    b243_unknown_keys
+    b243_not_supported_yet
+    b243_ignored_keys
+    b244_missing_variable
+    b245_anchors
+    b245_mistake_in_an_anchor
+    b245_unknown_anchor
+    b246_both_forms
+    b248_include_and_exclude
+    b250_dangling_references
+    b251_functions
+    b256_url_and_fields
+    b257_numbers_out_of_bounds
+    b237_secrets_never_show
+    wrong_types
+    endpoints
+}
+
+#[test]
+fn the_sample_of_the_repository_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sequin.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let read = config::read("sequin.yaml", &text, Path::new("."), &|_| None);
+    let (spec, warnings) = read.unwrap_or_else(|errors| panic!("{}", render(&errors)));
+    assert!(warnings.is_empty(), "{}", render(&warnings));
+    assert_eq!((spec.databases.len(), spec.functions.len(), spec.sinks.len()), (1, 2, 2));
+}

@@ -1,0 +1,69 @@
+//! Every limit of the sandbox, in one place.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// What plugins may use. The defaults suit compiled guests; an interpreter in a guest (Python,
+/// StarlingMonkey) needs more memory.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Linear memory of one instance, all its memories together. A Rust guest takes 1.7 MB for
+    /// batches of 500 rows, a Python guest 13 MB.
+    pub memory_bytes_max: usize,
+    /// Elements of each table of an instance: its indirect functions. Python, the largest guest
+    /// measured, has some ten thousand.
+    pub table_elements_max: usize,
+    /// Native stack of a guest. Traps beyond it; threads must have more, see [`crate::Host::new`].
+    pub stack_bytes_max: usize,
+    /// CPU time of the guest's thread for one batch, from the start of its instance on. CPU time
+    /// and not a deadline, which on a busy machine stops guests that have hardly run.
+    pub batch_cpu_max: Duration,
+    /// The same for a row that is run again singly, after its batch failed.
+    pub row_cpu_max: Duration,
+    /// Time by the clock for one batch, which ends even one that is not let run.
+    pub wall_max: Duration,
+    /// Rows of one call. What is gained by more is lost in the noise (64 to 256 are the flat part).
+    pub rows_max: usize,
+    /// Text of the rows of one call, in bytes, counting only columns that the plugin reads. A larger
+    /// row goes alone.
+    pub batch_bytes_max: usize,
+    /// Text of one row in the columns that the plugin reads, in bytes. A larger row fails without a
+    /// call: the guest, which must hold it at least once, would die of it.
+    pub row_bytes_max: usize,
+    /// What one call may give back, in bytes.
+    pub output_bytes_max: usize,
+    /// One line of a guest in the log, in bytes; longer ones are cut.
+    pub log_line_bytes_max: usize,
+    /// Lines of one batch in the log; more are dropped.
+    pub log_lines_max: u32,
+    /// A component, in bytes. The largest runtime measured, Python, makes 18 MB.
+    pub component_bytes_max: usize,
+    /// Threads that run guests.
+    pub threads: NonZeroUsize,
+    /// Calls that wait for a thread; whoever makes more waits for room.
+    pub queue_max: NonZeroUsize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let four = NonZeroUsize::MIN.saturating_add(3);
+        Self {
+            memory_bytes_max: 64 << 20,
+            table_elements_max: 20_000,
+            stack_bytes_max: 512 << 10,
+            batch_cpu_max: Duration::from_secs(1),
+            row_cpu_max: Duration::from_millis(250),
+            wall_max: Duration::from_secs(10),
+            rows_max: 256,
+            batch_bytes_max: 1 << 20,
+            row_bytes_max: 16 << 20,
+            output_bytes_max: 16 << 20,
+            log_line_bytes_max: 1 << 10,
+            log_lines_max: 100,
+            component_bytes_max: 64 << 20,
+            threads: cores.min(four),
+            queue_max: four.saturating_mul(NonZeroUsize::MIN.saturating_add(15)),
+        }
+    }
+}

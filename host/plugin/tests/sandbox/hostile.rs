@@ -1,0 +1,140 @@
+//! Plugins that do their worst: only the guilty row fails, and nobody else notices.
+
+use model::plugin::{Fault, Outcome, PluginError};
+use plugin::{Error, Host, Limits, Role};
+
+use crate::support::{all_told, bind, component, host, hostile, named, told};
+
+/// The only failure, which must be of the row `guilty`; every other row was `set seen=true`.
+fn only_failure(outcomes: &[Result<Outcome, PluginError>], guilty: usize) -> &PluginError {
+    for (row, outcome) in outcomes.iter().enumerate().filter(|(row, _)| *row != guilty) {
+        assert_eq!(told(outcome), "set seen=true", "row {row}");
+    }
+    outcomes[guilty].as_ref().unwrap_err()
+}
+
+#[tokio::test]
+async fn b265_a_plugin_that_loops_forever_fails_only_its_row() {
+    let plugin = hostile("spin", "spin");
+    let outcomes = plugin.run(named(&["a", "b", "spin", "d"])).await;
+    assert_eq!(outcomes.len(), 4);
+    let error = only_failure(&outcomes, 2);
+    assert_eq!(error.fault, Fault::Deadline);
+    assert!(error.message.contains("used up its 50 ms of CPU time"), "{error}");
+    // A row that comes alone is not run twice: it had the budget of a batch.
+    let outcomes = plugin.run(named(&["spin"])).await;
+    assert!(told(&outcomes[0]).contains("200 ms of CPU time"), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn b266_a_plugin_that_allocates_without_bound_hits_its_own_limit() {
+    let outcomes = hostile("grow", "grow").run(named(&["a", "grow", "c"])).await;
+    assert_eq!(outcomes.len(), 3);
+    let error = only_failure(&outcomes, 1);
+    assert_eq!(error.fault, Fault::Memory);
+    assert!(error.message.contains("its limit is 67108864"), "{error}");
+}
+
+#[tokio::test]
+async fn b267_a_trap_on_one_row_of_many_fails_that_row_with_a_stack() {
+    let mut names = vec!["calm"; 200];
+    names[137] = "boom";
+    let outcomes = hostile("trap", "boom").run(named(&names)).await;
+    assert_eq!(outcomes.len(), 200);
+    for (row, outcome) in outcomes.iter().enumerate().filter(|(row, _)| *row != 137) {
+        assert!(told(outcome).starts_with("set seen="), "row {row}: {}", told(outcome));
+    }
+    let error = outcomes[137].as_ref().unwrap_err();
+    assert_eq!(error.fault, Fault::Trap);
+    // What it said, where it said it, and how it came there.
+    assert!(error.message.contains("refused row"), "{error}");
+    assert!(error.message.contains("bad/trap/src/lib.rs"), "{error}");
+    assert!(error.message.contains("trap::refuse"), "{error}");
+}
+
+#[tokio::test]
+async fn b268_state_left_by_a_trap_is_gone_with_its_instance() {
+    let plugin = hostile("trap", "boom");
+    // `seen` counts the rows of an instance: each that is run again meets a new one.
+    let outcomes = plugin.run(named(&["a", "boom", "c", "d"])).await;
+    assert_eq!(told(&outcomes[0]), "set seen=1");
+    assert!(told(&outcomes[1]).contains("refused row 1 of this instance"), "{outcomes:?}");
+    assert_eq!(all_told(&outcomes[2..]), ["set seen=1", "set seen=1"]);
+    // So does each batch.
+    for _ in 0..2 {
+        let outcomes = plugin.run(named(&["a", "b"])).await;
+        assert_eq!(all_told(&outcomes), ["set seen=1", "set seen=2"]);
+    }
+}
+
+#[test]
+fn b269_an_import_that_is_not_granted_is_refused_by_name() {
+    let error = host().load(&component("wants-clock")).unwrap_err();
+    assert!(matches!(&error, Error::ImportRefused { import }
+        if import == "wasi:clocks/monotonic-clock@0.2.12"));
+    assert!(error.to_string().contains("`wasi:clocks/monotonic-clock@0.2.12`"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_of_the_wrong_length_fails_the_rows_it_was_for() {
+    let config = r#"{"column": "name", "when": "short"}"#;
+    let plugin = bind("wrong-count", Role::Filter, config);
+    let outcomes = plugin.run(named(&["a", "short", "c"])).await;
+    let error = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(error.fault, Fault::Output);
+    assert!(error.message.contains("0 verdicts for 1 rows"), "{error}");
+    assert!(matches!(outcomes[..], [Ok(Outcome::Keep), Err(_), Ok(Outcome::Keep)]));
+}
+
+#[tokio::test]
+async fn a_flood_of_log_lines_ends_with_the_budget_of_its_row() {
+    let outcomes = hostile("flood", "flood").run(named(&["a", "flood", "c"])).await;
+    let error = only_failure(&outcomes, 1);
+    assert_eq!(error.fault, Fault::Deadline);
+}
+
+#[tokio::test]
+async fn a_stack_without_end_is_a_trap_of_its_row() {
+    let outcomes = hostile("stack", "stack").run(named(&["a", "stack", "c"])).await;
+    let error = only_failure(&outcomes, 1);
+    assert_eq!(error.fault, Fault::Trap);
+    // A few frames of it, not all of them.
+    assert!(error.message.contains("stack::deeper"), "{error}");
+    assert!(error.message.len() <= 4096, "{error}");
+}
+
+#[test]
+fn a_plugin_that_does_not_come_back_from_configure_is_not_bound() {
+    let program = host().load(&component("configure-spin")).unwrap();
+    let error = host().bind("slow", &program, Role::Filter, "{}").map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Start { .. }));
+    assert!(error.to_string().contains("plugin slow fails when it is configured"), "{error}");
+    assert!(error.to_string().contains("200 ms of CPU time"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_fails_its_row() {
+    let limits = Limits { output_bytes_max: 64, ..Limits::default() };
+    let host = Host::new(limits).unwrap();
+    let program = host.load(&component("every-verdict")).unwrap();
+    let config = r#"{"column": "name", "when": "panic"}"#;
+    let plugin = host.bind("large", &program, Role::Transform, config).unwrap();
+    let outcomes = plugin.run(named(&["keep", "many", "keep"])).await;
+    let error = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(error.fault, Fault::Output);
+    assert!(error.message.contains("too much data"), "{error}");
+    assert!(matches!(outcomes[..], [Ok(Outcome::Keep), Err(_), Ok(Outcome::Keep)]));
+}
+
+#[tokio::test]
+async fn a_row_too_large_for_a_guest_fails_without_a_call() {
+    let host = Host::new(Limits { row_bytes_max: 1000, ..Limits::default() }).unwrap();
+    let program = host.load(&component("every-verdict")).unwrap();
+    let config = r#"{"column": "name", "when": "panic"}"#;
+    let plugin = host.bind("small", &program, Role::Transform, config).unwrap();
+    let large = "x".repeat(1001);
+    let outcomes = plugin.run(named(&["drop", &large, "evict"])).await;
+    let told = all_told(&outcomes);
+    assert_eq!((&*told[0], &*told[2]), ("Drop", "Evict"));
+    assert!(told[1].starts_with("plugin_memory: ") && told[1].contains("1001 bytes"), "{told:?}");
+}

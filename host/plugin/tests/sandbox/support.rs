@@ -1,0 +1,155 @@
+//! Components, and rows to run them over.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use model::change::{Operation, Transaction};
+use model::lsn::Lsn;
+use model::page::{Builder, Extent, RowSpan};
+use model::plugin::{Outcome, Plugin, PluginError, Rows};
+use model::position::Position;
+use model::relation::{Column, Identity, Kind, Relation};
+use plugin::{Host, Limits, Role};
+
+/// What stands in one column of a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cell<'a> {
+    Null,
+    Unchanged,
+    Text(&'a str),
+}
+
+pub(crate) use Cell::{Null, Text, Unchanged};
+
+/// One row's change: columns in the order of [`hotels`].
+pub(crate) struct Row<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) extent: Extent,
+    pub(crate) cells: [Cell<'a>; 4],
+}
+
+/// A host whose budgets of CPU time are short, and which all tests of a process share.
+pub(crate) fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let limits = Limits {
+            batch_cpu_max: Duration::from_millis(200),
+            row_cpu_max: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        Host::new(limits).unwrap()
+    })
+}
+
+/// A component by the name of its crate.
+pub(crate) fn component(name: &str) -> Vec<u8> {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
+    let file = format!("{name}.wasm");
+    let found = std::fs::read(plugins.join(&file));
+    let found = found.or_else(|_| std::fs::read(plugins.join("target/bad").join(&file)));
+    found.unwrap_or_else(|error| panic!("no component {file} ({error}): run `cargo x plugins`"))
+}
+
+pub(crate) fn bind(name: &str, role: Role, config: &str) -> Arc<dyn Plugin> {
+    let program = host().load(&component(name)).unwrap();
+    host().bind(name, &program, role, config).unwrap()
+}
+
+/// A hostile plugin that does its worst on rows of this name.
+pub(crate) fn hostile(name: &str, when: &str) -> Arc<dyn Plugin> {
+    let config = format!(r#"{{"column": "name", "when": "{when}"}}"#);
+    bind(name, Role::Transform, &config)
+}
+
+/// `public.hotels`: id (the key), name, is_public, features.
+pub(crate) fn hotels() -> Arc<Relation> {
+    let column = |name: &str, kind, type_name: &str| Column {
+        name: name.into(),
+        kind,
+        type_name: type_name.into(),
+        key: name == "id",
+    };
+    Arc::new(Relation {
+        oid: 16_384,
+        schema: "public".into(),
+        table: "hotels".into(),
+        identity: Identity::Default,
+        columns: vec![
+            column("id", Kind::Integer, "int8"),
+            column("name", Kind::Text, "text"),
+            column("is_public", Kind::Boolean, "bool"),
+            column("features", Kind::Json, "jsonb"),
+        ],
+    })
+}
+
+/// Inserted hotels of these names.
+pub(crate) fn named<'a>(names: &[&'a str]) -> Rows {
+    let row = |name: &&'a str| insert([Text("1"), Text(name), Null, Null]);
+    rows_of(&names.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn insert(cells: [Cell<'_>; 4]) -> Row<'_> {
+    Row { operation: Operation::Insert, extent: Extent::Full, cells }
+}
+
+pub(crate) fn rows_of(rows: &[Row<'_>]) -> Rows {
+    let relation = hotels();
+    let commit_lsn = Lsn(0x16_B374_D848);
+    let transaction = Arc::new(Transaction { commit_lsn, xid: 700, committed_at_us: 0 });
+    let mut builder = Builder::default();
+    for (ordinal, row) in (0..).zip(rows) {
+        let span = build(&mut builder, row);
+        let (before, after) = match row.operation {
+            Operation::Delete => (Some(span), None),
+            Operation::Truncate => (None, None),
+            _ => (None, Some(span)),
+        };
+        let position = Position::new(commit_lsn, ordinal);
+        let (relation, transaction) = (Arc::clone(&relation), Arc::clone(&transaction));
+        builder.change(position, row.operation, relation, transaction, before, after);
+    }
+    Rows { relation, changes: builder.finish() }
+}
+
+fn build(builder: &mut Builder, row: &Row<'_>) -> RowSpan {
+    let first = builder.begin_row();
+    for cell in row.cells {
+        match cell {
+            Null => builder.null(),
+            Unchanged => builder.unchanged(),
+            Text(text) => {
+                let write = |out: &mut String| {
+                    out.push_str(text);
+                    Ok::<_, ()>(())
+                };
+                builder.value(write).unwrap();
+            }
+        }
+    }
+    builder.end_row(first, row.extent)
+}
+
+/// An outcome as text: a patch by what it sets.
+pub(crate) fn told(outcome: &Result<Outcome, PluginError>) -> String {
+    match outcome {
+        Ok(Outcome::Set(patch)) => {
+            let mut text = String::from("set");
+            for column in patch.set() {
+                text.push_str(&format!(" {}=", column.name));
+                column.write_json(&mut text, patch.row);
+            }
+            text
+        }
+        Ok(other) => format!("{other:?}"),
+        // The message of a trap tells a stack; what row it was is told by the rest.
+        Err(error) => {
+            format!("{}: {}", error.fault.as_str(), error.message.lines().next().unwrap())
+        }
+    }
+}
+
+pub(crate) fn all_told(outcomes: &[Result<Outcome, PluginError>]) -> Vec<String> {
+    outcomes.iter().map(told).collect()
+}

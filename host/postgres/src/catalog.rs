@@ -1,0 +1,120 @@
+//! What the stream does not tell of a table: see [`Question`].
+//!
+//! Asked on an SQL session of its own, bounded, while the stream's reader goes on answering the
+//! server. The session is kept for the next question and opened again if it broke meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::source::SourceError;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::error;
+use crate::options::Options;
+use crate::relation::{Facts, Question};
+use crate::sql::{Parameter, QueryError, Sql};
+use crate::value::form::{DEPTH_MAX, Shape, TypeFact};
+
+/// For an answer with all it takes: the stream waits for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Key columns only: `INCLUDE`d ones follow them in the index.
+const PRIMARY_KEYS: &str = "
+    select i.indrelid, a.attname::text
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid
+    where i.indrelid = any ($1::oid[]) and i.indisprimary
+      and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])";
+
+/// The types asked for and all they are made of. Whether a type is an array is told by its output
+/// function: `int2vector` has elements too, but is written in another way.
+const TYPES: &str = "
+    with recursive needed(oid, depth) as (
+        select o, 0 from unnest($1::oid[]) o
+        union
+        select case when t.typtype = 'd' then t.typbasetype else t.typelem end, n.depth + 1
+        from needed n join pg_catalog.pg_type t on t.oid = n.oid
+        where n.depth < $2
+          and (t.typtype = 'd' or t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc)
+    )
+    select distinct t.oid, t.typname::text, t.typdelim::text,
+        case when t.typtype = 'd' then t.typbasetype end,
+        case when t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc then t.typelem end
+    from needed n join pg_catalog.pg_type t on t.oid = n.oid";
+
+/// The catalog of the database.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    options: Arc<Options>,
+    sql: Option<Sql>,
+}
+
+impl Catalog {
+    pub(crate) fn new(options: Arc<Options>, sql: Sql) -> Self {
+        Self { options, sql: Some(sql) }
+    }
+
+    /// Answers a question. Takes and gives back the catalog, so that the answer can be waited for
+    /// beside other things.
+    pub(crate) async fn ask(mut self, question: Question) -> (Self, Result<Facts, SourceError>) {
+        let answer = match timeout(ANSWER_TIMEOUT, self.answer(&question)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(error::transient("the catalog did not answer within 10 s")),
+        };
+        if answer.is_err() {
+            self.sql = None;
+        }
+        (self, answer)
+    }
+
+    pub(crate) async fn close(self) {
+        if let Some(sql) = self.sql {
+            sql.close().await;
+        }
+    }
+
+    async fn answer(&mut self, question: &Question) -> Result<Facts, SourceError> {
+        if let Some(sql) = &mut self.sql {
+            match facts(sql, question).await {
+                Ok(facts) => return Ok(facts),
+                Err(error) => {
+                    tracing::debug!(%error, "the catalog's session broke, opening another")
+                }
+            }
+        }
+        let sql = self.sql.insert(Sql::open(&self.options).await?);
+        facts(sql, question).await.map_err(|error| error.to_source(&self.options))
+    }
+}
+
+async fn facts(sql: &mut Sql, question: &Question) -> Result<Facts, QueryError> {
+    let mut facts = Facts::default();
+    if !question.tables.is_empty() {
+        for row in sql.rows(PRIMARY_KEYS, &[(&question.tables, Type::OID_ARRAY)]).await? {
+            let (table, column): (u32, String) = (row.try_get(0)?, row.try_get(1)?);
+            facts.primary_keys.entry(table).or_default().insert(column);
+        }
+    }
+    if !question.types.is_empty() {
+        let depth = i32::try_from(DEPTH_MAX).unwrap_or(i32::MAX);
+        let parameters: [Parameter<'_>; 2] =
+            [(&question.types, Type::OID_ARRAY), (&depth, Type::INT4)];
+        let rows = sql.rows(TYPES, &parameters).await?;
+        facts.types = rows.iter().map(type_fact).collect::<Result<HashMap<_, _>, _>>()?;
+    }
+    Ok(facts)
+}
+
+fn type_fact(row: &Row) -> Result<(u32, TypeFact), tokio_postgres::Error> {
+    let delimiter: String = row.try_get(2)?;
+    let shape = match (row.try_get(3)?, row.try_get(4)?) {
+        (Some(base), _) => Shape::Domain { base },
+        (None, Some(element)) => Shape::Array { element },
+        (None, None) => Shape::Other,
+    };
+    let delimiter = delimiter.bytes().next().unwrap_or(b',');
+    Ok((row.try_get(0)?, TypeFact { name: row.try_get(1)?, shape, delimiter }))
+}

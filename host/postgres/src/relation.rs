@@ -1,0 +1,179 @@
+//! Tables as the stream defines them, completed by what only the catalog knows.
+//!
+//! Names, types and the replica identity come from the stream and belong to its place in it. The
+//! catalog shows the present, so it is asked only for what the stream never says: the primary key
+//! behind another identity, and what stands behind types that are not built in.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use model::relation::{Column, Identity, Relation};
+
+use crate::pgoutput::Definition;
+use crate::value::Form;
+use crate::value::form::{TypeFact, builtin};
+
+/// A table as rows need it.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) relation: Arc<Relation>,
+    /// How each column's text is read.
+    pub(crate) forms: Vec<Form>,
+    /// Whether the log already says that a column had a value we could not read.
+    pub(crate) warned: Vec<bool>,
+}
+
+/// What the catalog is to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// The tables that wait for the answer.
+    pub(crate) waiting: Vec<u32>,
+    /// Those of them whose primary key is needed.
+    pub(crate) tables: Vec<u32>,
+    /// Types that are not built in.
+    pub(crate) types: Vec<u32>,
+}
+
+/// What the catalog said. A table or type that is gone is missing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Names of the primary key's columns by table.
+    pub(crate) primary_keys: HashMap<u32, HashSet<String>>,
+    /// The types asked for, and those they are made of.
+    pub(crate) types: HashMap<u32, TypeFact>,
+}
+
+impl Question {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Adds what is needed for a table. False if the stream tells everything.
+    pub(crate) fn add(&mut self, definition: &Definition) -> bool {
+        let key_needed = !key_is_told(definition);
+        let known = self.types.len();
+        let types = definition.columns.iter().map(|column| column.type_oid);
+        self.types.extend(types.filter(|oid| builtin(*oid).is_none()));
+        let needed = key_needed || self.types.len() > known;
+        if key_needed {
+            self.tables.push(definition.oid);
+        }
+        if needed {
+            self.waiting.push(definition.oid);
+        }
+        needed
+    }
+}
+
+/// Whether the stream itself tells the primary key. Under the default identity its columns are the
+/// flagged ones, as of the row's own time; without any flag there may be a deferrable key.
+pub(crate) fn key_is_told(definition: &Definition) -> bool {
+    definition.identity == Identity::Default
+        && definition.columns.iter().any(|column| column.identity)
+}
+
+impl Table {
+    /// Completes a definition.
+    pub(crate) fn new(definition: &Definition, facts: &Facts) -> Self {
+        let key = key(definition, facts);
+        let (columns, forms) = definition
+            .columns
+            .iter()
+            .zip(key)
+            .map(|(column, key)| {
+                let (form, type_name) = Form::of(column.type_oid, &facts.types);
+                let name = Arc::from(column.name.as_str());
+                (Column { name, kind: form.kind(), type_name, key }, form)
+            })
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        let warned = vec![false; columns.len()];
+        let relation = Arc::new(Relation {
+            oid: definition.oid,
+            schema: definition.schema.as_str().into(),
+            table: definition.table.as_str().into(),
+            identity: definition.identity,
+            columns,
+        });
+        Self { relation, forms, warned }
+    }
+}
+
+/// Which columns are the key: the primary key, else the replica identity index, else none.
+fn key(definition: &Definition, facts: &Facts) -> Vec<bool> {
+    let columns = &definition.columns;
+    let flags = || columns.iter().map(|column| column.identity).collect();
+    if key_is_told(definition) {
+        return flags();
+    }
+    if let Some(names) = facts.primary_keys.get(&definition.oid) {
+        let key: Vec<bool> = columns.iter().map(|column| names.contains(&column.name)).collect();
+        // Half a key would let two rows pass for one: a column of it is not published, or has
+        // another name by now.
+        if key.iter().filter(|key| **key).count() == names.len() {
+            return key;
+        }
+        tracing::warn!(
+            schema = definition.schema,
+            table = definition.table,
+            "the primary key is not among the published columns, or a column of it was renamed \
+             after these changes: they are delivered without a key"
+        );
+    }
+    match definition.identity {
+        Identity::Default | Identity::Index => flags(),
+        Identity::Full | Identity::Nothing => vec![false; columns.len()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgoutput::ColumnDefinition;
+
+    fn definition(identity: Identity, flags: [bool; 2]) -> Definition {
+        let columns = ["a", "b"].into_iter().zip(flags);
+        let columns = columns.map(|(name, identity)| ColumnDefinition {
+            name: name.to_owned(),
+            type_oid: 23,
+            type_modifier: -1,
+            identity,
+        });
+        let (schema, table) = ("public".to_owned(), "t".to_owned());
+        Definition { oid: 7, schema, table, identity, columns: columns.collect() }
+    }
+
+    fn check(identity: Identity, flags: [bool; 2], primary: Option<&[&str]>, expected: [bool; 2]) {
+        let names = primary.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let primary_keys = names.map(|names| (7, names)).into_iter().collect();
+        let facts = Facts { primary_keys, ..Facts::default() };
+        assert_eq!(key(&definition(identity, flags), &facts), expected, "{identity:?} {flags:?}");
+    }
+
+    #[test]
+    fn b007_the_key_is_the_primary_key_or_the_identity_index() {
+        use Identity::{Default, Full, Index, Nothing};
+        check(Default, [true, false], Some(&["b"]), [true, false]); // the stream's own time wins
+        check(Default, [false, false], Some(&["b"]), [false, true]); // deferrable key
+        check(Default, [false, false], None, [false, false]);
+        check(Index, [false, true], Some(&["a"]), [true, false]);
+        check(Index, [false, true], None, [false, true]); // also b080: the table is gone
+        check(Full, [true, true], Some(&["a", "b"]), [true, true]);
+        check(Full, [true, true], None, [false, false]);
+        check(Full, [true, true], Some(&["a", "renamed"]), [false, false]);
+        check(Nothing, [false, false], Some(&["a"]), [true, false]);
+    }
+
+    #[test]
+    fn b080_the_catalog_is_asked_only_for_what_the_stream_does_not_say() {
+        let mut question = Question::default();
+        assert!(!question.add(&definition(Identity::Default, [true, false])));
+        assert!(question.is_empty());
+        assert!(question.add(&definition(Identity::Full, [true, true])));
+        assert_eq!(question, Question { waiting: vec![7], tables: vec![7], types: vec![] });
+        let mut custom = definition(Identity::Default, [true, false]);
+        custom.columns[1].type_oid = 99_999;
+        let mut question = Question::default();
+        assert!(question.add(&custom));
+        assert_eq!(question, Question { waiting: vec![7], tables: vec![], types: vec![99_999] });
+    }
+}

@@ -1,0 +1,112 @@
+//! From options to a running stream: log in, check, make what may be made, start.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::source::SourceError;
+use tokio::time::{Instant, timeout};
+
+use super::feedback::Feedback;
+use super::reader::Reader;
+use super::{Link, Opened};
+use crate::catalog::Catalog;
+use crate::error::{self, Phase};
+use crate::options::Options;
+use crate::sql::Sql;
+use crate::wire::socket::{self, BoxSocket};
+use crate::wire::{Connection, System};
+use crate::{publication, slot};
+
+/// Before it, a server cannot tell that a slot's log is lost (`wal_status`).
+const SERVER_MAJOR_MIN: u32 = 13;
+
+const SETTINGS: &str = "
+    select pg_catalog.current_setting('wal_level'),
+        coalesce((select setting::int8 from pg_catalog.pg_settings
+                  where name = 'wal_sender_timeout'), 60000)";
+
+/// Opens the stream.
+pub(super) async fn open(
+    options: Arc<Options>,
+    link: Link,
+) -> Result<(Reader<BoxSocket>, Opened), SourceError> {
+    // First the connection that needs more: whether we may replicate shows before anything is made.
+    let (connection, system) = within(&options, "log in", login(&options)).await?;
+    let mut sql = within(&options, "open an SQL session", Sql::open(&options)).await?;
+
+    let sender_timeout = check_settings(&mut sql, &options).await?;
+    let slot = slot::find(&mut sql, &options).await?;
+    // The publication comes first: changes that are older than it cannot be decoded.
+    publication::ensure(&mut sql, &options, slot.is_some()).await?;
+    let slot = match slot {
+        Some(slot) => slot,
+        None => slot::create(&mut sql, &options).await?,
+    };
+    let confirmed = slot.confirmed(&options)?;
+
+    let started = within(&options, "start the stream", async {
+        let started = connection.start(&options.slot, &options.publication).await;
+        started.map_err(|error| error::wire(&error, Phase::Start, &options))
+    });
+    let duplex = started.await?;
+    tracing::info!(
+        slot.name = options.slot,
+        lsn = %confirmed,
+        "the stream of the slot begins"
+    );
+    let feedback = Feedback::new(confirmed, sender_timeout, Instant::now());
+    let catalog = Catalog::new(Arc::clone(&options), sql);
+    let origin = format!("{}/{}/{}", system.identifier, options.database, options.slot);
+    let opened = Opened { origin, server_position: system.position };
+    Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
+}
+
+async fn login(options: &Options) -> Result<(Connection<BoxSocket>, System), SourceError> {
+    let failed = |error| error::wire(&error, Phase::Login, options);
+    let socket = socket::dial(options).await.map_err(|error| failed(error.into()))?;
+    let mut connection = Connection::login(socket, options).await.map_err(failed)?;
+    let system = connection.identify_system().await.map_err(failed)?;
+    if connection.major_version().is_some_and(|major| major < SERVER_MAJOR_MIN) {
+        return Err(error::definite(
+            "server_version",
+            format!("the server is older than PostgreSQL {SERVER_MAJOR_MIN}"),
+            "upgrade the server",
+        ));
+    }
+    Ok((connection, system))
+}
+
+/// Checks what no later error would say as clearly; returns `wal_sender_timeout`.
+async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Duration, SourceError> {
+    let rows = sql.rows(SETTINGS, &[]).await.map_err(|error| error.to_source(options))?;
+    let row = rows.first().ok_or_else(|| error::transient("the server told no settings"))?;
+    let failed = |error| error::sql(&error, options);
+    let level: String = row.try_get(0).map_err(failed)?;
+    let sender_timeout_ms: i64 = row.try_get(1).map_err(failed)?;
+    if level != "logical" {
+        return Err(error::definite(
+            "wal_level",
+            format!("the server runs with wal_level = {level}: its log cannot be decoded"),
+            "set wal_level = logical (hosted servers: rds.logical_replication or the like) and \
+             restart the server",
+        ));
+    }
+    Ok(Duration::from_millis(u64::try_from(sender_timeout_ms).unwrap_or(0)))
+}
+
+async fn within<T>(
+    options: &Options,
+    what: &str,
+    work: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
+    let limit = options.connect_timeout;
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(error::transient(format!(
+            "{}:{}: could not {what} within {} s",
+            options.host,
+            options.port,
+            limit.as_secs_f32()
+        )))
+    })
+}

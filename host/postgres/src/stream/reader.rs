@@ -1,0 +1,346 @@
+//! The reader: one loop that owns the stream.
+
+use std::future::{pending, ready};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use model::lsn::Lsn;
+use model::source::{Changes, Event, SourceError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::Link;
+use super::feedback::Feedback;
+use crate::catalog::Catalog;
+use crate::decode::{Decoder, Step};
+use crate::error::{self, Phase};
+use crate::options::Options;
+use crate::relation::{Facts, Question};
+use crate::wire::copy::Message;
+use crate::wire::report::Report;
+use crate::wire::{self, Duplex};
+
+/// A batch is handed over with so many changes,
+const BATCH_CHANGES_MAX: usize = 256;
+
+/// or so many bytes, or when nothing more is here: whichever comes first.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// For the goodbye, after which the position may or may not have arrived.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads, decodes and hands over; keeps the server informed.
+pub(super) struct Reader<S> {
+    options: Arc<Options>,
+    duplex: Duplex<S>,
+    /// Written to the socket as it takes it.
+    out: BytesMut,
+    /// Whether something of `out` may not have left yet.
+    unsent: bool,
+    decoder: Decoder,
+    feedback: Feedback,
+    catalog: Knowledge,
+    /// Sealed, and handed over before anything more is decoded.
+    sealed: Option<Changes>,
+    /// Where an idle server is, once what waits was handed over.
+    idle: Option<Lsn>,
+    link: Link,
+}
+
+/// Where the catalog is.
+enum Knowledge {
+    Here(Catalog),
+    /// Answering; the message that needs it stays in the buffer.
+    Asked(Question, BoxFuture<'static, (Catalog, Result<Facts, SourceError>)>),
+    /// Between the two.
+    Gone,
+}
+
+/// Why the loop woke up.
+enum Wake {
+    Closing,
+    Sent(io::Result<()>),
+    StatusDue,
+    Confirmed,
+    Answered(Catalog, Result<Facts, SourceError>),
+    HandedOver,
+    Abandoned,
+    Read(io::Result<usize>),
+    NothingMore,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
+    pub(super) fn new(
+        options: Arc<Options>,
+        duplex: Duplex<S>,
+        catalog: Catalog,
+        feedback: Feedback,
+        link: Link,
+    ) -> Self {
+        Self {
+            options,
+            duplex,
+            out: BytesMut::new(),
+            unsent: false,
+            decoder: Decoder::default(),
+            feedback,
+            catalog: Knowledge::Here(catalog),
+            sealed: None,
+            idle: None,
+            link,
+        }
+    }
+
+    /// Runs until it is told to close, or the stream breaks: the error is handed over behind the
+    /// last event.
+    pub(super) async fn run(mut self) -> Result<(), SourceError> {
+        let mut timer = std::pin::pin!(sleep_until(self.feedback.due()));
+        let broken = loop {
+            match self.step(timer.as_mut()).await {
+                Ok(true) => {}
+                Ok(false) => return self.goodbye().await,
+                Err(error) => break error,
+            }
+        };
+        tracing::debug!(slot.name = self.options.slot, error = %broken, "the stream broke");
+        tokio::select! {
+            biased;
+            () = self.link.closing.cancelled() => Err(broken),
+            room = self.link.events.reserve() => {
+                // Nobody listens to a stream that was dropped.
+                if let Ok(room) = room {
+                    room.send(Err(broken));
+                }
+                Err(error::transient("the stream broke before it was closed"))
+            }
+        }
+    }
+
+    /// One turn of the loop. False when it is time to close.
+    async fn step(&mut self, timer: std::pin::Pin<&mut Sleep>) -> Result<bool, SourceError> {
+        self.decode()?;
+        match self.wake(timer).await {
+            Wake::Closing | Wake::Abandoned => return Ok(false),
+            Wake::Sent(sent) => {
+                sent.map_err(|error| self.broken(error.into()))?;
+                self.unsent = false;
+            }
+            Wake::StatusDue => self.send_status()?,
+            Wake::Confirmed => self.feedback.confirm(self.link.confirmed.get()),
+            Wake::Answered(catalog, facts) => {
+                if let Knowledge::Asked(question, _) =
+                    std::mem::replace(&mut self.catalog, Knowledge::Here(catalog))
+                {
+                    self.decoder.answer(&question, &facts?);
+                }
+            }
+            Wake::HandedOver => {}
+            Wake::Read(Ok(0)) => return Err(self.broken(wire::Error::Closed)),
+            Wake::Read(read) => {
+                read.map_err(|error| self.broken(error.into()))?;
+            }
+            Wake::NothingMore => self.seal_or_report_idle(),
+        }
+        Ok(true)
+    }
+
+    /// Waits for the next thing to do. All branches are cancel-safe: what they did is in `self`.
+    async fn wake(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Wake {
+        let due = self.feedback.due();
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        let (can_read, waiting) =
+            (self.can_read(), self.decoder.waiting() > 0 || self.idle.is_some());
+        let Self { duplex, out, unsent, catalog, sealed, link, .. } = self;
+        let Duplex { receive, transmit, frames } = duplex;
+        tokio::select! {
+            biased;
+            // 1: told to close.
+            () = link.closing.cancelled() => Wake::Closing,
+            // 2: what is to be sent is sent; a new status update waits until then.
+            sent = send(transmit, out), if *unsent => Wake::Sent(sent),
+            // 3: the server is to be told how far we are, whatever else there is.
+            () = timer, if !*unsent => Wake::StatusDue,
+            () = link.confirmed.raised.notified() => Wake::Confirmed,
+            // 4: the catalog answers.
+            (catalog, facts) = answer(catalog) => Wake::Answered(catalog, facts),
+            // 5: the engine takes what is sealed.
+            room = link.events.reserve(), if sealed.is_some() => match (room, sealed.take()) {
+                (Ok(room), Some(changes)) => {
+                    room.send(Ok(Event::Changes(changes)));
+                    Wake::HandedOver
+                }
+                _ => Wake::Abandoned,
+            },
+            // 6: more to decode.
+            read = frames.fill(receive), if can_read => Wake::Read(read),
+            // 7: nothing more is here: what was decoded does not wait.
+            () = ready(()), if can_read && waiting => Wake::NothingMore,
+        }
+    }
+
+    /// Back-pressure and open questions stop reading, and nothing else.
+    fn can_read(&self) -> bool {
+        self.sealed.is_none() && matches!(self.catalog, Knowledge::Here(_))
+    }
+
+    /// Decodes what is in the buffer, until a batch is full or the catalog is needed.
+    fn decode(&mut self) -> Result<(), SourceError> {
+        let now = Instant::now();
+        while self.can_read() {
+            let malformed = |error: wire::cursor::Malformed| {
+                error::wire(&error.into(), Phase::Stream, &self.options)
+            };
+            let Some(frame) = self.duplex.frames.peek().map_err(malformed)? else { return Ok(()) };
+            let len = frame.body.len();
+            match frame.tag {
+                b'd' => match Message::parse(frame.body).map_err(malformed)? {
+                    Message::XLogData { start, clock_us, data } => {
+                        let step = self.decoder.feed(data);
+                        match step.map_err(|fault| error::fault(&fault, &self.options))? {
+                            Step::Taken => {}
+                            Step::NeedCatalog(question) => {
+                                self.ask(question);
+                                return Ok(());
+                            }
+                        }
+                        self.feedback.heard(now, clock_us);
+                        self.feedback.received(start);
+                        if self.decoder.in_transaction() {
+                            self.idle = None;
+                        }
+                    }
+                    Message::Keepalive { end, clock_us, reply } => {
+                        self.feedback.heard(now, clock_us);
+                        self.feedback.received(end);
+                        if reply {
+                            self.feedback.ask();
+                        }
+                        if !self.decoder.in_transaction() {
+                            self.idle = Some(end);
+                        }
+                    }
+                },
+                // Notices and changed settings.
+                b'N' | b'S' => {}
+                b'E' => {
+                    let report = Report::parse(frame.body).map_err(malformed)?;
+                    return Err(self.broken(wire::Error::Server(report)));
+                }
+                // CopyDone, or what follows it: a server that shuts down in order.
+                _ => return Err(error::transient("the server ended the stream")),
+            }
+            self.duplex.frames.consume(len);
+            if self.decoder.waiting() >= BATCH_CHANGES_MAX
+                || self.decoder.bytes() >= BATCH_BYTES_MAX
+            {
+                self.sealed = Some(self.decoder.seal());
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, question: Question) {
+        self.catalog = match std::mem::replace(&mut self.catalog, Knowledge::Gone) {
+            Knowledge::Here(catalog) => {
+                Knowledge::Asked(question.clone(), catalog.ask(question).boxed())
+            }
+            busy @ (Knowledge::Asked(..) | Knowledge::Gone) => busy,
+        };
+    }
+
+    fn seal_or_report_idle(&mut self) {
+        if self.decoder.waiting() > 0 {
+            self.sealed = Some(self.decoder.seal());
+        } else if let Some(end) = self.idle.take() {
+            // With a full queue the engine is not idle; the next keepalive says it again.
+            self.link.events.try_send(Ok(Event::Idle(end))).ok();
+        }
+    }
+
+    fn send_status(&mut self) -> Result<(), SourceError> {
+        let now = Instant::now();
+        if !self.can_read() {
+            self.feedback.deaf(now);
+        } else if self.feedback.is_silent(now) {
+            return Err(error::transient(format!(
+                "{}:{} has not answered for a minute",
+                self.options.host, self.options.port
+            )));
+        }
+        self.feedback.confirm(self.link.confirmed.get());
+        self.feedback.status(now).write(&mut self.out);
+        self.unsent = true;
+        Ok(())
+    }
+
+    /// Sends the last confirmed position and ends the stream; what the server still sends is
+    /// dropped. Its CopyDone answers ours, and it takes messages in order: then the position has
+    /// arrived.
+    async fn goodbye(mut self) -> Result<(), SourceError> {
+        self.feedback.confirm(self.link.confirmed.get());
+        self.feedback.status(Instant::now()).write(&mut self.out);
+        postgres_protocol::message::frontend::copy_done(&mut self.out);
+        let mut arrived = false;
+        let ended = timeout(CLOSE_TIMEOUT, self.end(&mut arrived)).await;
+        if let Knowledge::Here(catalog) = self.catalog {
+            catalog.close().await;
+        }
+        match ended {
+            _ if arrived => Ok(()),
+            Ok(Err(error)) => Err(error::wire(&error, Phase::Stream, &self.options)),
+            Ok(Ok(())) | Err(_) => Err(error::transient(
+                "the server did not acknowledge the end of the stream: the last confirmed position \
+                 may not have arrived",
+            )),
+        }
+    }
+
+    async fn end(&mut self, arrived: &mut bool) -> Result<(), wire::Error> {
+        let Duplex { receive, transmit, frames } = &mut self.duplex;
+        send(transmit, &mut self.out).await?;
+        loop {
+            let Some(frame) = frames.peek()? else {
+                match frames.fill(receive).await? {
+                    0 => return Err(wire::Error::Closed),
+                    _ => continue,
+                }
+            };
+            let len = frame.body.len();
+            match frame.tag {
+                b'c' => *arrived = true,
+                b'E' => return Err(wire::Error::Server(Report::parse(frame.body)?)),
+                // ReadyForQuery: the slot is free again.
+                b'Z' => break,
+                _ => {}
+            }
+            frames.consume(len);
+        }
+        postgres_protocol::message::frontend::terminate(&mut self.out);
+        send(transmit, &mut self.out).await?;
+        transmit.shutdown().await?;
+        Ok(())
+    }
+
+    fn broken(&self, error: wire::Error) -> SourceError {
+        error::wire(&error, Phase::Stream, &self.options)
+    }
+}
+
+/// Writes out what is there. Cancel-safe: what left is no longer in `out`.
+async fn send<W: AsyncWrite + Unpin>(transmit: &mut W, out: &mut BytesMut) -> io::Result<()> {
+    transmit.write_all_buf(out).await?;
+    transmit.flush().await
+}
+
+/// The catalog's answer, if it was asked.
+async fn answer(catalog: &mut Knowledge) -> (Catalog, Result<Facts, SourceError>) {
+    match catalog {
+        Knowledge::Asked(_, answer) => answer.await,
+        Knowledge::Here(_) | Knowledge::Gone => pending().await,
+    }
+}

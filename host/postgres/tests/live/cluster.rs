@@ -1,0 +1,228 @@
+//! A private server: found, initialised, started and thrown away.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use postgres::Options;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::time::{interval, timeout};
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+/// For everything that a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `nobody`, since the server refuses to run as root.
+const NOBODY: u32 = 65534;
+
+pub struct Cluster {
+    directory: tempfile::TempDir,
+    bin: PathBuf,
+    pub port: u16,
+    server: Option<Child>,
+}
+
+/// The server that the tests of this process share, while any of them runs.
+static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
+
+/// Distinguishes the databases of this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Cluster {
+    pub async fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().await;
+        if let Some(cluster) = shared.upgrade() {
+            return cluster;
+        }
+        let cluster = Arc::new(Self::start(&["wal_level=logical"]).await);
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    pub async fn start(settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("make a directory");
+        if is_root(directory.path()) {
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        let mut cluster = Self { directory, bin: find(), port, server: None };
+        let initdb = cluster
+            .command("initdb")
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(cluster.data())
+            .output()
+            .expect("run initdb");
+        assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
+        let access = "local all all trust\n\
+                      host all by_scram 127.0.0.1/32 scram-sha-256\n\
+                      host all by_md5 127.0.0.1/32 md5\n\
+                      host all by_password 127.0.0.1/32 password\n\
+                      host all by_trust 127.0.0.1/32 trust\n";
+        std::fs::write(cluster.data().join("pg_hba.conf"), access).expect("write pg_hba.conf");
+        cluster.run(settings).await;
+        cluster
+    }
+
+    /// Starts the server, anew if it runs.
+    pub async fn run(&mut self, settings: &[&str]) {
+        self.stop();
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.directory.path());
+        command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
+        let fixed = ["fsync=off", "shared_buffers=32MB", "max_wal_senders=50", "max_replication_slots=50"];
+        for setting in fixed.iter().chain(settings) {
+            command.args(["-c", setting]);
+        }
+        self.server = Some(command.spawn().expect("start postgres"));
+        let socket = self.directory.path().join(format!(".s.PGSQL.{}", self.port));
+        until("the server answers", async || {
+            UnixStream::connect(&socket).await.is_ok() && self.try_session("postgres").await.is_some()
+        })
+        .await;
+    }
+
+    pub fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let mut pg_ctl = self.command("pg_ctl");
+        pg_ctl.args(["stop", "-m", "fast", "-t", "20", "-D"]).arg(self.data());
+        if !pg_ctl.status().is_ok_and(|status| status.success()) {
+            server.kill().ok();
+        }
+        server.wait().expect("the server is gone");
+    }
+
+    pub async fn session(&self, database: &str) -> Session {
+        self.try_session(database).await.expect("open a session")
+    }
+
+    async fn try_session(&self, database: &str) -> Option<Session> {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.directory.path()).port(self.port).user("postgres").dbname(database);
+        let (client, connection) = config.connect(NoTls).await.ok()?;
+        Some(Session { client, connection: Box::pin(async { connection.await.ok(); }) })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if is_root(Path::new("/proc/self")) {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A database of its own on the shared server, with a slot and a publication to match.
+pub struct Database {
+    pub cluster: Arc<Cluster>,
+    pub name: String,
+    pub sql: Session,
+}
+
+impl Database {
+    pub async fn create() -> Self {
+        Self::create_in(Cluster::shared().await).await
+    }
+
+    pub async fn create_in(cluster: Arc<Cluster>) -> Self {
+        let name = format!("db_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        cluster.session("postgres").await.run(&format!("create database {name}")).await;
+        let sql = cluster.session(&name).await;
+        Self { cluster, name, sql }
+    }
+
+    /// Over the Unix socket, with leave to create what is missing.
+    pub fn options(&self) -> Options {
+        let host = self.cluster.directory.path().display().to_string();
+        let mut options =
+            Options::new(host, "postgres", &self.name, format!("slot_{}", self.name), "Sequin's \"p\"");
+        options.port = self.cluster.port;
+        options.slot_create = true;
+        options.publication_create = Some(postgres::Create::AllTables);
+        options
+    }
+
+    pub fn slot(&self) -> String {
+        format!("slot_{}", self.name)
+    }
+}
+
+/// A session that is driven while it is used.
+pub struct Session {
+    client: tokio_postgres::Client,
+    connection: std::pin::Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Session {
+    /// Runs statements; returns the rows of the last ones, a missing value as `NULL`.
+    pub async fn run(&mut self, sql: &str) -> Vec<Vec<String>> {
+        let Self { client, connection } = self;
+        let answer = tokio::select! {
+            answer = client.simple_query(sql) => answer,
+            () = connection => panic!("the session broke"),
+        };
+        let answer = answer.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        answer
+            .iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .map(|row| (0..row.len()).map(|n| row.get(n).unwrap_or("NULL").to_owned()).collect())
+            .collect()
+    }
+
+    /// The only value of a query.
+    pub async fn value(&mut self, sql: &str) -> String {
+        let rows = self.run(sql).await;
+        rows.first().and_then(|row| row.first()).cloned().unwrap_or_else(|| "(no row)".to_owned())
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut often = interval(Duration::from_millis(20));
+    let held = timeout(PATIENCE, async {
+        while !condition().await {
+            often.tick().await;
+        }
+    });
+    held.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+fn is_root(path: &Path) -> bool {
+    std::fs::metadata(path).expect("look at a file of ours").uid() == 0
+}
+
+/// The newest server programs of this machine, or those that `PG_BIN` names.
+fn find() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "a test without settings to read it from")]
+    if let Some(bin) = std::env::var_os("PG_BIN") {
+        return bin.into();
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
+    let found = versions.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let bin = entry.path().join("bin");
+        bin.join("initdb").is_file().then_some((version, bin))
+    });
+    found.max().expect("install the package `postgresql`, or set PG_BIN").1
+}

@@ -1,0 +1,198 @@
+//! Login, preparation, and each way in which they fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::lsn::Lsn;
+use model::source::SourceError;
+use postgres::{Create, Options, Password};
+
+use crate::cluster::{Cluster, Database, until};
+use crate::{connect, read_texts, try_connect};
+
+/// The code of the definite error, or the text of the transient one.
+async fn failure(options: Options) -> Result<&'static str, String> {
+    match try_connect(options).await {
+        Ok(_) => panic!("connected"),
+        Err(SourceError::Definite { code, message, help }) => {
+            assert!(!message.is_empty() && !help.is_empty(), "{code}");
+            assert!(!format!("{message} {help}").contains("hunter"), "{message} {help}");
+            Ok(code)
+        }
+        Err(SourceError::Transient(text)) => {
+            assert!(!text.contains("hunter"), "{text}");
+            Err(text)
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_or_created() {
+    let mut db = Database::create().await;
+    let full = db.options();
+    let none = Options { slot_create: false, publication_create: None, ..full.clone() };
+    assert_eq!(failure(none.clone()).await, Ok("publication_missing"));
+    let create = full.publication_create.clone();
+    let publication = Options { publication_create: create, ..none.clone() };
+    assert_eq!(failure(publication.clone()).await, Ok("slot_missing"));
+    let made = "select puballtables, pubviaroot from pg_publication where pubname = 'Sequin''s \"p\"'";
+    assert_eq!(db.sql.run(made).await, [["t", "t"]]);
+    assert_eq!(db.sql.value("select count(*) from pg_replication_slots where database = current_database()").await, "0");
+
+    let source = connect(full).await;
+    let slot = db.slot();
+    let kind = format!("select plugin, temporary from pg_replication_slots where slot_name = '{slot}'");
+    assert_eq!(db.sql.run(&kind).await, [["pgoutput", "f"]]);
+    let identifier = db.sql.value("select system_identifier from pg_control_system()").await;
+    assert_eq!(source.origin(), format!("{identifier}/{}/{slot}", db.name));
+    let end: Lsn = db.sql.value("select pg_current_wal_flush_lsn()::text").await.parse().unwrap();
+    assert!(source.server_position() > Lsn::ZERO && source.server_position() <= end);
+    source.close().await.unwrap();
+    // Everything is there: nothing needs to be allowed.
+    connect(none).await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_owners_own_statement_creates_the_publication() {
+    let mut db = Database::create().await;
+    db.sql.run("create table t (n int primary key); create table u (n int primary key);").await;
+    let mut options = db.options();
+    options.publication = "own".to_owned();
+    for (statement, expected) in [
+        ("create publication other for table t", "publication_init_sql"),
+        ("create publication own for table t; drop table u", "publication_init_sql"),
+        ("create publication own for table missing", "publication_init_sql"),
+    ] {
+        options.publication_create = Some(Create::Sql(statement.to_owned()));
+        assert_eq!(failure(options.clone()).await, Ok(expected), "{statement}");
+    }
+    options.publication_create = Some(Create::Sql("create publication own for table t".to_owned()));
+    let mut source = connect(options).await;
+    db.sql.run("insert into u values (1); insert into t values (2);").await;
+    assert_eq!(read_texts(&mut *source, 1).await, ["insert t (2)"]);
+}
+
+#[tokio::test]
+async fn a_slot_that_is_not_ours_is_refused() {
+    let mut db = Database::create().await;
+    let options = db.options();
+    let slot = db.slot();
+    db.sql.run(&format!("select pg_create_physical_replication_slot('{slot}')")).await;
+    assert_eq!(failure(options.clone()).await, Ok("slot_plugin"));
+    db.sql.run(&format!("select pg_drop_replication_slot('{slot}')")).await;
+    db.sql.run(&format!("select pg_create_logical_replication_slot('{slot}', 'test_decoding')")).await;
+    assert_eq!(failure(options.clone()).await, Ok("slot_plugin"));
+    db.sql.run(&format!("select pg_drop_replication_slot('{slot}')")).await;
+    let other = Options { database: "postgres".to_owned(), ..options.clone() };
+    db.sql.run(&format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    assert_eq!(failure(other).await, Ok("slot_database"));
+
+    // In use: whoever has it is named, and the next attempt may find it free.
+    let first = connect(options.clone()).await;
+    let pid = format!("select active_pid from pg_replication_slots where slot_name = '{slot}'");
+    let pid = db.sql.value(&pid).await;
+    let error = failure(options.clone()).await.unwrap_err();
+    assert!(error.contains(&pid) && error.contains("55006"), "{error}");
+    first.close().await.unwrap();
+    connect(options).await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_way_to_log_in_works_and_a_wrong_password_is_definite() {
+    let mut db = Database::create().await;
+    let n = &db.name;
+    db.sql
+        .run(&format!(
+            "do $$ begin
+                 create role by_scram login replication superuser;
+                 create role by_md5 login replication superuser;
+                 create role by_password login replication superuser;
+                 create role by_trust login replication superuser;
+             exception when duplicate_object then null; end $$;
+             alter role by_scram password 'hunter2';
+             set password_encryption to md5;
+             alter role by_md5 password 'hunter2';
+             alter role by_password password 'hunter2';
+             comment on database {n} is '';"
+        ))
+        .await;
+    for user in ["by_scram", "by_md5", "by_password", "by_trust"] {
+        let mut options = db.options();
+        options.host = "127.0.0.1".to_owned();
+        options.user = user.to_owned();
+        options.password = Some(Password::new("hunter2"));
+        connect(options.clone()).await.close().await.unwrap();
+        if user != "by_trust" {
+            options.password = Some(Password::new("hunter3"));
+            assert_eq!(failure(options.clone()).await, Ok("authentication"), "{user}");
+            options.password = None;
+            assert_eq!(failure(options).await, Ok("authentication"), "{user} without a password");
+        }
+    }
+}
+
+#[tokio::test]
+async fn missing_rights_and_databases_are_definite() {
+    let mut db = Database::create().await;
+    let name = db.name.clone();
+    db.sql.run(&format!("create role r_{name} login; create role rr_{name} login replication")).await;
+    let options = db.options();
+    let powerless = Options { user: format!("r_{name}"), ..options.clone() };
+    assert_eq!(failure(powerless).await, Ok("privilege"));
+    // May replicate, but not publish all tables.
+    let replicator = Options { user: format!("rr_{name}"), ..options.clone() };
+    assert_eq!(failure(replicator).await, Ok("privilege"));
+    let nowhere = Options { database: "no_such_database".to_owned(), ..options.clone() };
+    assert_eq!(failure(nowhere).await, Ok("database_missing"));
+    let nobody = Options { user: "no_such_role".to_owned(), ..options.clone() };
+    assert_eq!(failure(nobody).await, Ok("authentication"));
+    let misnamed = Options { slot: "No-Slot".to_owned(), ..options };
+    assert_eq!(failure(misnamed).await, Ok("slot_name"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_or_silent_is_transient() {
+    let db = Database::create().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    let mut options = Options { host: "127.0.0.1".to_owned(), port, ..db.options() };
+    options.connect_timeout = Duration::from_millis(200);
+    // It listens and never answers.
+    let error = failure(options.clone()).await.unwrap_err();
+    assert!(error.contains("log in"), "{error}");
+    drop(free);
+    let error = failure(options).await.unwrap_err();
+    assert!(error.contains(&port.to_string()), "{error}");
+    let nowhere = Options { host: "/nonexistent".to_owned(), ..db.options() };
+    assert!(failure(nowhere).await.is_err());
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_or_could_not_keep_the_log_is_definite() {
+    let mut cluster = Cluster::start(&["wal_level=replica"]).await;
+    let shared = Arc::new(Cluster::start(&["wal_level=logical", "max_slot_wal_keep_size=1MB"]).await);
+    let mut db = Database::create_in(Arc::clone(&shared)).await;
+    let lost = db.options();
+    connect(lost.clone()).await.close().await.unwrap();
+    let slot = db.slot();
+    let status = format!("select wal_status from pg_replication_slots where slot_name = '{slot}'");
+    until("the slot has lost its log", async || {
+        db.sql.run("create table if not exists w (n int); insert into w values (1)").await;
+        db.sql.run("select pg_switch_wal()").await;
+        db.sql.run("checkpoint").await;
+        db.sql.value(&status).await == "lost"
+    })
+    .await;
+    assert_eq!(failure(lost).await, Ok("slot_lost"));
+
+    let mut options = db.options();
+    options.host = "127.0.0.1".to_owned();
+    options.port = cluster.port;
+    options.user = "by_trust".to_owned();
+    options.database = "postgres".to_owned();
+    let mut admin = cluster.session("postgres").await;
+    admin.run("create role by_trust login superuser").await;
+    assert_eq!(failure(options).await, Ok("wal_level"));
+    drop(admin);
+    cluster.stop();
+}

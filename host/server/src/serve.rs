@@ -1,0 +1,127 @@
+//! `sequin serve`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use engine::budget::Budget;
+use engine::run::{Engine, Settings as EngineSettings, Stores};
+use engine::spec::SlotSpec;
+use engine::supervise::{Supervisor, TaskKind};
+use store::Embedded;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::Failure;
+use crate::cli::ServeArguments;
+use crate::settings::{Settings, environment};
+use crate::telemetry;
+use crate::wiring;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// For requests under way after a stop. Kubernetes and most service managers kill after 30 s.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+
+pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
+    let mut settings = Settings::read(&environment).map_err(Failure::Usage)?;
+    let spec = read_config(&arguments.config)?;
+    telemetry::start(&mut settings);
+    for warning in &spec.1 {
+        warn!(config = %warning, "the configuration holds something that has no effect");
+    }
+    let slots = wiring::build(&spec.0).map_err(Failure::Usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("engine")
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(settings, slots))?;
+    Ok(())
+}
+
+fn read_config(path: &Path) -> Result<(config::Spec, Vec<config::Diagnostic>), Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("error: {name} cannot be read: {error}")))?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    config::read(&name, &text, base, &environment).map_err(|diagnostics| {
+        Failure::Usage(diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect())
+    })
+}
+
+async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+
+    let bind = async |address, name| {
+        TcpListener::bind(address).await.with_context(|| format!("bind {name} to {address}"))
+    };
+    let api = bind(settings.api, "SERVER_PORT").await?;
+    let metrics = bind(settings.metrics, "SEQUIN_METRICS_PORT").await?;
+    let store = Arc::new(Embedded::open(&settings.data_dir)?);
+
+    let supervisor = Supervisor::default();
+    let stores = Stores {
+        progress: Arc::<Embedded>::clone(&store),
+        letters: Arc::<Embedded>::clone(&store),
+        epoch: store.epoch(),
+    };
+    let budget = Budget::new(settings.memory_bytes_max);
+    let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE };
+    check_sinks(&supervisor, &slots);
+    let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
+    let status = engine.status();
+
+    info!(
+        version = VERSION,
+        api = %api.local_addr()?,
+        metrics = %metrics.local_addr()?,
+        data_dir = %settings.data_dir.display(),
+        "sequin is up"
+    );
+    let http = CancellationToken::new();
+    let routes = [(api, web::api(VERSION)), (metrics, web::metrics(status))];
+    for (listener, router) in routes {
+        let serving = web::serve(listener, router, http.clone().cancelled_owned());
+        supervisor.spawn(TaskKind::Serve, "http", async move {
+            if let Err(error) = serving.await {
+                error!(%error, "the HTTP listener broke");
+            }
+        });
+    }
+    let running = engine.run(stop.clone());
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        () = &mut running => {}
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("SIGINT: stopping"),
+        () = supervisor.fatal().cancelled() => error!("stopping because of a fault"),
+    }
+    stop.cancel();
+    tokio::select! {
+        () = running => info!("stopped in order"),
+        _ = terminate.recv() => warn!("stopped at once by a second signal"),
+        _ = interrupt.recv() => warn!("stopped at once by a second signal"),
+    }
+    http.cancel();
+    anyhow::ensure!(!supervisor.fatal().is_cancelled(), "stopped because of a fault, see the log");
+    Ok(())
+}
+
+/// Tells early what would fail later. A destination that is away is no reason not to start.
+fn check_sinks(supervisor: &Supervisor, slots: &[SlotSpec]) {
+    for sink in slots.iter().flat_map(|slot| &slot.sinks) {
+        let (name, port) = (Arc::clone(&sink.name), Arc::clone(&sink.sink));
+        supervisor.spawn(TaskKind::Serve, "check", async move {
+            match port.check().await {
+                Ok(()) => info!(sink.name = %name, "the destination answers"),
+                Err(error) => warn!(sink.name = %name, %error, "the destination does not answer"),
+            }
+        });
+    }
+}

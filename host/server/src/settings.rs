@@ -1,0 +1,156 @@
+//! Settings from the environment, with the predecessor's names where it had them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+
+/// What `serve` needs beside the configuration.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `SEQUIN_BIND` and `SERVER_PORT`.
+    pub(crate) api: SocketAddr,
+    /// `SEQUIN_BIND` and `SEQUIN_METRICS_PORT`.
+    pub(crate) metrics: SocketAddr,
+    /// `SEQUIN_DATA_DIR`.
+    pub(crate) data_dir: PathBuf,
+    /// `LOG_LEVEL`.
+    pub(crate) log_filter: EnvFilter,
+    /// `SEQUIN_LOG_FORMAT`.
+    pub(crate) log_format: LogFormat,
+    /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
+    pub(crate) memory_bytes_max: usize,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Console,
+    /// One JSON object a line.
+    Json,
+}
+
+/// For state that must survive, in a working directory that a service manager or a volume gives.
+const DATA_DIR: &str = "sequin-data";
+const SERVER_PORT: u16 = 7376;
+const METRICS_PORT: u16 = 8376;
+/// Enough for a hundred thousand messages of 2 kB, and small beside what a server has.
+const MEMORY_MB: usize = 256;
+
+/// One environment variable. Empty counts as absent, as for the predecessor.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "this is where settings are read")]
+    let value = std::env::var(name).ok();
+    value.filter(|value| !value.is_empty())
+}
+
+impl Settings {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each.
+    pub(crate) fn read(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let mut wrong = Vec::new();
+        let all: IpAddr = Ipv4Addr::UNSPECIFIED.into();
+        let bind = setting(env, "SEQUIN_BIND", "an IP address", &mut wrong).unwrap_or(all);
+        let port = |name, default, wrong: &mut Vec<String>| {
+            SocketAddr::new(bind, setting(env, name, "a port", wrong).unwrap_or(default))
+        };
+        let api = port("SERVER_PORT", SERVER_PORT, &mut wrong);
+        let metrics = port("SEQUIN_METRICS_PORT", METRICS_PORT, &mut wrong);
+        if api == metrics && api.port() != 0 {
+            wrong.push(format!("SERVER_PORT and SEQUIN_METRICS_PORT are both {}", api.port()));
+        }
+        let log_level = env("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
+        let log_filter = filter(&log_level).unwrap_or_else(|reason| {
+            wrong.push(reason);
+            EnvFilter::default()
+        });
+        let log_format = match env("SEQUIN_LOG_FORMAT").as_deref() {
+            None | Some("console") => LogFormat::Console,
+            Some("json" | "datadog_json") => LogFormat::Json,
+            Some(other) => {
+                wrong.push(format!("SEQUIN_LOG_FORMAT is `{other}`: it must be console or json"));
+                LogFormat::Console
+            }
+        };
+        let megabytes = setting(env, "SEQUIN_MEMORY_MB", "a number of MiB", &mut wrong);
+        let megabytes: usize = megabytes.unwrap_or(MEMORY_MB);
+        if megabytes == 0 {
+            wrong.push("SEQUIN_MEMORY_MB is 0: nothing could be read".to_owned());
+        }
+        let data_dir = env("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from);
+        if wrong.is_empty() {
+            let memory_bytes_max = megabytes << 20;
+            Ok(Self { api, metrics, data_dir, log_filter, log_format, memory_bytes_max })
+        } else {
+            Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
+        }
+    }
+}
+
+/// `SEQUIN_DATA_DIR` alone, for commands that only look.
+pub(crate) fn data_dir() -> PathBuf {
+    environment("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from)
+}
+
+fn setting<T: FromStr>(
+    env: &dyn Fn(&str) -> Option<String>,
+    name: &str,
+    what: &str,
+    wrong: &mut Vec<String>,
+) -> Option<T> {
+    let text = env(name)?;
+    let parsed = text.trim().parse().ok();
+    if parsed.is_none() {
+        wrong.push(format!("{name} is `{text}`: it must be {what}"));
+    }
+    parsed
+}
+
+/// The predecessor's level names and ours; also `tracing` directives such as `info,engine=debug`.
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let directives = match level.to_ascii_lowercase().as_str() {
+        "notice" => "info".to_owned(),
+        "warning" => "warn".to_owned(),
+        "critical" | "alert" | "emergency" => "error".to_owned(),
+        other => other.to_owned(),
+    };
+    EnvFilter::try_new(directives)
+        .map_err(|_| format!("LOG_LEVEL is `{level}`: it must be debug, info, warn or error"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, String> {
+        let find = |name: &str| pairs.iter().find(|(key, _)| *key == name);
+        Settings::read(&|name| find(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn defaults_are_the_predecessors_ports() {
+        let settings = read(&[]).unwrap();
+        assert_eq!((settings.api.port(), settings.metrics.port()), (7376, 8376));
+        assert_eq!(settings.log_format, LogFormat::Console);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let wrong = read(&[
+            ("SERVER_PORT", "http"),
+            ("SEQUIN_METRICS_PORT", "70000"),
+            ("SEQUIN_BIND", "localhost"),
+            ("LOG_LEVEL", "loud=="),
+            ("SEQUIN_LOG_FORMAT", "xml"),
+            ("SEQUIN_MEMORY_MB", "0"),
+        ]);
+        let wrong = wrong.unwrap_err();
+        assert_eq!(wrong.lines().count(), 6, "{wrong}");
+        let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
+        assert!(same.unwrap_err().contains("both 9000"));
+    }
+}

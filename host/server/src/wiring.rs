@@ -1,0 +1,153 @@
+//! From the configuration to what the engine runs: clients are built, components compiled.
+//!
+//! Nothing is sent anywhere here, and everything that is wrong is told at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use config::Spec;
+use config::spec::{CreatePublication, Database, Destination, Role, Sink, Status};
+use engine::select::{Actions, Names, Selection, Tables};
+use engine::spec::{SinkSpec, SlotSpec};
+use model::envelope::{self, Envelope};
+use model::plugin::Plugin;
+use sinks::Batching;
+
+/// Builds what the spec describes.
+///
+/// # Errors
+/// Everything that is wrong, a line each.
+pub(crate) fn build(spec: &Spec) -> Result<Vec<SlotSpec>, String> {
+    let mut wrong = Vec::new();
+    let plugins = plugins(spec, &mut wrong);
+    let sinks = match sinks::Builder::new() {
+        Ok(builder) => Some(builder),
+        Err(error) => {
+            wrong.push(error.to_string());
+            None
+        }
+    };
+    let mut slots = Vec::new();
+    for database in &spec.databases {
+        let of_database = spec.sinks.iter().filter(|sink| sink.database == database.name);
+        let running = of_database.filter(|sink| sink.status != Status::Disabled);
+        let mut specs = Vec::new();
+        for sink in running {
+            let Some(builder) = &sinks else { continue };
+            match sink_spec(builder, database, sink, &plugins) {
+                Ok(sink) => specs.push(sink),
+                Err(error) => wrong.push(format!("sink `{}`: {error}", sink.name)),
+            }
+        }
+        let connect = Arc::new(postgres::Connector::new(source(database)));
+        slots.push(SlotSpec {
+            name: database.slot.name.as_str().into(),
+            database: database.name.as_str().into(),
+            connect,
+            sinks: specs,
+        });
+    }
+    if wrong.is_empty() {
+        Ok(slots)
+    } else {
+        Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
+    }
+}
+
+/// Loads each component and binds it to its configuration.
+fn plugins(spec: &Spec, wrong: &mut Vec<String>) -> HashMap<String, Arc<dyn Plugin>> {
+    let mut plugins = HashMap::new();
+    if spec.functions.is_empty() {
+        return plugins;
+    }
+    let host = match plugin::Host::new(plugin::Limits::default()) {
+        Ok(host) => host,
+        Err(error) => {
+            wrong.push(error.to_string());
+            return plugins;
+        }
+    };
+    for function in &spec.functions {
+        let role = match function.role {
+            Role::Filter => plugin::Role::Filter,
+            Role::Transform => plugin::Role::Transform,
+        };
+        let loaded = std::fs::read(&function.file)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| host.load(&bytes).map_err(|error| error.to_string()))
+            .and_then(|program| {
+                let bound = host.bind(&function.name, &program, role, &function.config_json);
+                bound.map_err(|error| error.to_string())
+            });
+        match loaded {
+            Ok(plugin) => {
+                plugins.insert(function.name.clone(), plugin);
+            }
+            Err(error) => {
+                let (name, file) = (&function.name, function.file.display());
+                wrong.push(format!("function `{name}`, file {file}: {error}"));
+            }
+        }
+    }
+    plugins
+}
+
+fn sink_spec(
+    builder: &sinks::Builder,
+    database: &Database,
+    sink: &Sink,
+    plugins: &HashMap<String, Arc<dyn Plugin>>,
+) -> Result<SinkSpec, sinks::BuildError> {
+    let batching = Batching { messages_max: sink.batch_size, linger: sink.batch_timeout };
+    let built = match &sink.destination {
+        Destination::Webhook(options) => builder.webhook(options.clone(), batching)?,
+        Destination::Typesense(options) => builder.typesense(options.clone(), batching)?,
+    };
+    let consumer =
+        envelope::Consumer { id: &sink.id, name: &sink.name, annotations: &sink.annotations };
+    let source = envelope::Database {
+        id: &database.id,
+        name: &database.name,
+        annotations: &database.annotations,
+        database: &database.database,
+        hostname: &database.hostname,
+    };
+    // A name that could not be loaded was told already, and nothing is started then.
+    let plugin = |name: &Option<String>| plugins.get(name.as_ref()?).map(Arc::clone);
+    Ok(SinkSpec {
+        id: sink.id.as_str().into(),
+        name: sink.name.as_str().into(),
+        selection: selection(sink),
+        filter: plugin(&sink.filter),
+        transform: plugin(&sink.transform),
+        envelope: Envelope::new(&consumer, &source),
+        sink: built,
+        grouped: sink.message_grouping,
+        paused: sink.status == Status::Paused,
+        backoff: sink.backoff,
+        attempts_max: sink.max_retry_count,
+    })
+}
+
+fn selection(sink: &Sink) -> Selection {
+    Selection { tables: sink.source.clone(), actions: sink.actions }
+}
+
+fn source(database: &Database) -> postgres::Options {
+    let mut options = postgres::Options::new(
+        &database.hostname,
+        &database.username,
+        &database.database,
+        &database.slot.name,
+        &database.publication.name,
+    );
+    options.port = database.port;
+    let password = database.password.reveal();
+    options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
+    options.slot_create = database.slot.create;
+    options.publication_create = database.publication.create.as_ref().map(|create| match create {
+        CreatePublication::AllTables => postgres::Create::AllTables,
+        CreatePublication::Sql(sql) => postgres::Create::Sql(sql.clone()),
+    });
+    options
+}

@@ -1,0 +1,127 @@
+//! The message of each kind of change, as it reaches a webhook.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::checker::position;
+use crate::world::World;
+
+const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, name text, n integer)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b001_an_insert_is_one_message_with_everything_in_it() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    let messages = world.messages_after("INSERT INTO t VALUES (7, 'a \"b\"', NULL)", 1).await?;
+    let message = &messages[0];
+    assert_eq!(message["record"], json!({"id": 7, "name": "a \"b\"", "n": null}));
+    assert_eq!(message["changes"], Value::Null);
+    assert_eq!(message["action"], "insert");
+    let metadata = &message["metadata"];
+    assert_eq!(metadata["table_schema"], "public");
+    assert_eq!(metadata["table_name"], "t");
+    assert_eq!(metadata["database_name"], "source");
+    assert_eq!(metadata["record_pks"], json!(["7"]));
+    assert_eq!(metadata["consumer"]["name"], "hook");
+    assert_eq!(metadata["database"]["database"], "postgres");
+    assert_eq!(metadata["commit_idx"], 0);
+    let row = world
+        .client
+        .query_one(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
+                abs(extract(epoch FROM now() - $1::text::timestamptz)) < 60",
+            &[&metadata["commit_timestamp"].as_str().unwrap()],
+        )
+        .await?;
+    let (lsn, recent): (i64, bool) = (row.get(0), row.get(1));
+    let (commit_lsn, _) = position(message);
+    assert!(commit_lsn > 0 && commit_lsn < lsn.cast_unsigned(), "{commit_lsn} of {lsn}");
+    assert!(recent, "{}", metadata["commit_timestamp"]);
+    world.settled().await?;
+    assert_eq!(world.receiver.messages().len(), 1, "one message, not more");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b002_an_update_under_full_identity_names_the_previous_value_of_what_changed() -> Result<()>
+{
+    let schema = format!("{TABLE}; ALTER TABLE t REPLICA IDENTITY FULL");
+    let world = World::start(&schema, "").await?;
+    let sql = "INSERT INTO t VALUES (1, 'a', 1); UPDATE t SET name = 'b'";
+    let messages = world.messages_after(sql, 2).await?;
+    assert_eq!(messages[1]["action"], "update");
+    assert_eq!(messages[1]["record"], json!({"id": 1, "name": "b", "n": 1}));
+    assert_eq!(messages[1]["changes"], json!({"name": "a"}));
+    assert_eq!(messages[1]["metadata"]["record_pks"], json!(["1"]), "the primary key alone");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b005_b006_deletes_carry_what_postgres_knows_and_nothing_stale() -> Result<()> {
+    let schema = format!(
+        "{TABLE}; CREATE TABLE f (LIKE t INCLUDING ALL); ALTER TABLE f REPLICA IDENTITY FULL"
+    );
+    let world = World::start(&schema, "").await?;
+    let sql = "INSERT INTO t VALUES (1, 'a', 1); DELETE FROM t;
+               INSERT INTO f VALUES (2, 'b', 2); DELETE FROM f";
+    let messages = world.messages_after(sql, 4).await?;
+    let delete = |table: &str| {
+        let of = |message: &&Value| {
+            message["action"] == "delete" && message["metadata"]["table_name"] == *table
+        };
+        messages.iter().find(of).unwrap().clone()
+    };
+    assert_eq!(delete("t")["record"], json!({"id": 1, "name": null, "n": null}), "the key");
+    assert_eq!(delete("f")["record"], json!({"id": 2, "name": "b", "n": 2}), "everything");
+    assert_eq!(delete("f")["changes"], Value::Null);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b011_changes_of_one_transaction_share_its_position_and_rise_within_it() -> Result<()> {
+    let schema = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+                  CREATE TABLE c (id int PRIMARY KEY)";
+    let world = World::start(schema, "    batch_size: 100\n").await?;
+    let sql = "BEGIN;
+        INSERT INTO a SELECT generate_series(1, 400);
+        INSERT INTO b SELECT generate_series(1, 300);
+        INSERT INTO c SELECT generate_series(1, 300);
+        COMMIT";
+    let messages = world.messages_after(sql, 1_000).await?;
+    let mut positions: Vec<_> = messages.iter().map(position).collect();
+    positions.sort_unstable();
+    let (commit_lsn, _) = positions[0];
+    let expected: Vec<_> = (0..1_000).map(|index| (commit_lsn, index)).collect();
+    assert_eq!(positions, expected);
+    let table = |at: u64| {
+        let found = messages.iter().find(|message| position(message).1 == at);
+        found.unwrap()["metadata"]["table_name"].clone()
+    };
+    assert_eq!((table(0), table(399), table(400)), ("a".into(), "a".into(), "b".into()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b012_b013_commits_decide_the_order_and_rollbacks_leave_nothing() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    let first = world.postgres.client("postgres").await?;
+    let second = world.postgres.client("postgres").await?;
+    let third = world.postgres.client("postgres").await?;
+    first.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    second.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await?;
+    third.batch_execute("BEGIN; INSERT INTO t VALUES (3)").await?;
+    first.batch_execute("INSERT INTO t VALUES (4)").await?;
+    second.batch_execute("INSERT INTO t VALUES (5); COMMIT").await?;
+    third.batch_execute("ROLLBACK").await?;
+    first.batch_execute("SAVEPOINT s; INSERT INTO t VALUES (6); ROLLBACK TO s; COMMIT").await?;
+    let messages = world.messages_after("INSERT INTO t VALUES (9)", 5).await?;
+    world.settled().await?;
+    assert_eq!(world.receiver.messages().len(), 5, "nothing of what was rolled back");
+    let mut by_position: Vec<_> = messages
+        .iter()
+        .map(|message| (position(message), message["record"]["id"].clone()))
+        .collect();
+    by_position.sort_by_key(|(position, _)| *position);
+    let ids: Vec<_> = by_position.iter().map(|(_, id)| id.as_u64().unwrap()).collect();
+    assert_eq!(ids, [2, 5, 1, 4, 9]);
+    Ok(())
+}

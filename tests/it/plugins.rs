@@ -1,0 +1,118 @@
+//! Plugins that misbehave, in the running engine: each fails alone.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::world::{LATER, SOON, World, engine, hook, plugin, streaming, yaml};
+
+const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, name text)";
+
+/// One row of 100 triggers the plugin: the others are delivered, the one is put aside with the
+/// reason, the neighbour sink without the plugin gets everything, and the slot moves on.
+async fn fails_alone(kind: &str, reason: &str) -> Result<Value> {
+    let postgres = tests::Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute(TABLE).await?;
+    let receiver = tests::Receiver::start().await?;
+    let function = format!(
+        "functions:
+  - {{name: hostile, type: filter, file: '{}', config: {{column: name, when: {kind}}}}}
+",
+        plugin(kind)
+    );
+    let sinks = format!(
+        "{function}{}    filter: hostile
+  - {{name: neighbour, database: source, batch_size: 10,
+     destination: {{type: webhook, http_endpoint: receiver}}}}
+",
+        hook("hook", "", "    batch_size: 10\n")
+    );
+    let sequin = engine(&yaml(postgres.port(), &receiver.url(), &sinks)).start().await?;
+    streaming(&sequin).await?;
+    let sql = format!(
+        "INSERT INTO t SELECT n, CASE n WHEN 41 THEN '{kind}' ELSE 'fine' END
+         FROM generate_series(1, 100) n"
+    );
+    client.batch_execute(&sql).await?;
+    let messages = receiver.until_messages(199, LATER).await?;
+    let guilty = |message: &&Value| message["record"]["id"] == 41;
+    let names: Vec<_> =
+        messages.iter().filter(guilty).map(|m| m["metadata"]["consumer"]["name"].clone()).collect();
+    assert_eq!(names, ["neighbour"], "the guilty row passes where no plugin stops it");
+    tests::until("the letter", SOON, async || {
+        let buried = sequin.metric("sequin_messages_buried_count", &[]).await?;
+        Ok(if buried == 1.0 { Ok(()) } else { Err(format!("{buried} letters")) })
+    })
+    .await?;
+    let output = sequin.command(&["letters", "--sink", "hook"]).await?;
+    let text = String::from_utf8(output.stdout)?;
+    let letters: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(letters.len(), 1, "{text}");
+    assert_eq!(letters[0]["reason"], reason, "{text}");
+    assert_eq!(letters[0]["input"]["record"]["id"], 41, "{text}");
+    assert!(letters[0]["plugin"].as_str().unwrap().starts_with("sha256:"), "{text}");
+    // The engine is as well as before.
+    client.batch_execute("INSERT INTO t VALUES (200, 'fine')").await?;
+    receiver.until_messages(201, SOON).await?;
+    Ok(letters[0].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b265_a_plugin_that_spins_fails_alone() -> Result<()> {
+    fails_alone("spin", "plugin_deadline").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b266_a_plugin_that_allocates_without_end_fails_alone() -> Result<()> {
+    fails_alone("grow", "plugin_memory").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b267_a_plugin_that_traps_on_one_row_fails_alone_with_its_stack() -> Result<()> {
+    let letter = fails_alone("trap", "plugin_trap").await?;
+    let error = letter["error"].as_str().unwrap();
+    assert!(error.contains("wasm") && error.contains("trap"), "message and stack: {error}");
+    Ok(())
+}
+
+/// A plugin that asks for more than it is granted is refused before anything starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn b269_a_plugin_that_wants_more_is_refused_at_the_start() -> Result<()> {
+    let functions = format!(
+        "functions:
+  - {{name: hostile, type: filter, file: '{}'}}
+{}    filter: hostile
+",
+        plugin("wants-clock"),
+        hook("hook", "", "")
+    );
+    let config = yaml(1, "http://127.0.0.1:1", &functions);
+    let (status, output) = engine(&config).start_expecting_failure().await?;
+    assert_eq!(status.code(), Some(64), "{output}");
+    assert!(output.contains("hostile") && output.contains("clock"), "{output}");
+    Ok(())
+}
+
+/// What a filter drops is not delivered, and settles.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_decides_what_a_log_sink_hears_of() -> Result<()> {
+    let function = format!(
+        "    filter: public
+functions:
+  - {{name: public, type: filter, file: '{}', config: {{column: is_public}}}}
+",
+        plugin("public-rows")
+    );
+    let schema = "CREATE TABLE t (id bigint PRIMARY KEY, is_public boolean)";
+    let world = World::start(schema, &function).await?;
+    let sql = "INSERT INTO t SELECT n, n % 2 = 0 FROM generate_series(1, 10) n; DELETE FROM t";
+    let messages = world.messages_after(sql, 15).await?;
+    world.settled().await?;
+    let inserts = messages.iter().filter(|message| message["action"] == "insert");
+    assert!(inserts.clone().all(|message| message["record"]["is_public"] == true));
+    assert_eq!(inserts.count(), 5);
+    assert_eq!(world.receiver.messages().len(), 15, "deletes always pass");
+    Ok(())
+}
