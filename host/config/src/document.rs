@@ -149,7 +149,7 @@ fn line_after(root: &Node, index: usize) -> usize {
 
 /// Whether an anchor (`&name`) is set between the key and the line.
 fn holds_anchor(text: &str, key: Place, end: usize) -> bool {
-    let lines = text.lines().take(end.saturating_sub(1)).skip(key.line - 1);
+    let lines = text.lines().take(end.saturating_sub(1)).skip(key.line.saturating_sub(1));
     let block = lines.enumerate().take_while(|(index, line)| {
         *index == 0 || line.starts_with([' ', '#', '-', '\t']) || line.is_empty()
     });

@@ -5,7 +5,6 @@
 //! together the worlds of the macros that a plugin uses, which makes it one of the published ones
 //! again; a macro that is not used leaves no trace. The shared types are generated once and lent to
 //! each, so that a row is the same type in a filter and in a transform.
-#![allow(missing_docs, reason = "generated")]
 
 mod shared {
     wit_bindgen::generate!({

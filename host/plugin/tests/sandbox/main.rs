@@ -2,8 +2,13 @@
 //!
 //! One binary, as each links wasmtime. The components are built by `cargo x plugins`.
 
+#[cfg(test)]
 mod behave;
+#[cfg(test)]
 mod bind;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod split;
+#[cfg(test)]
 mod support;
