@@ -16,12 +16,12 @@ async fn fails_alone(kind: &str, reason: &str) -> Result<Value> {
     let receiver = tests::Receiver::start().await?;
     let function = format!(
         "functions:
-  - {{name: hostile, type: filter, file: '{}', config: {{column: name, when: {kind}}}}}
+  - {{name: hostile, type: transform, file: '{}', config: {{column: name, when: {kind}}}}}
 ",
         plugin(kind)
     );
     let sinks = format!(
-        "{function}{}    filter: hostile
+        "{function}{}    transform: hostile
   - {{name: neighbour, database: source, batch_size: 10,
      destination: {{type: webhook, http_endpoint: receiver}}}}
 ",

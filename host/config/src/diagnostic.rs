@@ -59,13 +59,6 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Whether the value of a key that a diagnostic is about may be seen, if its name does not tell.
-#[derive(Clone, Copy)]
-enum Value {
-    Shown,
-    Hidden,
-}
-
 /// A stretch of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -102,7 +95,7 @@ impl<'a> Report<'a> {
     }
 
     pub(crate) fn error(&mut self, place: Place, message: impl fmt::Display) {
-        self.push(Severity::Error, place, &message, None, Value::Shown);
+        self.push(Severity::Error, place, &message, None);
     }
 
     pub(crate) fn error_with_help(
@@ -111,13 +104,20 @@ impl<'a> Report<'a> {
         message: impl fmt::Display,
         help: impl Into<String>,
     ) {
-        self.push(Severity::Error, place, &message, Some(help.into()), Value::Shown);
+        self.push(Severity::Error, place, &message, Some(help.into()));
     }
 
-    /// About a key that may be a secret's, misspelt: its value is not shown.
-    pub(crate) fn unknown_key(&mut self, place: Place, key: &str, help: impl Into<String>) {
-        let message = format!("unknown key `{key}`");
-        self.push(Severity::Error, place, &message, Some(help.into()), Value::Hidden);
+    /// About text that is not YAML, so that nobody knows what in it is a key and what a value: of
+    /// the line, only what looks like its key is shown.
+    pub(crate) fn malformed(&mut self, place: Place, message: impl fmt::Display) {
+        self.push(Severity::Error, place, &message, None);
+        let line = place.line.checked_sub(1).and_then(|at| self.lines.get(at)).unwrap_or(&"");
+        let indentation = line.len() - line.trim_start_matches([' ', '-']).len();
+        let excerpt = hide(line, line.find(':').unwrap_or(indentation));
+        if let Some(diagnostic) = self.diagnostics.last_mut() {
+            diagnostic.width = 1;
+            diagnostic.excerpt = excerpt;
+        }
     }
 
     pub(crate) fn warning(
@@ -126,7 +126,7 @@ impl<'a> Report<'a> {
         message: impl fmt::Display,
         help: impl Into<String>,
     ) {
-        self.push(Severity::Warning, place, &message, Some(help.into()), Value::Shown);
+        self.push(Severity::Warning, place, &message, Some(help.into()));
     }
 
     /// How many errors there are, to know whether a step added some.
@@ -150,15 +150,13 @@ impl<'a> Report<'a> {
         place: Place,
         message: &dyn fmt::Display,
         help: Option<String>,
-        value: Value,
     ) {
         let message = match self.context.as_str() {
             "" => message.to_string(),
             context => format!("{context}: {message}"),
         };
         let (line, column) = (place.line.max(1), place.column.max(1));
-        let marked = column - 1 + place.width;
-        let excerpt = self.excerpt(line, matches!(value, Value::Hidden).then_some(marked));
+        let excerpt = self.excerpt(line, column - 1 + place.width);
         let room = excerpt.chars().count().saturating_sub(column - 1);
         let width = place.width.min(room).max(1);
         let file = self.file.to_owned();
@@ -174,17 +172,18 @@ impl<'a> Report<'a> {
         });
     }
 
-    /// The line without what may be a secret, and without what follows the first `marked`
-    /// characters if they are given.
-    fn excerpt(&self, line: usize, marked: Option<usize>) -> String {
+    /// The line without what may be a secret. What is meant ends after `end` characters.
+    fn excerpt(&self, line: usize, end: usize) -> String {
         let Some((text, above)) = self.lines.get(..line).and_then(<[_]>::split_last) else {
             return String::new();
         };
         if above_is_secret(above, indent(text)) {
             return hide(text, 0);
         }
-        let marked = marked.map(|marked| text.chars().take(marked).map(char::len_utf8).sum());
-        match [secret_key_end(text), marked].into_iter().flatten().min() {
+        // The mistake may be the very key that would have told us that its value is a secret.
+        let end: usize = text.chars().take(end).map(char::len_utf8).sum();
+        let is_key = text.get(end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
+        match [secret_key_end(text), is_key.then_some(end)].into_iter().flatten().min() {
             Some(end) => hide(text, end),
             None => text.trim_end().to_owned(),
         }

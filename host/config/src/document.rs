@@ -125,7 +125,11 @@ fn rest(root: &Node, text: &str, report: &mut Report<'_>) {
                 );
             }
             (_, Some(known)) => {
-                report.unknown_key(place, key, format!("did you mean `{known}`?"));
+                report.error_with_help(
+                    place,
+                    format_args!("unknown key `{key}`"),
+                    format!("did you mean `{known}`?"),
+                );
             }
             // The predecessor ignored unknown keys here, and people keep their anchors in them.
             (_, None) if holds_anchor(text, place, line_after(root, index)) => {}
@@ -133,7 +137,7 @@ fn rest(root: &Node, text: &str, report: &mut Report<'_>) {
                 let known = KEYS.join("`, `");
                 let help =
                     format!("the keys known here are `{known}`; your own ones begin with `x-`");
-                report.unknown_key(place, key, help);
+                report.error_with_help(place, format_args!("unknown key `{key}`"), help);
             }
         }
     }

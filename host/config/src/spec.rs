@@ -9,6 +9,7 @@ mod sinks;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::select::Selection;
 use model::backoff::Backoff;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
@@ -99,8 +100,7 @@ pub struct Sink {
     pub status: Status,
     /// The name of a database of this spec.
     pub database: String,
-    pub source: Source,
-    pub actions: Actions,
+    pub selection: Selection,
     pub destination: Destination,
     /// 1 to 1000. Typesense has its own, which wins.
     pub batch_size: usize,
@@ -127,39 +127,6 @@ pub enum Status {
     Paused,
     /// Collects none; they pass by.
     Disabled,
-}
-
-/// Which tables a sink is about. A table must pass both.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    pub schemas: Names<String>,
-    pub tables: Names<Table>,
-}
-
-/// A set of names that is let in or kept out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Names<T> {
-    #[default]
-    All,
-    /// Never empty.
-    Only(Vec<T>),
-    /// Never empty.
-    Except(Vec<T>),
-}
-
-/// A table by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    pub schema: String,
-    pub table: String,
-}
-
-/// Which actions a sink is about: at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Actions {
-    pub insert: bool,
-    pub update: bool,
-    pub delete: bool,
 }
 
 /// Where a sink sends to.

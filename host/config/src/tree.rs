@@ -70,7 +70,7 @@ pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Option<Node> {
         Ok(root) => Some(root),
         Err(error) => {
             let place = error.location().map_or(Place { line: 1, column: 1, width: 1 }, place);
-            report.error(place, told(&error));
+            report.malformed(place, told(&error));
             None
         }
     }

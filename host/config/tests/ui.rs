@@ -86,6 +86,8 @@ pairs! {
     b241_malformed_yaml
     b241_not_a_map
     b241_duplicate_key
+    b241_tab
+    b241_unclosed
     b242_duplicate_names
     b243_unknown_keys
     b243_not_supported_yet

@@ -17,8 +17,17 @@ pub struct Selection {
 pub struct Tables {
     /// Schemas.
     pub schemas: Names,
-    /// Tables as `(schema, table)`.
-    pub tables: Names<(String, String)>,
+    /// Tables.
+    pub tables: Names<Table>,
+}
+
+/// A table by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its schema.
+    pub schema: String,
+    /// Its name in it.
+    pub table: String,
 }
 
 /// A set of names that is let in or kept out.
@@ -55,11 +64,10 @@ impl Selection {
     #[must_use]
     pub fn wants_table(&self, relation: &Relation) -> bool {
         let schemas = self.tables.schemas.admit(|name| **name == *relation.schema);
-        schemas
-            && self
-                .tables
-                .tables
-                .admit(|(schema, table)| **schema == *relation.schema && **table == *relation.table)
+        let tables = self.tables.tables.admit(|name| {
+            *name.schema == *relation.schema && *name.table == *relation.table
+        });
+        schemas && tables
     }
 
     /// Whether it wants the action. Backfill reads are always asked for, truncates never (yet).
@@ -100,7 +108,7 @@ mod tests {
 
     #[test]
     fn exactly_the_chosen_tables_are_wanted() {
-        let poi = || ("public".to_owned(), "poi".to_owned());
+        let poi = || Table { schema: "public".to_owned(), table: "poi".to_owned() };
         let check = |schemas: Names, tables, schema, table| {
             let selection =
                 Selection { tables: Tables { schemas, tables }, actions: Actions::default() };

@@ -181,13 +181,12 @@ mod tests {
         (Kind::Bytes, "\\x00fF"),
     ];
 
-    /// One column of each kind, of which the boolean is the key.
     fn relation() -> Arc<Relation> {
         let column = |(kind, _): (Kind, &str)| Column {
             name: format!("{kind:?}").into(),
             kind,
             type_name: "type".into(),
-            key: kind == Kind::Boolean,
+            key: kind == Kind::Boolean, // the first column
         };
         Arc::new(Relation {
             oid: 1,
@@ -218,12 +217,10 @@ mod tests {
             }
             spans.push(builder.end_row(first, extent));
         }
-        let deleted = operation == Operation::Delete;
-        let (before, after) = match (spans[..].as_ref(), deleted) {
-            ([row], true) => (Some(*row), None),
-            ([row], false) => (None, Some(*row)),
-            ([old, new, ..], _) => (Some(*old), Some(*new)),
-            ([], _) => (None, None),
+        let (before, after) = match spans[..] {
+            [row] if operation == Operation::Delete => (Some(row), None),
+            [row] => (None, Some(row)),
+            _ => (Some(spans[0]), Some(spans[1])),
         };
         let transaction =
             Transaction { commit_lsn: model::lsn::Lsn(7), xid: 1, committed_at_us: 0 };
@@ -295,7 +292,6 @@ mod tests {
         for (text, wrong) in [("t", 4), ("\\x0", 4), ("\\xgg", 4), ("1", 2)] {
             let changes = change(Operation::Insert, Extent::Full, &[[Some(text); 6]]);
             let (batch, malformed) = batch(&relation, &changes, &all());
-            // Text and JSON are taken as they come; the source vouches for the JSON.
             assert_eq!(malformed.len(), wrong, "{text}: {malformed:?}");
             assert_eq!(batch.columns[0].presence, [Presence::Unchanged]);
         }

@@ -18,6 +18,9 @@ use crate::limits::Limits;
 use crate::lines::Lines;
 use crate::program::{Program, Role};
 
+/// More than any limit of a line that makes sense; the limit itself is applied by [`Lines`].
+const LINE_BYTES_READ: usize = 64 << 10;
+
 /// What the host keeps for one instance.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -46,9 +49,6 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     linker.instance(LOG)?.func_wrap("log", log)?;
     Ok(linker)
 }
-
-/// More than any limit of a line that makes sense; the limit itself is applied by [`Lines`].
-const LINE_BYTES_READ: usize = 64 << 10;
 
 impl<'a> Instance<'a> {
     /// A fresh instance, whose time begins now, on this thread.

@@ -57,17 +57,25 @@ impl Catalog {
         Self { options, sql: Some(sql) }
     }
 
-    /// Answers a question. Takes and gives back the catalog, so that the answer can be waited for
-    /// beside other things.
-    pub(crate) async fn ask(mut self, question: Question) -> (Self, Result<Facts, SourceError>) {
-        let answer = match timeout(ANSWER_TIMEOUT, self.answer(&question)).await {
+    /// A catalog whose session is yet to be opened.
+    #[cfg(test)]
+    pub(crate) fn unopened(options: Arc<Options>) -> Self {
+        Self { options, sql: None }
+    }
+
+    /// Answers a question.
+    pub(crate) async fn ask(&mut self, question: &Question) -> Result<Facts, SourceError> {
+        let answer = match timeout(ANSWER_TIMEOUT, self.answer(question)).await {
             Ok(answer) => answer,
-            Err(_) => Err(error::transient("the catalog did not answer within 10 s")),
+            Err(_) => Err(error::transient(format!(
+                "the catalog did not answer within {} s",
+                ANSWER_TIMEOUT.as_secs()
+            ))),
         };
         if answer.is_err() {
             self.sql = None;
         }
-        (self, answer)
+        answer
     }
 
     pub(crate) async fn close(self) {
@@ -81,7 +89,7 @@ impl Catalog {
             match facts(sql, question).await {
                 Ok(facts) => return Ok(facts),
                 Err(error) => {
-                    tracing::debug!(%error, "the catalog's session broke, opening another")
+                    tracing::debug!(%error, "the catalog's session broke, opening another");
                 }
             }
         }

@@ -161,6 +161,8 @@ fn work(
             outcome = life => outcome,
         }
     });
+    // A name that is still being looked up must not keep the thread.
+    runtime.shutdown_background();
     done.send(outcome).ok();
 }
 

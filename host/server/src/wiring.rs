@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use config::Spec;
 use config::spec::{CreatePublication, Database, Destination, Role, Sink, Status};
-use engine::select::{Actions, Names, Selection, Tables};
 use engine::spec::{SinkSpec, SlotSpec};
 use model::envelope::{self, Envelope};
 use model::plugin::Plugin;
@@ -117,7 +116,7 @@ fn sink_spec(
     Ok(SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
-        selection: selection(sink),
+        selection: sink.selection.clone(),
         filter: plugin(&sink.filter),
         transform: plugin(&sink.transform),
         envelope: Envelope::new(&consumer, &source),
@@ -127,10 +126,6 @@ fn sink_spec(
         backoff: sink.backoff,
         attempts_max: sink.max_retry_count,
     })
-}
-
-fn selection(sink: &Sink) -> Selection {
-    Selection { tables: sink.source.clone(), actions: sink.actions }
 }
 
 fn source(database: &Database) -> postgres::Options {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use engine::select::{Actions, Names, Selection, Table, Tables};
 use model::backoff::Backoff;
 use options::endpoint;
 
-use super::{Actions, Destination, Names, Sink, Source, Status, Table, id, told};
+use super::{Destination, Sink, Status, id, told};
 use crate::diagnostic::Report;
 use crate::document::{self, Action, Document, Resource, Role};
 use crate::nearest::nearest;
@@ -53,7 +54,7 @@ fn resolve_one(
     let max_retry_count = fields.max_retry_count.map(|count| {
         number(sink, "max_retry_count", Some(count), 1, 1..=i64::from(u32::MAX), report)
     });
-    let source = source(sink, report);
+    let tables = tables(sink, report);
     let actions = actions(sink, report);
     let backoff = backoff(sink, report);
     let destination = destination(document, endpoints, sink, batch_size, report);
@@ -66,8 +67,7 @@ fn resolve_one(
             Some(document::Status::Disabled) => Status::Disabled,
         },
         database: fields.database.clone(),
-        source,
-        actions,
+        selection: Selection { tables, actions },
         destination: destination?,
         batch_size: usize::try_from(batch_size).unwrap_or(1),
         batch_timeout: millis(linger),
@@ -173,7 +173,7 @@ fn backoff(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Backoff 
     backoff
 }
 
-fn source(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Source {
+fn tables(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Tables {
     let fields = &sink.value.fields;
     let older = [("table", &fields.table), ("schema", &fields.schema)];
     if fields.source.is_some() {
@@ -227,7 +227,7 @@ fn source(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Source {
         Names::Only(names) => Names::Only(names.iter().map(|name| table(name)).collect()),
         Names::Except(names) => Names::Except(names.iter().map(|name| table(name)).collect()),
     };
-    Source { schemas, tables }
+    Tables { schemas, tables }
 }
 
 /// `schema.table`, or a table of `public`.

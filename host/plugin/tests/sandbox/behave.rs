@@ -5,7 +5,9 @@ use model::page::Extent;
 use model::plugin::{Fault, Outcome};
 use plugin::Role;
 
-use crate::support::{Null, Row, Text, Unchanged, all_told, bind, insert, named, rows_of, told};
+use crate::support::{
+    Null, Row, Text, Unchanged, all_told, bind, component, host, insert, named, rows_of, told,
+};
 
 #[tokio::test]
 async fn a_filter_keeps_evicts_and_never_guesses() {
@@ -42,7 +44,7 @@ async fn a_transform_sets_columns_of_the_rows_it_can() {
     ];
     // The old row of a delete is no more than its key; its other cells mean nothing.
     let cells = [Text("1"), Null, Null, Null];
-    rows.push(Row { operation: Operation::Delete, extent: Extent::Key, cells });
+    rows.push(Row { operation: Operation::Delete, extent: Extent::Key, cells, before: None });
     let outcomes = plugin.run(rows_of(&rows)).await;
     let told = all_told(&outcomes);
     assert_eq!(told[0], "set has_wifi=true has_pool=false");
@@ -61,7 +63,8 @@ async fn a_transform_sets_columns_of_the_rows_it_can() {
 async fn a_truncate_fails_and_its_neighbours_do_not() {
     let plugin = bind("public-rows", Role::Filter, r#"{"column": "is_public"}"#);
     let cells = [Text("1"), Null, Text("true"), Null];
-    let truncate = Row { operation: Operation::Truncate, extent: Extent::Full, cells };
+    let truncate =
+        Row { operation: Operation::Truncate, extent: Extent::Full, cells, before: None };
     let outcomes = plugin.run(rows_of(&[insert(cells), truncate, insert(cells)])).await;
     assert!(matches!(outcomes[..], [Ok(Outcome::Keep), Err(_), Ok(Outcome::Keep)]));
 }
@@ -111,4 +114,29 @@ async fn every_verdict_comes_through() {
     assert!(told[10].starts_with(documents), "{told:?}");
     let column = "plugin_output: the plugin answered with column set that is no JSON";
     assert!(told[11].starts_with(column), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_plugin_is_told_what_happened_where_and_what_was_before() {
+    let plugin = bind("every-verdict", Role::Transform, r#"{"column": "name", "when": "panic"}"#);
+    let cells = [Text("1"), Text("tell"), Null, Null];
+    let before = Some([Text("1"), Text("Adlon"), Null, Null]);
+    let updated = Row { operation: Operation::Update, before, ..insert(cells) };
+    let read = Row { operation: Operation::Read, ..insert(cells) };
+    let told = all_told(&plugin.run(rows_of(&[updated, read])).await);
+    let position = "Position { commit_lsn: 97500059720, ordinal";
+    let expected = [
+        format!(r#"set set="hotels Update {position}: 0 }} was Known(\"Adlon\")""#),
+        format!(r#"set set="hotels Read {position}: 1 }} was Unchanged""#),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn one_component_may_have_both_roles() {
+    let program = host().load(&component("every-verdict")).unwrap();
+    assert_eq!(program.roles().collect::<Vec<_>>(), [Role::Filter, Role::Transform]);
+    let plugin = bind("every-verdict", Role::Filter, r#"{"column": "name", "when": "panic"}"#);
+    let told = all_told(&plugin.run(named(&["keep", "drop", "evict", "error"])).await);
+    assert_eq!(told, ["Keep", "Drop", "Evict", "plugin_error: the row says so"]);
 }

@@ -2,6 +2,7 @@
 //!
 //! One binary, as each links wasmtime. The components are built by `cargo x plugins`.
 
+// `cfg(test)` is always so here; clippy knows by it that helpers are tests too.
 #[cfg(test)]
 mod behave;
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub(crate) struct Row<'a> {
     pub(crate) operation: Operation,
     pub(crate) extent: Extent,
     pub(crate) cells: [Cell<'a>; 4],
+    /// The row before an update.
+    pub(crate) before: Option<[Cell<'a>; 4]>,
 }
 
 /// A host whose budgets of CPU time are short, and which all tests of a process share.
@@ -91,7 +93,7 @@ pub(crate) fn named<'a>(names: &[&'a str]) -> Rows {
 }
 
 pub(crate) fn insert(cells: [Cell<'_>; 4]) -> Row<'_> {
-    Row { operation: Operation::Insert, extent: Extent::Full, cells }
+    Row { operation: Operation::Insert, extent: Extent::Full, cells, before: None }
 }
 
 pub(crate) fn rows_of(rows: &[Row<'_>]) -> Rows {
@@ -100,11 +102,12 @@ pub(crate) fn rows_of(rows: &[Row<'_>]) -> Rows {
     let transaction = Arc::new(Transaction { commit_lsn, xid: 700, committed_at_us: 0 });
     let mut builder = Builder::default();
     for (ordinal, row) in (0..).zip(rows) {
-        let span = build(&mut builder, row);
+        let old = row.before.map(|cells| build(&mut builder, cells, Extent::Full));
+        let span = build(&mut builder, row.cells, row.extent);
         let (before, after) = match row.operation {
             Operation::Delete => (Some(span), None),
             Operation::Truncate => (None, None),
-            _ => (None, Some(span)),
+            _ => (old, Some(span)),
         };
         let position = Position::new(commit_lsn, ordinal);
         let (relation, transaction) = (Arc::clone(&relation), Arc::clone(&transaction));
@@ -113,9 +116,9 @@ pub(crate) fn rows_of(rows: &[Row<'_>]) -> Rows {
     Rows { relation, changes: builder.finish() }
 }
 
-fn build(builder: &mut Builder, row: &Row<'_>) -> RowSpan {
+fn build(builder: &mut Builder, cells: [Cell<'_>; 4], extent: Extent) -> RowSpan {
     let first = builder.begin_row();
-    for cell in row.cells {
+    for cell in cells {
         match cell {
             Null => builder.null(),
             Unchanged => builder.unchanged(),
@@ -128,7 +131,7 @@ fn build(builder: &mut Builder, row: &Row<'_>) -> RowSpan {
             }
         }
     }
-    builder.end_row(first, row.extent)
+    builder.end_row(first, extent)
 }
 
 /// An outcome as text: a patch by what it sets.

@@ -136,15 +136,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn b031_updates_go_out_by_the_clock_and_at_once_when_asked() {
-        let (mut feedback, start) = feedback(60 * SECOND);
-        assert_eq!(feedback.due(), start + SECOND);
-        feedback.ask();
-        assert_eq!(feedback.due(), start);
-        feedback.status(start);
-        assert_eq!(feedback.due(), start + SECOND, "asked once, answered once");
-        let (short, start) = super::tests::feedback(SECOND);
+        let (mut usual, start) = feedback(60 * SECOND);
+        assert_eq!(usual.due(), start + SECOND);
+        usual.ask();
+        assert_eq!(usual.due(), start);
+        usual.status(start);
+        assert_eq!(usual.due(), start + SECOND, "asked once, answered once");
+        let (short, start) = feedback(SECOND);
         assert!(short.due() <= start + SECOND / 3, "well within a short timeout");
-        let (without, start) = super::tests::feedback(Duration::ZERO);
+        let (without, start) = feedback(Duration::ZERO);
         assert_eq!(without.due(), start + SECOND);
     }
 

@@ -54,9 +54,16 @@ pub(super) struct Reader<S> {
 enum Knowledge {
     Here(Catalog),
     /// Answering; the message that needs it stays in the buffer.
-    Asked(Question, BoxFuture<'static, (Catalog, Result<Facts, SourceError>)>),
+    Asked(BoxFuture<'static, Box<Answer>>),
     /// Between the two.
     Gone,
+}
+
+/// The catalog is back.
+struct Answer {
+    catalog: Catalog,
+    question: Question,
+    facts: Result<Facts, SourceError>,
 }
 
 /// Why the loop woke up.
@@ -65,7 +72,7 @@ enum Wake {
     Sent(io::Result<()>),
     StatusDue,
     Confirmed,
-    Answered(Catalog, Result<Facts, SourceError>),
+    Answered(Box<Answer>),
     HandedOver,
     Abandoned,
     Read(io::Result<usize>),
@@ -130,19 +137,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             }
             Wake::StatusDue => self.send_status()?,
             Wake::Confirmed => self.feedback.confirm(self.link.confirmed.get()),
-            Wake::Answered(catalog, facts) => {
-                if let Knowledge::Asked(question, _) =
-                    std::mem::replace(&mut self.catalog, Knowledge::Here(catalog))
-                {
-                    self.decoder.answer(&question, &facts?);
-                }
+            Wake::Answered(answer) => {
+                let Answer { catalog, question, facts } = *answer;
+                self.catalog = Knowledge::Here(catalog);
+                self.decoder.answer(&question, &facts?);
             }
             Wake::HandedOver => {}
             Wake::Read(Ok(0)) => return Err(self.broken(wire::Error::Closed)),
             Wake::Read(read) => {
                 read.map_err(|error| self.broken(error.into()))?;
             }
-            Wake::NothingMore => self.seal_or_report_idle(),
+            Wake::NothingMore => self.sealed = Some(self.decoder.seal()),
         }
         Ok(true)
     }
@@ -153,9 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
         if timer.deadline() != due {
             timer.as_mut().reset(due);
         }
-        let (can_read, waiting) =
-            (self.can_read(), self.decoder.waiting() > 0 || self.idle.is_some());
-        let Self { duplex, out, unsent, catalog, sealed, link, .. } = self;
+        let (can_read, waiting) = (self.can_read(), self.decoder.waiting() > 0);
+        // Being idle is said behind everything else, and once: the newest position.
+        let can_hand_over = self.sealed.is_some() || (self.idle.is_some() && !waiting);
+        let Self { duplex, out, unsent, catalog, sealed, idle, link, .. } = self;
         let Duplex { receive, transmit, frames } = duplex;
         tokio::select! {
             biased;
@@ -167,15 +173,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             () = timer, if !*unsent => Wake::StatusDue,
             () = link.confirmed.raised.notified() => Wake::Confirmed,
             // 4: the catalog answers.
-            (catalog, facts) = answer(catalog) => Wake::Answered(catalog, facts),
-            // 5: the engine takes what is sealed.
-            room = link.events.reserve(), if sealed.is_some() => match (room, sealed.take()) {
-                (Ok(room), Some(changes)) => {
-                    room.send(Ok(Event::Changes(changes)));
-                    Wake::HandedOver
+            answer = answer(catalog) => Wake::Answered(answer),
+            // 5: the engine takes what there is for it.
+            room = link.events.reserve(), if can_hand_over => {
+                let changes = sealed.take().map(Event::Changes);
+                match (room, changes.or_else(|| idle.take().map(Event::Idle))) {
+                    (Ok(room), Some(event)) => {
+                        room.send(Ok(event));
+                        Wake::HandedOver
+                    }
+                    _ => Wake::Abandoned,
                 }
-                _ => Wake::Abandoned,
-            },
+            }
             // 6: more to decode.
             read = frames.fill(receive), if can_read => Wake::Read(read),
             // 7: nothing more is here: what was decoded does not wait.
@@ -246,20 +255,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
 
     fn ask(&mut self, question: Question) {
         self.catalog = match std::mem::replace(&mut self.catalog, Knowledge::Gone) {
-            Knowledge::Here(catalog) => {
-                Knowledge::Asked(question.clone(), catalog.ask(question).boxed())
+            Knowledge::Here(mut catalog) => {
+                let answer = async move {
+                    let facts = catalog.ask(&question).await;
+                    Box::new(Answer { catalog, question, facts })
+                };
+                Knowledge::Asked(answer.boxed())
             }
-            busy @ (Knowledge::Asked(..) | Knowledge::Gone) => busy,
+            busy @ (Knowledge::Asked(_) | Knowledge::Gone) => busy,
         };
-    }
-
-    fn seal_or_report_idle(&mut self) {
-        if self.decoder.waiting() > 0 {
-            self.sealed = Some(self.decoder.seal());
-        } else if let Some(end) = self.idle.take() {
-            // With a full queue the engine is not idle; the next keepalive says it again.
-            self.link.events.try_send(Ok(Event::Idle(end))).ok();
-        }
     }
 
     fn send_status(&mut self) -> Result<(), SourceError> {
@@ -338,9 +342,12 @@ async fn send<W: AsyncWrite + Unpin>(transmit: &mut W, out: &mut BytesMut) -> io
 }
 
 /// The catalog's answer, if it was asked.
-async fn answer(catalog: &mut Knowledge) -> (Catalog, Result<Facts, SourceError>) {
+async fn answer(catalog: &mut Knowledge) -> Box<Answer> {
     match catalog {
-        Knowledge::Asked(_, answer) => answer.await,
+        Knowledge::Asked(answer) => answer.await,
         Knowledge::Here(_) | Knowledge::Gone => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,12 +75,12 @@ fn data_row(body: &[u8]) -> Result<Vec<Option<String>>, Malformed> {
     let columns = cursor.u16()?;
     (0..columns)
         .map(|_| {
-            let mut value = cursor;
-            if cursor.i32()? == -1 {
+            let mut behind_null = cursor;
+            if behind_null.i32()? == -1 {
+                cursor = behind_null;
                 return Ok(None);
             }
-            let text = value.counted()?;
-            cursor = value;
+            let text = cursor.counted()?;
             let text = std::str::from_utf8(text).map_err(|_| cursor.bad("text is not UTF-8"))?;
             Ok(Some(text.to_owned()))
         })

@@ -76,14 +76,16 @@ impl Cluster {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.directory.path());
         command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
-        let fixed = ["fsync=off", "shared_buffers=32MB", "max_wal_senders=50", "max_replication_slots=50"];
+        let fixed =
+            ["fsync=off", "shared_buffers=32MB", "max_wal_senders=50", "max_replication_slots=50"];
         for setting in fixed.iter().chain(settings) {
             command.args(["-c", setting]);
         }
         self.server = Some(command.spawn().expect("start postgres"));
         let socket = self.directory.path().join(format!(".s.PGSQL.{}", self.port));
         until("the server answers", async || {
-            UnixStream::connect(&socket).await.is_ok() && self.try_session("postgres").await.is_some()
+            UnixStream::connect(&socket).await.is_ok()
+                && self.try_session("postgres").await.is_some()
         })
         .await;
     }
@@ -106,7 +108,12 @@ impl Cluster {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.directory.path()).port(self.port).user("postgres").dbname(database);
         let (client, connection) = config.connect(NoTls).await.ok()?;
-        Some(Session { client, connection: Box::pin(async { connection.await.ok(); }) })
+        Some(Session {
+            client,
+            connection: Box::pin(async {
+                connection.await.ok();
+            }),
+        })
     }
 
     fn data(&self) -> PathBuf {
@@ -151,8 +158,13 @@ impl Database {
     /// Over the Unix socket, with leave to create what is missing.
     pub fn options(&self) -> Options {
         let host = self.cluster.directory.path().display().to_string();
-        let mut options =
-            Options::new(host, "postgres", &self.name, format!("slot_{}", self.name), "Sequin's \"p\"");
+        let mut options = Options::new(
+            host,
+            "postgres",
+            &self.name,
+            format!("slot_{}", self.name),
+            "Sequin's \"p\"",
+        );
         options.port = self.cluster.port;
         options.slot_create = true;
         options.publication_create = Some(postgres::Create::AllTables);

@@ -8,7 +8,7 @@ use model::source::SourceError;
 use postgres::{Create, Options, Password};
 
 use crate::cluster::{Cluster, Database, until};
-use crate::{connect, read_texts, try_connect};
+use crate::{broken, connect, read_texts, try_connect};
 
 /// The code of the definite error, or the text of the transient one.
 async fn failure(options: Options) -> Result<&'static str, String> {
@@ -35,13 +35,20 @@ async fn what_is_missing_is_named_or_created() {
     let create = full.publication_create.clone();
     let publication = Options { publication_create: create, ..none.clone() };
     assert_eq!(failure(publication.clone()).await, Ok("slot_missing"));
-    let made = "select puballtables, pubviaroot from pg_publication where pubname = 'Sequin''s \"p\"'";
+    let made =
+        "select puballtables, pubviaroot from pg_publication where pubname = 'Sequin''s \"p\"'";
     assert_eq!(db.sql.run(made).await, [["t", "t"]]);
-    assert_eq!(db.sql.value("select count(*) from pg_replication_slots where database = current_database()").await, "0");
+    assert_eq!(
+        db.sql
+            .value("select count(*) from pg_replication_slots where database = current_database()")
+            .await,
+        "0"
+    );
 
     let source = connect(full).await;
     let slot = db.slot();
-    let kind = format!("select plugin, temporary from pg_replication_slots where slot_name = '{slot}'");
+    let kind =
+        format!("select plugin, temporary from pg_replication_slots where slot_name = '{slot}'");
     assert_eq!(db.sql.run(&kind).await, [["pgoutput", "f"]]);
     let identifier = db.sql.value("select system_identifier from pg_control_system()").await;
     assert_eq!(source.origin(), format!("{identifier}/{}/{slot}", db.name));
@@ -80,7 +87,9 @@ async fn a_slot_that_is_not_ours_is_refused() {
     db.sql.run(&format!("select pg_create_physical_replication_slot('{slot}')")).await;
     assert_eq!(failure(options.clone()).await, Ok("slot_plugin"));
     db.sql.run(&format!("select pg_drop_replication_slot('{slot}')")).await;
-    db.sql.run(&format!("select pg_create_logical_replication_slot('{slot}', 'test_decoding')")).await;
+    db.sql
+        .run(&format!("select pg_create_logical_replication_slot('{slot}', 'test_decoding')"))
+        .await;
     assert_eq!(failure(options.clone()).await, Ok("slot_plugin"));
     db.sql.run(&format!("select pg_drop_replication_slot('{slot}')")).await;
     let other = Options { database: "postgres".to_owned(), ..options.clone() };
@@ -135,7 +144,9 @@ async fn every_way_to_log_in_works_and_a_wrong_password_is_definite() {
 async fn missing_rights_and_databases_are_definite() {
     let mut db = Database::create().await;
     let name = db.name.clone();
-    db.sql.run(&format!("create role r_{name} login; create role rr_{name} login replication")).await;
+    db.sql
+        .run(&format!("create role r_{name} login; create role rr_{name} login replication"))
+        .await;
     let options = db.options();
     let powerless = Options { user: format!("r_{name}"), ..options.clone() };
     assert_eq!(failure(powerless).await, Ok("privilege"));
@@ -148,6 +159,29 @@ async fn missing_rights_and_databases_are_definite() {
     assert_eq!(failure(nobody).await, Ok("authentication"));
     let misnamed = Options { slot: "No-Slot".to_owned(), ..options };
     assert_eq!(failure(misnamed).await, Ok("slot_name"));
+}
+
+#[tokio::test]
+async fn a_publication_that_is_dropped_under_the_stream_is_definite() {
+    let mut db = Database::create().await;
+    db.sql.run("create table t (n int primary key)").await;
+    let options = db.options();
+    let mut source = connect(options.clone()).await;
+    db.sql.run("drop publication \"Sequin's \"\"p\"\"\"").await;
+    db.sql.run("insert into t values (1)").await;
+    // From 18 on the server leaves the changes out instead, with a warning in its own log.
+    let version = db.sql.value("show server_version_num").await;
+    if version.parse::<u32>().unwrap() < 180_000 {
+        let error = broken(&mut *source).await;
+        let code = "publication_missing";
+        assert!(matches!(error, SourceError::Definite { code: c, .. } if c == code), "{error}");
+    }
+    drop(source);
+    let active =
+        format!("select active from pg_replication_slots where slot_name = '{}'", db.slot());
+    until("the slot is free", async || db.sql.value(&active).await == "f").await;
+    let none = Options { publication_create: None, ..options };
+    assert_eq!(failure(none).await, Ok("publication_missing"));
 }
 
 #[tokio::test]
@@ -170,7 +204,8 @@ async fn a_server_that_is_away_or_silent_is_transient() {
 #[tokio::test]
 async fn a_server_that_cannot_or_could_not_keep_the_log_is_definite() {
     let mut cluster = Cluster::start(&["wal_level=replica"]).await;
-    let shared = Arc::new(Cluster::start(&["wal_level=logical", "max_slot_wal_keep_size=1MB"]).await);
+    let shared =
+        Arc::new(Cluster::start(&["wal_level=logical", "max_slot_wal_keep_size=1MB"]).await);
     let mut db = Database::create_in(Arc::clone(&shared)).await;
     let lost = db.options();
     connect(lost.clone()).await.close().await.unwrap();

@@ -88,7 +88,9 @@ async fn b007_b008_b009_b010_keys_of_all_kinds() {
         )
         .await;
     let mut source = connect(db.options()).await;
-    db.sql.run("insert into compound values (1, 'x', 2); update compound set b = 'y', c = 3;").await;
+    db.sql
+        .run("insert into compound values (1, 'x', 2); update compound set b = 'y', c = 3;")
+        .await;
     db.sql.run("insert into unique_only values (1, 1); update unique_only set a = 2;").await;
     db.sql.run("delete from unique_only").await;
     db.sql.run("insert into none values (1); insert into nothing values (1);").await;
@@ -226,12 +228,7 @@ async fn b074_b075_b076_b077_b078_b080_a_backlog_keeps_the_tables_of_its_time() 
         db.sql.run(statement).await;
     }
     let mut source = connect(db.options()).await;
-    let mut got = Vec::new();
-    while got.len() < 6 {
-        let (changes, _) = read(&mut *source, 1).await;
-        got.extend(changes);
-    }
-    // The rewrite of the table for the new type may show as changes on some versions: none here.
+    let (got, _) = read(&mut *source, 6).await;
     let texts: Vec<String> = got
         .iter()
         .map(|change| {

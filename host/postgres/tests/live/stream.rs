@@ -138,7 +138,8 @@ async fn b029_a_broken_stream_is_an_error_after_its_events_and_resumes() {
 async fn a_dropped_source_frees_the_slot() {
     let mut db = Database::create().await;
     let source = connect(db.options()).await;
-    let active = format!("select active from pg_replication_slots where slot_name = '{}'", db.slot());
+    let active =
+        format!("select active from pg_replication_slots where slot_name = '{}'", db.slot());
     assert_eq!(db.sql.value(&active).await, "t");
     drop(source);
     until("the slot is free", async || db.sql.value(&active).await == "f").await;

@@ -3,9 +3,10 @@
 //! Configured with `{"column": "name", "when": "panic"}`. Rows with the text of `when` panic. Of the
 //! others, `keep`, `drop`, `evict`, `replace`, `many`, `error`, `set-bool`, `set-text`, `set-json`
 //! and `set-null` do what they say, to the column `set`; `bad-document` and `bad-json` give text
-//! that is no JSON; any other text, null and a value that was not sent are kept.
+//! that is no JSON; `tell` sets what else is known of the change; any other text, null and a value
+//! that was not sent are kept. As a filter it knows the first three and `error`.
 
-use sequin_plugin::{Error, Output, Row, Transform, Value};
+use sequin_plugin::{Error, Filter, Output, Row, Transform, Value, Verdict};
 use trigger::Trigger;
 
 /// Does what the row says.
@@ -16,6 +17,10 @@ impl Transform for EveryVerdict {
     type Config = Trigger;
 
     fn columns(config: &Trigger) -> Vec<String> {
+        vec![config.column.clone()]
+    }
+
+    fn old_columns(config: &Trigger) -> Vec<String> {
         vec![config.column.clone()]
     }
 
@@ -34,6 +39,11 @@ impl Transform for EveryVerdict {
             "set-text" => out.set_text("set", text),
             "set-json" => out.set_json("set", "[1, 2]"),
             "set-null" => out.set_null("set"),
+            "tell" => {
+                let old = row.old().text(&config.column)?;
+                let (table, action, at) = (row.table(), row.action(), row.position());
+                out.set_text("set", format!("{table} {action:?} {at:?} was {old:?}"));
+            }
             "bad-document" => out.replace("{"),
             "bad-json" => out.set_json("set", "[1,"),
             _ => {}
@@ -42,4 +52,21 @@ impl Transform for EveryVerdict {
     }
 }
 
-sequin_plugin::export_transform!(EveryVerdict);
+impl Filter for EveryVerdict {
+    type Config = Trigger;
+
+    fn columns(config: &Trigger) -> Vec<String> {
+        vec![config.column.clone()]
+    }
+
+    fn filter(config: &Trigger, row: &Row<'_>) -> Result<Verdict, Error> {
+        match row.text(&config.column)? {
+            Value::Known("drop") => Ok(Verdict::Drop),
+            Value::Known("evict") => Ok(Verdict::Evict),
+            Value::Known("error") => Err(Error::new("the row says so")),
+            _ => Ok(Verdict::Keep),
+        }
+    }
+}
+
+sequin_plugin::export_plugin!(EveryVerdict);
