@@ -14,8 +14,7 @@ const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
 /// Writes for a while: upserts, updates and deletes over 50 keys, a transaction each.
 async fn write(client: &Client, rounds: u32, seed: u32) -> Result<()> {
     let sql = format!(
-        "SELECT setseed({seed} / 1000.0);
-        DO $$ DECLARE k bigint; BEGIN FOR n IN 1..{rounds} LOOP
+        "DO $$ DECLARE k bigint; BEGIN PERFORM setseed({seed} / 1000.0); FOR n IN 1..{rounds} LOOP
             k := 1 + floor(random() * 50);
             IF random() < 0.1 THEN
                 DELETE FROM t WHERE id = k;

@@ -104,8 +104,7 @@ async fn the_index_converges_on_the_public_rows_whatever_happens() -> Result<()>
     let mut story = start().await?;
     let write = async |client: &tokio_postgres::Client, seed: u32| {
         let sql = format!(
-            "SELECT setseed({seed} / 100.0);
-            DO $$ BEGIN FOR n IN 1..400 LOOP
+            "DO $$ BEGIN PERFORM setseed({seed} / 100.0); FOR n IN 1..400 LOOP
                 INSERT INTO poi VALUES (1 + floor(random() * 40), 'v' || n || '-{seed}',
                     CASE WHEN random() < 0.5 THEN '[\"wifi\"]' ELSE '[]' END::jsonb, random() < 0.5)
                 ON CONFLICT (id) DO UPDATE SET name = excluded.name,
@@ -123,7 +122,7 @@ async fn the_index_converges_on_the_public_rows_whatever_happens() -> Result<()>
     story.typesense.skip_writes(false).await?;
     story.sequin.restart().await?;
     write(&story.client, 3).await?;
-    story.typesense.kill().await;
+    story.typesense.kill().await?;
     write(&story.client, 4).await?;
     story.typesense.start_again().await?;
     let sql = "SELECT id::text, name, features ? 'wifi' FROM poi WHERE is_public ORDER BY id";

@@ -128,8 +128,8 @@ async fn b089_b090_b091_a_blocked_key_keeps_its_order_and_holds_back_no_other() 
 async fn b088_updates_of_one_row_arrive_in_commit_order() -> Result<()> {
     let world = World::start(TABLE, "    batch_size: 50\n").await?;
     world.receiver.set(Behaviour::FailEvery(7));
-    let sql = "INSERT INTO t VALUES (1, 0);
-        DO $$ BEGIN FOR n IN 1..10000 LOOP UPDATE t SET value = n; COMMIT; END LOOP; END $$";
+    world.client.batch_execute("INSERT INTO t VALUES (1, 0)").await?;
+    let sql = "DO $$ BEGIN FOR n IN 1..10000 LOOP UPDATE t SET value = n; COMMIT; END LOOP; END $$";
     world.client.batch_execute(sql).await?;
     let messages = world.receiver.until_messages(10_001, Duration::from_secs(300)).await?;
     let values: Vec<_> =
@@ -144,11 +144,13 @@ async fn b237_secrets_stay_out_of_logs_and_metrics() -> Result<()> {
     let client = postgres.client("postgres").await?;
     client.batch_execute(TABLE).await?;
     let mut receiver = tests::Receiver::start().await?;
-    // Credentials in the URL, in a header, in the password, and an error that tells of a request.
-    let url = receiver.url().replace("http://", "http://me:hidden-token@");
-    let url = format!("{url}/path?key=hidden-token");
+    // In the URL's query, in a header, in the password; and errors that tell of requests.
+    let url = format!("{}/path?key=hidden-token", receiver.url());
     let config = yaml(postgres.port(), &url, &hook("hook", "", ""));
     let config = config.replace("password: postgres", "password: hidden-token");
+    let with_user = config.replace("http://", "http://me:hidden-token@");
+    let (_, refused) = engine(&with_user).start_expecting_failure().await?;
+    assert!(!refused.contains("hidden-token"), "{refused}");
     let sequin = engine(&config).env("LOG_LEVEL", "trace").start().await?;
     streaming(&sequin).await?;
     receiver.set(Behaviour::Status(500));

@@ -23,3 +23,9 @@ pub(crate) fn find_executable(name: &str) -> Option<PathBuf> {
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
+
+/// Where cargo keeps the sources of dependencies.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let default = || Some(PathBuf::from(get("HOME")?).join(".cargo"));
+    get("CARGO_HOME").map(PathBuf::from).or_else(default)
+}

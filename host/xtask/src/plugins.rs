@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use wit_component::ComponentEncoder;
 
 use crate::services::hex;
-use crate::{command, repository};
+use crate::{command, env, repository};
 
 /// What plugins are built for: nothing of the operating system is there to be used.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -37,6 +37,7 @@ fn modules(dir: &Path) -> anyhow::Result<Vec<Artifact>> {
     cargo
         .args(["build", "--quiet", "--release", "--workspace", "--target", TARGET])
         .arg("--message-format=json-render-diagnostics")
+        .env("CARGO_ENCODED_RUSTFLAGS", remap_flags())
         .stdout(Stdio::piped());
     let mut child = cargo.spawn().context("start cargo")?;
     let stdout = child.stdout.take().context("read from cargo")?;
@@ -51,6 +52,15 @@ fn modules(dir: &Path) -> anyhow::Result<Vec<Artifact>> {
     let status = child.wait().context("wait for cargo")?;
     ensure!(status.success(), "the plugins do not build");
     Ok(modules)
+}
+
+/// Flags that take this machine's paths out of the components (panic messages hold them), so that
+/// the same sources give the same digest everywhere. Separated as cargo wants it.
+fn remap_flags() -> String {
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let root = remap(repository::root(), "/sequin");
+    let cargo = env::cargo_home().map(|home| remap(&home, "/cargo"));
+    [Some(root), cargo].into_iter().flatten().collect::<Vec<_>>().join("\u{1f}")
 }
 
 fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyhow::Result<()> {

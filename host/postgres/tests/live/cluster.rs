@@ -15,15 +15,15 @@ use tokio::time::{interval, timeout};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// For everything that a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `nobody`, since the server refuses to run as root.
 const NOBODY: u32 = 65534;
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     directory: tempfile::TempDir,
     bin: PathBuf,
-    pub port: u16,
+    pub(crate) port: u16,
     server: Option<Child>,
 }
 
@@ -34,7 +34,7 @@ static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl Cluster {
-    pub async fn shared() -> Arc<Self> {
+    pub(crate) async fn shared() -> Arc<Self> {
         let mut shared = SHARED.lock().await;
         if let Some(cluster) = shared.upgrade() {
             return cluster;
@@ -44,7 +44,7 @@ impl Cluster {
         cluster
     }
 
-    pub async fn start(settings: &[&str]) -> Self {
+    pub(crate) async fn start(settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("make a directory");
         if is_root(directory.path()) {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     /// Starts the server, anew if it runs.
-    pub async fn run(&mut self, settings: &[&str]) {
+    pub(crate) async fn run(&mut self, settings: &[&str]) {
         self.stop();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.directory.path());
@@ -90,7 +90,7 @@ impl Cluster {
         .await;
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         let mut pg_ctl = self.command("pg_ctl");
         pg_ctl.args(["stop", "-m", "fast", "-t", "20", "-D"]).arg(self.data());
@@ -100,7 +100,7 @@ impl Cluster {
         server.wait().expect("the server is gone");
     }
 
-    pub async fn session(&self, database: &str) -> Session {
+    pub(crate) async fn session(&self, database: &str) -> Session {
         self.try_session(database).await.expect("open a session")
     }
 
@@ -137,18 +137,18 @@ impl Drop for Cluster {
 }
 
 /// A database of its own on the shared server, with a slot and a publication to match.
-pub struct Database {
-    pub cluster: Arc<Cluster>,
-    pub name: String,
-    pub sql: Session,
+pub(crate) struct Database {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) name: String,
+    pub(crate) sql: Session,
 }
 
 impl Database {
-    pub async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         Self::create_in(Cluster::shared().await).await
     }
 
-    pub async fn create_in(cluster: Arc<Cluster>) -> Self {
+    pub(crate) async fn create_in(cluster: Arc<Cluster>) -> Self {
         let name = format!("db_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         cluster.session("postgres").await.run(&format!("create database {name}")).await;
         let sql = cluster.session(&name).await;
@@ -156,7 +156,7 @@ impl Database {
     }
 
     /// Over the Unix socket, with leave to create what is missing.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let host = self.cluster.directory.path().display().to_string();
         let mut options = Options::new(
             host,
@@ -171,20 +171,20 @@ impl Database {
         options
     }
 
-    pub fn slot(&self) -> String {
+    pub(crate) fn slot(&self) -> String {
         format!("slot_{}", self.name)
     }
 }
 
 /// A session that is driven while it is used.
-pub struct Session {
+pub(crate) struct Session {
     client: tokio_postgres::Client,
     connection: std::pin::Pin<Box<dyn Future<Output = ()>>>,
 }
 
 impl Session {
     /// Runs statements; returns the rows of the last ones, a missing value as `NULL`.
-    pub async fn run(&mut self, sql: &str) -> Vec<Vec<String>> {
+    pub(crate) async fn run(&mut self, sql: &str) -> Vec<Vec<String>> {
         let Self { client, connection } = self;
         let answer = tokio::select! {
             answer = client.simple_query(sql) => answer,
@@ -202,14 +202,14 @@ impl Session {
     }
 
     /// The only value of a query.
-    pub async fn value(&mut self, sql: &str) -> String {
+    pub(crate) async fn value(&mut self, sql: &str) -> String {
         let rows = self.run(sql).await;
         rows.first().and_then(|row| row.first()).cloned().unwrap_or_else(|| "(no row)".to_owned())
     }
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let mut often = interval(Duration::from_millis(20));
     let held = timeout(PATIENCE, async {
         while !condition().await {

@@ -8,7 +8,8 @@ use model::source::SourceError;
 use postgres::{Create, Options, Password};
 
 use crate::cluster::{Cluster, Database, until};
-use crate::{broken, connect, read_texts, try_connect};
+use crate::log;
+use crate::support::{broken, connect, read_texts, try_connect};
 
 /// The code of the definite error, or the text of the transient one.
 async fn failure(options: Options) -> Result<&'static str, String> {
@@ -77,6 +78,34 @@ async fn the_owners_own_statement_creates_the_publication() {
     let mut source = connect(options).await;
     db.sql.run("insert into u values (1); insert into t values (2);").await;
     assert_eq!(read_texts(&mut *source, 1).await, ["insert t (2)"]);
+}
+
+#[tokio::test]
+async fn tables_without_a_replica_identity_are_named_in_a_warning() {
+    log::listen();
+    let mut db = Database::create().await;
+    db.sql
+        .run(
+            "create table bare_1 (n int);
+             create table bare_2 (n int primary key);
+             alter table bare_2 replica identity nothing;
+             create table good_1 (n int primary key);
+             create table good_2 (n int);
+             alter table good_2 replica identity full;
+             create table good_3 (n int not null unique);
+             alter table good_3 replica identity using index good_3_n_key;",
+        )
+        .await;
+    connect(db.options()).await.close().await.unwrap();
+    let [warning] = &log::lines("public.bare_1")[..] else { panic!("no warning") };
+    assert!(warning.starts_with("WARN"), "{warning}");
+    assert!(warning.contains("public.bare_2") && !warning.contains("good_"), "{warning}");
+    // Inserts alone need no identity.
+    let mut options = db.options();
+    options.publication = "inserts".to_owned();
+    db.sql.run("create publication inserts for all tables with (publish = 'insert')").await;
+    connect(options).await.close().await.unwrap();
+    assert_eq!(log::lines("public.bare_1").len(), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use model::change::Operation;
 
 use crate::cluster::Database;
-use crate::{connect, key, read, read_texts, text};
+use crate::support::{connect, key, read, read_texts, text};
 
 #[tokio::test]
 async fn b001_b003_b004_b006_changes_under_default_identity() {

@@ -7,7 +7,7 @@ use model::source::{Event, SourceError};
 use tokio::time::timeout;
 
 use crate::cluster::{Database, PATIENCE, until};
-use crate::{broken, connect, next, read, read_texts, text};
+use crate::support::{broken, connect, next, read, read_texts, text};
 
 async fn confirmed(db: &mut Database) -> Lsn {
     let slot = db.slot();

@@ -4,7 +4,7 @@ use model::page::Value;
 use model::relation::Kind;
 
 use crate::cluster::Database;
-use crate::{connect, read};
+use crate::support::{connect, read, read_texts};
 
 /// Type, literal, kind, canonical text.
 const VALUES: &[(&str, &str, Kind, &str)] = &[
@@ -234,6 +234,6 @@ async fn b067_b068_only_published_columns_and_rows_come() {
     let mut source = connect(options).await;
     db.sql.run("insert into t (id, secret, name) values (1, 's', 'a'), (11, 's', 'b')").await;
     db.sql.run("insert into g (id, name) values (1, 'a')").await;
-    let texts = crate::read_texts(&mut *source, 2).await;
+    let texts = read_texts(&mut *source, 2).await;
     assert_eq!(texts, ["insert t (1, a)", "insert g (1, a)"]);
 }

@@ -49,9 +49,9 @@ impl Fault {
         let path = keys.collect::<Vec<_>>().join(".");
         let (message, help) = match &self.what {
             What::UnknownKey { key, known } => {
-                return report.unknown_key(
+                return report.error_with_help(
                     place,
-                    key,
+                    format_args!("unknown key `{key}`"),
                     meant(key, known, "the keys known here are"),
                 );
             }

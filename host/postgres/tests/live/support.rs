@@ -1,17 +1,4 @@
-//! The source against a real server, started for this: rows as they come out of the port.
-
-#![expect(unreachable_pub, reason = "modules of a test binary")]
-
-#[path = "live/cluster.rs"]
-mod cluster;
-#[path = "live/connect.rs"]
-mod connect;
-#[path = "live/rows.rs"]
-mod rows;
-#[path = "live/stream.rs"]
-mod stream;
-#[path = "live/types.rs"]
-mod types;
+//! What the tests share: reading a source, and changes as texts.
 
 use std::fmt::Write as _;
 
@@ -22,24 +9,24 @@ use model::source::{Commit, Connect as _, Event, Source, SourceError};
 use postgres::{Connector, Options};
 use tokio::time::timeout;
 
-use cluster::PATIENCE;
+use crate::cluster::PATIENCE;
 
-async fn connect(options: Options) -> Box<dyn Source> {
+pub(crate) async fn connect(options: Options) -> Box<dyn Source> {
     try_connect(options).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-async fn try_connect(options: Options) -> Result<Box<dyn Source>, SourceError> {
+pub(crate) async fn try_connect(options: Options) -> Result<Box<dyn Source>, SourceError> {
     let connector = Connector::new(options);
     timeout(PATIENCE, connector.connect()).await.expect("connecting is bounded")
 }
 
-async fn next(source: &mut dyn Source) -> Event {
+pub(crate) async fn next(source: &mut dyn Source) -> Event {
     let event = timeout(PATIENCE, source.next()).await.expect("an event comes");
     event.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The error that ends the stream.
-async fn broken(source: &mut dyn Source) -> SourceError {
+pub(crate) async fn broken(source: &mut dyn Source) -> SourceError {
     let end = timeout(PATIENCE, async {
         loop {
             if let Err(error) = source.next().await {
@@ -51,7 +38,10 @@ async fn broken(source: &mut dyn Source) -> SourceError {
 }
 
 /// Reads until so many transactions have ended.
-async fn read(source: &mut dyn Source, transactions: usize) -> (Vec<Change>, Vec<Commit>) {
+pub(crate) async fn read(
+    source: &mut dyn Source,
+    transactions: usize,
+) -> (Vec<Change>, Vec<Commit>) {
     let (mut changes, mut commits) = (Vec::new(), Vec::new());
     while commits.len() < transactions {
         if let Event::Changes(batch) = next(source).await {
@@ -65,12 +55,12 @@ async fn read(source: &mut dyn Source, transactions: usize) -> (Vec<Change>, Vec
 }
 
 /// Reads so many transactions as texts.
-async fn read_texts(source: &mut dyn Source, transactions: usize) -> Vec<String> {
+pub(crate) async fn read_texts(source: &mut dyn Source, transactions: usize) -> Vec<String> {
     read(source, transactions).await.0.iter().map(text).collect()
 }
 
 /// `update t (1, a) -> (1, b)`. A key alone is `[1, _]`, an unchanged value `?`.
-fn text(change: &Change) -> String {
+pub(crate) fn text(change: &Change) -> String {
     let mut out = format!("{} {}", change.operation.as_str(), change.relation.table);
     if let Some(before) = &change.before {
         push_row(&mut out, &change.relation, before);
@@ -102,6 +92,6 @@ fn push_row(out: &mut String, relation: &Relation, row: &Row) {
 }
 
 /// The columns of a change's key.
-fn key(change: &Change) -> Vec<&str> {
+pub(crate) fn key(change: &Change) -> Vec<&str> {
     change.relation.key().map(|index| &*change.relation.columns[index].name).collect()
 }

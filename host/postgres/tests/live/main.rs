@@ -1,0 +1,17 @@
+//! The source against a real server, started for this: rows as they come out of the port.
+
+// `cfg(test)` is always so here; clippy knows by it that helpers are tests too.
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod connect;
+#[cfg(test)]
+mod log;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod stream;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod types;
