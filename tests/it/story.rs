@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tests::{Cluster, Receiver, Sequin, typesense, until};
+use tests::{Cluster, Receiver, Sequin, sample, typesense, until};
 
 use crate::world::{LATER, SOON, streaming};
 
@@ -25,19 +25,9 @@ async fn start() -> Result<Story> {
     let client = postgres.client("postgres").await?;
     client.batch_execute(TABLE).await?;
     let typesense = typesense::Server::start().await?;
-    let fields = json!([{"name": "name", "type": "string"}, {"name": ".*", "type": "auto"}]);
-    typesense.create_collection(&json!({"name": "poi", "fields": fields})).await?;
+    sample::create_collection(&typesense).await?;
     let receiver = Receiver::start().await?;
-    let sequin = Sequin::builder()
-        .config_file(&tests::repository().join("sequin.yaml"))
-        .env("PG_HOST", "127.0.0.1")
-        .env("PG_PORT", &postgres.port().to_string())
-        .env("WEBHOOK_URL", &receiver.url())
-        .env("TYPESENSE_URL", &typesense.url())
-        .env("TYPESENSE_API_KEY", typesense.api_key())
-        .env("SEQUIN_BIND", "127.0.0.1")
-        .start()
-        .await?;
+    let sequin = sample::engine(&postgres, &typesense, &receiver).start().await?;
     streaming(&sequin).await?;
     Ok(Story { sequin, receiver, typesense, client, _postgres: postgres })
 }

@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod sample;
 pub mod sequin;
 pub mod typesense;
 mod until;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use model::backoff::Backoff;
 use model::envelope::Envelope;
-use model::sink::Sink;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
@@ -22,7 +21,7 @@ use crate::status::Status;
 use crate::supervise::Supervisor;
 
 /// A sink's spec with nothing special about it.
-pub(crate) fn sink_spec(name: &str, sink: Arc<dyn Sink>) -> SinkSpec {
+pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
     SinkSpec {
         id: name.into(),
         name: name.into(),
@@ -33,7 +32,7 @@ pub(crate) fn sink_spec(name: &str, sink: Arc<dyn Sink>) -> SinkSpec {
             &model::envelope::Consumer { annotations: "{}", ..Default::default() },
             &model::envelope::Database { annotations: "{}", ..Default::default() },
         ),
-        sink,
+        sink: Arc::<sink::Recording>::clone(sink),
         grouped: true,
         paused: false,
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },

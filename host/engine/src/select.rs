@@ -64,9 +64,10 @@ impl Selection {
     #[must_use]
     pub fn wants_table(&self, relation: &Relation) -> bool {
         let schemas = self.tables.schemas.admit(|name| **name == *relation.schema);
-        let tables = self.tables.tables.admit(|name| {
-            *name.schema == *relation.schema && *name.table == *relation.table
-        });
+        let tables = self
+            .tables
+            .tables
+            .admit(|name| *name.schema == *relation.schema && *name.table == *relation.table);
         schemas && tables
     }
 

@@ -21,6 +21,8 @@ pub enum TaskKind {
     Progress,
     /// Answers HTTP requests.
     Serve,
+    /// Looks once whether a destination answers.
+    Check,
 }
 
 impl TaskKind {
@@ -32,6 +34,7 @@ impl TaskKind {
             Self::Slot | Self::Progress | Self::Serve => OnPanic::StopProcess,
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver => OnPanic::StopSink,
+            Self::Check => OnPanic::GoOn,
         }
     }
 }
@@ -43,6 +46,8 @@ pub enum OnPanic {
     StopProcess,
     /// The sink is shown as stopped; everything else goes on.
     StopSink,
+    /// It is logged; nothing depends on the task.
+    GoOn,
 }
 
 /// Spawns tasks and tells when the process must stop because of one.

@@ -117,7 +117,7 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
 fn check_sinks(supervisor: &Supervisor, slots: &[SlotSpec]) {
     for sink in slots.iter().flat_map(|slot| &slot.sinks) {
         let (name, port) = (Arc::clone(&sink.name), Arc::clone(&sink.sink));
-        supervisor.spawn(TaskKind::Serve, "check", async move {
+        supervisor.spawn(TaskKind::Check, &sink.name, async move {
             match port.check().await {
                 Ok(()) => info!(sink.name = %name, "the destination answers"),
                 Err(error) => warn!(sink.name = %name, %error, "the destination does not answer"),

@@ -24,9 +24,7 @@ pub(crate) fn run(seconds: Option<u64>) -> anyhow::Result<()> {
         )
     })?;
     let mut demo = Command::new(repository::binary("release", "demo")?);
-    demo.current_dir(root)
-        .env("SEQUIN_BIN", repository::binary("release", "sequin")?)
-        .env("SEQUIN_CONFIG", root.join("sequin.yaml"));
+    demo.current_dir(root).env("SEQUIN_BIN", repository::binary("release", "sequin")?);
     if let Some(seconds) = seconds {
         demo.args(["--seconds", &seconds.to_string()]);
     }

@@ -1,19 +1,19 @@
 //! A plugin that is a function of a change.
 
+use std::sync::Arc;
+
 use model::BoxFuture;
 use model::change::Change;
 use model::plugin::{Outcome, Plugin, PluginError, Rows};
 
 type Judge = Box<dyn Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync>;
 
-pub(crate) struct Function(Judge);
+struct Function(Judge);
 
-impl Function {
-    pub(crate) fn new(
-        judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
-    ) -> std::sync::Arc<dyn Plugin> {
-        std::sync::Arc::new(Self(Box::new(judge)))
-    }
+pub(crate) fn function(
+    judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
+) -> Arc<dyn Plugin> {
+    Arc::new(Function(Box::new(judge)))
 }
 
 impl Plugin for Function {

@@ -12,7 +12,7 @@ use model::sink::Retry;
 use tokio::time::Instant;
 
 use crate::fake::log::{Log, Row};
-use crate::fake::plugin::Function;
+use crate::fake::plugin::function;
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
@@ -42,7 +42,7 @@ async fn b088_ten_thousand_updates_of_one_row_arrive_in_commit_order() {
         let error = if requests % 3 == 0 { refusal() } else { None };
         Answer { after: Duration::from_millis(3), error, ..Answer::default() }
     });
-    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(engine, || sink.len() == 10_000).await;
     assert_eq!(values(&sink), (0..10_000).collect::<Vec<u64>>());
     assert_eq!(log.confirmed(), log.end());
@@ -64,8 +64,7 @@ async fn b090_a_blocked_group_holds_back_nobody_else() {
         let rejected = if Instant::now() < healed { rejected.collect() } else { Vec::new() };
         Answer { rejected, ..Answer::default() }
     });
-    let (engine, status, _) =
-        engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     let mut others_done_at = None;
     let start = Instant::now();
     run_until(engine, || {
@@ -94,7 +93,7 @@ async fn b103_an_incomplete_batch_goes_when_its_time_is_up() {
     let log = Log::new();
     log.commit((0..3).map(|n| Row::update(n, n)).collect());
     let sink = Recording::new(Grouping::Apart, 10, |_| Answer::default());
-    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(engine, || sink.len() == 3).await;
     assert_eq!(sink.requests(), [3], "one request, not three and not never");
 }
@@ -108,7 +107,7 @@ async fn a_failing_sink_does_not_hold_back_its_neighbour_while_the_budget_lasts(
     let dead =
         Recording::new(Grouping::Apart, 10, |_| Answer { error: refusal(), ..Answer::default() });
     let alive = Recording::willing();
-    let specs = vec![sink_spec("dead", dead.clone()), sink_spec("alive", alive.clone())];
+    let specs = vec![sink_spec("dead", &dead), sink_spec("alive", &alive)];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
     run_until(engine, || alive.len() == 1_000).await;
     assert_eq!(dead.len(), 0);
@@ -129,8 +128,7 @@ async fn reading_pauses_when_the_budget_is_full_and_goes_on_when_there_is_room()
         Answer { error, ..Answer::default() }
     });
     let bytes_max = 50_000;
-    let (engine, status, _) =
-        engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), bytes_max);
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), bytes_max);
     let highest = AtomicUsize::new(0);
     run_until(engine, || {
         highest.fetch_max(status.budget.used(), Ordering::Relaxed);
@@ -150,8 +148,8 @@ async fn a_row_that_fails_in_a_plugin_is_put_aside_and_the_others_are_delivered(
     let log = Log::new();
     log.commit((0..100).map(|n| Row::update(n, n)).collect());
     let sink = Recording::willing();
-    let mut spec = sink_spec("a", sink.clone());
-    spec.filter = Some(Function::new(|change| match change.row().unwrap().value(1) {
+    let mut spec = sink_spec("a", &sink);
+    spec.filter = Some(function(|change| match change.row().unwrap().value(1) {
         Value::Text("41") => Err(PluginError { fault: Fault::Trap, message: "unreachable".into() }),
         Value::Text("42") => Ok(Outcome::Drop),
         _ => Ok(Outcome::Keep),
@@ -179,7 +177,7 @@ async fn nothing_is_confirmed_while_a_dead_letter_cannot_be_kept() {
     });
     let store: Arc<Store> = Arc::default();
     store.set_away(true);
-    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &store, MIB);
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
     let mut seconds = 0;
     let until = Instant::now() + Duration::from_secs(30);
     run_until(engine, || {
@@ -206,7 +204,7 @@ async fn a_message_is_put_aside_after_its_last_attempt() {
         Answer { error, ..Answer::default() }
     });
     let store: Arc<Store> = Arc::default();
-    let mut spec = sink_spec("a", sink.clone());
+    let mut spec = sink_spec("a", &sink);
     spec.attempts_max = Some(3);
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
     run_until(engine, || sink.len() == 1).await;
@@ -221,7 +219,7 @@ async fn a_panic_in_a_sink_stops_that_sink_alone() {
     let faulty =
         Recording::new(Grouping::Apart, 1, |_| Answer { panics: true, ..Answer::default() });
     let alive = Recording::willing();
-    let specs = vec![sink_spec("faulty", faulty), sink_spec("alive", alive.clone())];
+    let specs = vec![sink_spec("faulty", &faulty), sink_spec("alive", &alive)];
     let (engine, status, supervisor) = engine(&log, specs, &Arc::default(), MIB);
     run_until(engine, || {
         if alive.len() == 10 {
@@ -251,7 +249,7 @@ async fn b184_a_graceful_stop_repeats_nothing() {
         Answer { after: Duration::from_millis(20), error, ..Answer::default() }
     });
     for part in 1..=5 {
-        let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &store, MIB);
+        let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
         run_until(engine, || sink.len() >= part * 200).await;
     }
     let mut keys: Vec<_> =
@@ -274,8 +272,7 @@ async fn a_broken_stream_is_opened_again_and_repeats_nothing() {
         after: Duration::from_millis(500),
         ..Answer::default()
     });
-    let (engine, status, _) =
-        engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(sink.len(), 100);
     assert_eq!(status.slots[0].connects.get(), 2);
@@ -287,7 +284,7 @@ async fn actions_that_are_not_chosen_cost_nothing() {
     let delete = Row { operation: Operation::Delete, ..Row::update(1, 1) };
     log.commit(vec![Row::update(1, 1), delete]);
     let sink = Recording::willing();
-    let mut spec = sink_spec("a", sink.clone());
+    let mut spec = sink_spec("a", &sink);
     spec.selection.actions = Actions { update: false, ..Actions::default() };
     let (engine, status, _) = engine(&log, vec![spec], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
@@ -308,7 +305,7 @@ async fn a_message_that_got_through_behind_a_failed_one_is_sent_again_behind_it(
         let rejected = if requests == 1 { vec![(1, Retry::Later { after: None })] } else { vec![] };
         Answer { rejected, ..Answer::default() }
     });
-    let (engine, _, _) = engine(&log, vec![sink_spec("a", sink.clone())], &Arc::default(), MIB);
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(values(&sink), [0, 2, 1, 2]);
 }

@@ -51,7 +51,7 @@ fn run(seed: u64) {
         let last = life == LIVES;
         let (engine, _, supervisor) = engine(
             &log,
-            vec![sink_spec("a", sinks[0].clone()), sink_spec("b", sinks[1].clone())],
+            vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1])],
             &store,
             1 << 16,
         );

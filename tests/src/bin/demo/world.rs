@@ -1,11 +1,9 @@
 //! The servers of the demo: Postgres, Typesense, a webhook receiver, and the engine.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
-use tests::{Cluster, Receiver, Sequin, typesense, until};
+use tests::{Cluster, Receiver, Sequin, sample, typesense, until};
 
 use crate::say;
 
@@ -37,23 +35,10 @@ impl World {
         let postgres = Cluster::start().await?;
         postgres.client("postgres").await?.batch_execute(SCHEMA).await?;
         let typesense = typesense::Server::start().await?;
-        let fields = json!([{"name": "name", "type": "string"}, {"name": ".*", "type": "auto"}]);
-        typesense.create_collection(&json!({"name": "poi", "fields": fields})).await?;
+        sample::create_collection(&typesense).await?;
         let receiver = Receiver::start().await?;
         say("  starting the engine with the repository's sequin.yaml …");
-        let config = std::env::var_os("SEQUIN_CONFIG").map(PathBuf::from);
-        let config = config.unwrap_or_else(|| tests::repository().join("sequin.yaml"));
-        let sequin = Sequin::builder()
-            .config_file(&config)
-            .quiet()
-            .env("PG_HOST", "127.0.0.1")
-            .env("PG_PORT", &postgres.port().to_string())
-            .env("WEBHOOK_URL", &receiver.url())
-            .env("TYPESENSE_URL", &typesense.url())
-            .env("TYPESENSE_API_KEY", typesense.api_key())
-            .env("SEQUIN_BIND", "127.0.0.1")
-            .start()
-            .await?;
+        let sequin = sample::engine(&postgres, &typesense, &receiver).quiet().start().await?;
         let streaming = until("the slot to stream", Duration::from_secs(30), async || {
             let connected = sequin.metric("sequin_slot_connected", &[]).await?;
             Ok(if connected == 1.0 { Ok(()) } else { Err("not connected".to_owned()) })
