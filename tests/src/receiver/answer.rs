@@ -40,6 +40,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -
             shared.lock().requests[index].outcome = Outcome::Accepted;
             StatusCode::OK.into_response()
         }
+        Decision::AcceptThenWait(duration) => {
+            pass(duration).await;
+            StatusCode::OK.into_response()
+        }
         Decision::RetryAfter { seconds, status } => {
             (with_status(status).status(), [(header::RETRY_AFTER, seconds.to_string())])
                 .into_response()
@@ -56,7 +60,7 @@ impl Decision {
     /// What is on record when the sender may first see the answer.
     fn outcome(self) -> Outcome {
         match self {
-            Self::Accept | Self::AcceptWith(_) => Outcome::Accepted,
+            Self::Accept | Self::AcceptWith(_) | Self::AcceptThenWait(_) => Outcome::Accepted,
             Self::AcceptAfter(_) => Outcome::Waiting,
             Self::Refuse(status) | Self::RetryAfter { status, .. } => Outcome::Refused(status),
             Self::Redirect => Outcome::Refused(StatusCode::TEMPORARY_REDIRECT.as_u16()),

@@ -19,8 +19,10 @@ pub enum Behaviour {
     /// Fails so many of a hundred requests, drawn from the seed: some before anything is taken in,
     /// some after (a lost response), each by an answer of 500 or by closing the connection.
     Flaky { seed: u64, percent: u8 },
-    /// Accepts, but answers only after so long.
+    /// Accepts, but answers only after so long, and takes in nothing of a sender that has gone.
     Hang(Duration),
+    /// Takes in at once, and answers after so long.
+    Slow(Duration),
     /// Sends every request elsewhere (307), to a path where it would be accepted.
     Redirect,
     /// Answers everything with this status, and when to come back.
@@ -37,6 +39,8 @@ pub(super) enum Decision {
     /// With a 2xx other than 200.
     AcceptWith(u16),
     AcceptAfter(Duration),
+    /// It was taken in; say so after a while.
+    AcceptThenWait(Duration),
     Refuse(u16),
     RetryAfter {
         seconds: u64,
@@ -82,6 +86,7 @@ impl Policy {
             Behaviour::FailEvery(_) | Behaviour::FailFirst(_) => Decision::Accept,
             Behaviour::Flaky { seed, percent } => flaky(seed, self.count, percent),
             Behaviour::Hang(duration) => Decision::AcceptAfter(duration),
+            Behaviour::Slow(duration) => Decision::AcceptThenWait(duration),
             Behaviour::Redirect if path == ELSEWHERE => Decision::Accept,
             Behaviour::Redirect => Decision::Redirect,
             Behaviour::RetryAfter { seconds, status } => Decision::RetryAfter { seconds, status },

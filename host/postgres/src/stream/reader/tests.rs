@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::wire::frame::Frames;
 
+/// Of paused time, so that a reader that waits for nothing fails its test.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// The server's end, and the engine's.
 struct Rig {
     receive: ReadHalf<DuplexStream>,
@@ -47,14 +50,14 @@ impl Rig {
     /// The next status update: received, confirmed, and whether an answer is wanted.
     async fn status(&mut self) -> (u64, u64, bool) {
         let mut frame = [0; 39];
-        self.receive.read_exact(&mut frame).await.unwrap();
+        timeout(PATIENCE, self.receive.read_exact(&mut frame)).await.unwrap().unwrap();
         let lsn = |at: usize| u64::from_be_bytes(frame[at..at + 8].try_into().unwrap());
         assert_eq!((frame[0], frame[5], lsn(14)), (b'd', b'r', lsn(22)));
         (lsn(6), lsn(14), frame[38] != 0)
     }
 
     async fn event(&mut self) -> Event {
-        self.events.recv().await.unwrap().unwrap()
+        timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap().unwrap()
     }
 }
 
@@ -194,6 +197,8 @@ async fn a_silent_server_is_asked_and_then_given_up() {
         let mut updates = [0; 1024];
         let error = loop {
             tokio::select! {
+                // The reader is gone, and its socket with it, once the error is there.
+                biased;
                 event = events.recv() => break event.unwrap().unwrap_err(),
                 read = receive.read(&mut updates) => assert!(read.unwrap() > 0),
             }
