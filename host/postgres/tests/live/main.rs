@@ -14,4 +14,4 @@ mod stream;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
-mod types;
+mod values;

@@ -83,6 +83,8 @@ async fn b007_b008_b009_b010_keys_of_all_kinds() {
              create table none (a int);
              create table nothing (a int primary key);
              alter table nothing replica identity nothing;
+             create table including (a int, b int, primary key (a) include (b));
+             alter table including replica identity full;
              create table full_none (a int);
              alter table full_none replica identity full;",
         )
@@ -95,7 +97,8 @@ async fn b007_b008_b009_b010_keys_of_all_kinds() {
     db.sql.run("delete from unique_only").await;
     db.sql.run("insert into none values (1); insert into nothing values (1);").await;
     db.sql.run("insert into full_none values (1); delete from full_none").await;
-    let (changes, _) = read(&mut *source, 5).await;
+    db.sql.run("insert into including values (1, 2)").await;
+    let (changes, _) = read(&mut *source, 6).await;
     let got: Vec<_> = changes.iter().map(|change| (text(change), key(change).join(" "))).collect();
     let expected = [
         ("insert compound (1, x, 2)", "c a"),
@@ -107,6 +110,7 @@ async fn b007_b008_b009_b010_keys_of_all_kinds() {
         ("insert nothing (1)", "a"),
         ("insert full_none (1)", ""),
         ("delete full_none (1)", ""),
+        ("insert including (1, 2)", "a"),
     ];
     assert_eq!(got, expected.map(|(text, key)| (text.to_owned(), key.to_owned())));
 }

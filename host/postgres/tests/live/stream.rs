@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::lsn::Lsn;
-use model::source::{Event, SourceError};
+use model::source::{Connect as _, Event, SourceError};
+use postgres::Connector;
 use tokio::time::timeout;
 
 use crate::cluster::{Database, PATIENCE, until};
@@ -143,6 +144,31 @@ async fn a_dropped_source_frees_the_slot() {
     assert_eq!(db.sql.value(&active).await, "t");
     drop(source);
     until("the slot is free", async || db.sql.value(&active).await == "f").await;
+}
+
+#[tokio::test]
+async fn a_dropped_connect_gives_up_although_the_server_is_busy() {
+    let mut db = Database::create().await;
+    let mut other = db.cluster.session(&db.name).await;
+    // A slot is not created before this ends.
+    other.run("begin; select pg_current_xact_id();").await;
+    let connector = Connector::new(db.options());
+    let ours = format!(
+        "select count(*) from pg_stat_activity
+         where datname = '{}' and application_name = 'sequin' and backend_type = 'walsender'",
+        db.name
+    );
+    let mut connect = connector.connect();
+    let waiting = "select count(*) from pg_replication_slots where database = current_database()";
+    until("the slot is being created", async || {
+        assert!(timeout(Duration::from_millis(1), &mut connect).await.is_err());
+        db.sql.value(waiting).await == "1"
+    })
+    .await;
+    assert_eq!(db.sql.value(&ours).await, "1");
+    drop(connect);
+    until("the connection is gone", async || db.sql.value(&ours).await == "0").await;
+    other.run("commit").await;
 }
 
 #[tokio::test]
