@@ -16,6 +16,7 @@
 
 mod feedback;
 mod open;
+mod pace;
 mod reader;
 
 use std::sync::Arc;

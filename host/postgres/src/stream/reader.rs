@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Link;
 use super::feedback::Feedback;
+use super::pace::Pace;
 use crate::catalog::Catalog;
 use crate::decode::{Decoder, Step};
 use crate::error::{self, Phase};
@@ -42,6 +43,7 @@ pub(super) struct Reader<S> {
     unsent: bool,
     decoder: Decoder,
     feedback: Feedback,
+    pace: Pace,
     catalog: Knowledge,
     /// Sealed, and handed over before anything more is decoded.
     sealed: Option<Changes>,
@@ -94,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             unsent: false,
             decoder: Decoder::default(),
             feedback,
+            pace: Pace::default(),
             catalog: Knowledge::Here(catalog),
             sealed: None,
             idle: None,
@@ -129,6 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     /// One turn of the loop. False when it is time to close.
     async fn step(&mut self, timer: std::pin::Pin<&mut Sleep>) -> Result<bool, SourceError> {
         self.decode()?;
+        if self.can_read() {
+            self.keep_pace().await;
+        }
         match self.wake(timer).await {
             Wake::Closing | Wake::Abandoned => return Ok(false),
             Wake::Sent(sent) => {
@@ -145,11 +151,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             Wake::HandedOver => {}
             Wake::Read(Ok(0)) => return Err(self.broken(wire::Error::Closed)),
             Wake::Read(read) => {
-                read.map_err(|error| self.broken(error.into()))?;
+                let bytes = read.map_err(|error| self.broken(error.into()))?;
+                self.pace.read(bytes, Instant::now());
             }
             Wake::NothingMore => self.sealed = Some(self.decoder.seal()),
         }
         Ok(true)
+    }
+
+    /// On a hot stream: hands over what was held for long enough, or lets more come in.
+    async fn keep_pace(&mut self) {
+        if self.pace.hand_over(self.decoder.waiting() > 0, Instant::now()) {
+            self.sealed = Some(self.decoder.seal());
+        } else if let Some(nap) = self.pace.nap() {
+            // The thread is the reader's own, and the runtime's timer is too coarse for this.
+            std::thread::park_timeout(nap);
+            // The runtime looks at the socket only when it gets a turn.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits for the next thing to do. All branches are cancel-safe: what they did is in `self`.
