@@ -77,6 +77,16 @@ impl Drop for Charge {
     }
 }
 
+/// Wakes who waits for room when it is dropped: a queue is gone, and nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct WakeOnDrop(pub(crate) Arc<Budget>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,16 +29,17 @@ impl Burial {
     /// Keeps the letters, trying until the store does. They are on disk when this returns: only
     /// then may their messages be settled.
     pub(crate) async fn bury(&self, letters: Vec<Letter>) {
+        let Some(first) = letters.first() else { return };
+        // One line for all of them: a plugin that fails on every row must not flood the log.
+        warn!(
+            sink.name = %self.spec.name,
+            count = letters.len(),
+            position = ?first.position,
+            reason = first.reason,
+            error = first.error,
+            "messages are put aside; the first of them is shown"
+        );
         let count = letters.len() as u64;
-        for letter in &letters {
-            warn!(
-                sink.name = letter.sink,
-                position = ?letter.position,
-                reason = letter.reason,
-                error = letter.error,
-                "a message is put aside"
-            );
-        }
         while let Err(error) = self.letters.bury(self.epoch, letters.clone()).await {
             error!(sink.name = %self.spec.name, %error, "dead letters cannot be stored; trying again");
             tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;

@@ -9,6 +9,11 @@ use model::lsn::Lsn;
 use model::position::Position;
 use model::source::Commit;
 
+/// Commits remembered while an open position holds back the confirmation. Past it every second one
+/// is forgotten: the confirmation then moves in longer steps, and memory stays bounded however long
+/// one message is tried.
+const COMMITS_MAX: usize = 8_192;
+
 /// The commits that were handed over and are not confirmed.
 #[derive(Debug, Default)]
 pub struct Confirm {
@@ -25,6 +30,13 @@ impl Confirm {
         // After a reconnect the server repeats transactions that we still remember.
         if self.commits.back().is_none_or(|last| last.commit_lsn < commit.commit_lsn) {
             self.commits.push_back(commit);
+            if self.commits.len() > COMMITS_MAX {
+                let mut index = 0_usize;
+                self.commits.retain(|_| {
+                    index += 1;
+                    index.is_multiple_of(2)
+                });
+            }
         }
         self.reached = self.reached.max(commit.end_lsn);
     }
@@ -96,6 +108,21 @@ mod tests {
         confirm.commit(commit(20));
         assert_eq!(confirm.advance(open(20)), Lsn(15));
         assert_eq!(confirm.advance(None), Lsn(25));
+    }
+
+    #[test]
+    fn memory_is_bounded_while_one_position_stays_open() {
+        let mut confirm = Confirm::default();
+        let count = COMMITS_MAX as u64 * 5;
+        for n in 1..=count {
+            confirm.commit(commit(n * 10));
+            assert_eq!(confirm.advance(open(10)), Lsn::ZERO);
+        }
+        assert!(confirm.commits.len() <= COMMITS_MAX);
+        let half = count / 2 * 10;
+        let reached = confirm.advance(open(half)).0;
+        assert!(reached < half && reached > half - half / 100, "{reached} of {half}");
+        assert_eq!(confirm.advance(None), Lsn(count * 10 + 5));
     }
 
     /// An open transaction, of which a part was handed over and settled: its commit has not come.

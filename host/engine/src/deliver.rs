@@ -88,7 +88,8 @@ impl Deliver {
                 // 3
                 admitted = self.admitted.recv() => match admitted {
                     Some(admitted) => admit(&mut state.lanes, admitted),
-                    // The intake is gone; what is here can still be delivered.
+                    // The intake is gone by a fault. What is here stays open and comes again after
+                    // a restart.
                     None => break,
                 },
                 // 4
@@ -241,7 +242,7 @@ impl Deliver {
             sink: self.spec.name.to_string(),
             position: message.position,
             output: message.output,
-            input: message.payload.to_string(),
+            input: input(message),
             reason: "delivery".to_owned(),
             error,
             plugin: None,
@@ -291,6 +292,19 @@ fn admit(lanes: &mut Lanes, admitted: Admitted) {
 fn refused(messages: usize, error: &SinkError) -> Vec<Verdict> {
     let verdict = Verdict::Rejected { retry: error.retry, error: error.message.clone() };
     vec![verdict; messages]
+}
+
+/// What was to be sent; of a removal, which document it was about.
+fn input(message: &Message) -> String {
+    match &message.key {
+        Some(key) if message.payload.is_empty() => {
+            let mut text = String::from("{\"id\":");
+            model::json::string(&mut text, key);
+            text.push('}');
+            text
+        }
+        _ => message.payload.to_string(),
+    }
 }
 
 /// Resolves at the deadline. Only awaited where there is one.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use model::change::{Change, Operation};
 use model::document::{self, Document, DocumentError};
-use model::groups::Groups;
+use model::envelope;
+use model::groups::{GroupKey, Groups};
 use model::message::{Effect, Message, idempotency_key};
 use model::page::Row;
 use model::plugin::{Outcome, Patch};
@@ -20,6 +21,14 @@ pub(crate) struct Decided {
     pub(crate) evicted: bool,
     /// What the transform made of it.
     pub(crate) outcome: Outcome,
+    /// The transform failed on a row that has to go: there is a letter beside the removal.
+    pub(crate) failed: bool,
+}
+
+impl Decided {
+    pub(crate) fn new(change: Change, evicted: bool, outcome: Outcome) -> Self {
+        Self { change, evicted, outcome, failed: false }
+    }
 }
 
 /// The messages of a change for this sink, in order; none if there is nothing to say.
@@ -54,8 +63,24 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
         Operation::Delete | Operation::Truncate => Effect::Remove,
         Operation::Insert | Operation::Update | Operation::Read => Effect::Write,
     };
-    let drafts = payloads.into_iter().map(|payload| (effect, None, payload));
-    number(spec, change, drafts.collect())
+    let groups = if spec.grouped { Groups::of(change) } else { Groups::None };
+    let message = |(output, payload)| Message {
+        position: change.position,
+        output,
+        groups,
+        effect,
+        key: None,
+        payload,
+        partial: false,
+        idempotency_key: idempotency_key(change.position, output),
+    };
+    (0_u32..).zip(payloads).map(message).collect()
+}
+
+/// What is sent for one document.
+enum Draft {
+    Write { document: Document, partial: bool },
+    Remove { id: Box<str> },
 }
 
 fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, DocumentError> {
@@ -63,21 +88,23 @@ fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, Documen
     let Some(row) = change.row() else { return Ok(Vec::new()) };
     let relation = &change.relation;
     let of = |row: &Row, patch| document::of_row(relation, row, patch);
-    let written: Vec<Document> = match &decided.outcome {
-        Outcome::Keep => vec![of(row, None)?],
-        Outcome::Set(patch) => vec![of(row, Some(patch))?],
-        Outcome::Replace(json) => vec![document::of_json(json)?],
+    let removes = decided.evicted || change.operation == Operation::Delete;
+    let (written, patch): (Vec<Document>, Option<&Patch>) = match &decided.outcome {
+        Outcome::Keep | Outcome::Evict => (vec![of(row, None)?], None),
+        Outcome::Set(patch) => (vec![of(row, Some(patch))?], Some(patch)),
+        Outcome::Replace(json) => (vec![document::of_json(json)?], None),
         Outcome::Many(jsons) => {
-            jsons.iter().map(|json| document::of_json(json)).collect::<Result<_, _>>()?
+            let documents = jsons.iter().map(|json| document::of_json(json));
+            (documents.collect::<Result<_, _>>()?, None)
         }
-        // A transform that finds the row outside the set: its document is the row's own.
-        Outcome::Evict => vec![of(row, None)?],
-        Outcome::Drop => Vec::new(),
+        // What has to go goes, whatever a transform thinks of the row it last saw.
+        Outcome::Drop if removes => (vec![of(row, None)?], None),
+        Outcome::Drop => (Vec::new(), None),
     };
-    let removes = decided.evicted
-        || change.operation == Operation::Delete
-        || matches!(decided.outcome, Outcome::Evict);
-    let mut drafts: Vec<(Effect, Option<Box<str>>, Box<str>)> = Vec::new();
+    let removes = removes || matches!(decided.outcome, Outcome::Evict);
+    let of_columns = matches!(decided.outcome, Outcome::Keep | Outcome::Set(_));
+    let partial = of_columns && envelope::is_partial(relation, row, patch);
+    let mut drafts = Vec::with_capacity(written.len());
     // A key change is a removal of the old document and a write of the new one.
     if let (Operation::Update, Some(before)) = (change.operation, &change.before)
         && let Ok(old) = of(before, None)
@@ -85,36 +112,32 @@ fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, Documen
         && old.id != new.id
         && !written.iter().any(|document| document.id == old.id)
     {
-        drafts.push((Effect::Remove, Some(old.id), "".into()));
+        drafts.push(Draft::Remove { id: old.id });
     }
-    for document in written {
-        drafts.push(if removes {
-            (Effect::Remove, Some(document.id), "".into())
-        } else {
-            (Effect::Write, Some(document.id), document.json)
-        });
-    }
-    Ok(number(spec, change, drafts))
+    drafts.extend(written.into_iter().map(|document| {
+        if removes { Draft::Remove { id: document.id } } else { Draft::Write { document, partial } }
+    }));
+    let numbered = (0_u32..).zip(drafts);
+    Ok(numbered.map(|(output, draft)| document_message(spec, change, output, draft)).collect())
 }
 
-fn number(
-    spec: &SinkSpec,
-    change: &Change,
-    drafts: Vec<(Effect, Option<Box<str>>, Box<str>)>,
-) -> Vec<Message> {
-    let groups = if spec.grouped { Groups::of(change) } else { Groups::None };
-    let numbered = (0_u32..).zip(drafts);
-    numbered
-        .map(|(output, (effect, key, payload))| Message {
-            position: change.position,
-            output,
-            groups,
-            effect,
-            key,
-            payload,
-            idempotency_key: idempotency_key(change.position, output),
-        })
-        .collect()
+/// What must stay in order at a state sink is the document, whatever rows it comes from.
+fn document_message(spec: &SinkSpec, change: &Change, output: u32, draft: Draft) -> Message {
+    let (effect, id, payload, partial) = match draft {
+        Draft::Write { document, partial } => (Effect::Write, document.id, document.json, partial),
+        Draft::Remove { id } => (Effect::Remove, id, Box::default(), false),
+    };
+    let groups = if spec.grouped { Groups::One(GroupKey::of_document(&id)) } else { Groups::None };
+    Message {
+        position: change.position,
+        output,
+        groups,
+        effect,
+        key: Some(id),
+        payload,
+        partial,
+        idempotency_key: idempotency_key(change.position, output),
+    }
 }
 
 /// The message of a change as its sink would have got it without plugins, for a dead letter.

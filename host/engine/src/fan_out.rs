@@ -86,6 +86,11 @@ impl Outlet {
         }
         {
             let mut acks = self.ledger.lock();
+            // A sink that stopped owes everything from its first open position on: one is enough
+            // to hold the slot back, and a restart brings all of it.
+            if self.intake.is_closed() && !acks.is_empty() {
+                return;
+            }
             picks.retain(|index| {
                 handed.changes.get(*index).is_some_and(|change| acks.admit(change.position))
             });

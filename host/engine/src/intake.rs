@@ -8,11 +8,12 @@ use std::sync::Arc;
 use model::change::{Change, Operation};
 use model::message::Message;
 use model::plugin::{Outcome, Plugin, PluginError, Rows};
+use model::sink::SinkKind;
 use model::store::Letter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::budget::{Budget, Charge};
+use crate::budget::{Budget, Charge, WakeOnDrop};
 use crate::bury::Burial;
 use crate::encode::{self, Decided};
 use crate::fan_out::Portion;
@@ -36,6 +37,8 @@ pub(crate) struct Intake {
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
+    /// Last, so that it is dropped after the queue: the slot may be waiting for a place in it.
+    pub(crate) _gone: WakeOnDrop,
 }
 
 impl Intake {
@@ -81,16 +84,21 @@ impl Intake {
         let mut admitted: Admitted = Vec::new();
         for decided in decided {
             match encode::messages(&self.spec, &decided) {
+                Ok(messages) if messages.is_empty() && decided.failed => {}
                 Ok(messages) if messages.is_empty() => self.skip(&decided.change),
                 Ok(messages) => {
-                    if messages.len() > 1 {
-                        self.ledger.lock().split(decided.change.position, messages.len() as u32);
+                    // The letter of a failed removal settles by itself.
+                    let parts = messages.len() + usize::from(decided.failed);
+                    if parts > 1 {
+                        let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+                        self.ledger.lock().split(decided.change.position, parts);
                     }
                     for message in encode::shared(messages) {
                         let charge = self.budget.charge(message.bytes());
                         admitted.push((message, charge));
                     }
                 }
+                Err(_) if decided.failed => {}
                 Err(error) => {
                     let input = encode::input(&self.spec, &decided.change);
                     let change = &decided.change;
@@ -126,6 +134,8 @@ impl Intake {
             }
             match outcomes.next().unwrap_or_else(|| Err(missing())) {
                 Ok(Outcome::Keep) => passed.push((change, false)),
+                // A log has no state that the row could leave.
+                Ok(Outcome::Evict) if self.spec.sink.kind() == SinkKind::Log => self.skip(&change),
                 Ok(Outcome::Evict) => passed.push((change, true)),
                 Ok(Outcome::Drop) => self.skip(&change),
                 Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
@@ -144,7 +154,7 @@ impl Intake {
         letters: &mut Vec<Letter>,
     ) -> Vec<Decided> {
         let Some(plugin) = &self.spec.transform else {
-            let keep = |(change, evicted)| Decided { change, evicted, outcome: Outcome::Keep };
+            let keep = |(change, evicted)| Decided::new(change, evicted, Outcome::Keep);
             return filtered.into_iter().map(keep).collect();
         };
         let rows = filtered.iter().map(|(change, _)| change.clone()).collect();
@@ -152,8 +162,17 @@ impl Intake {
         let mut decided = Vec::with_capacity(filtered.len());
         for (change, evicted) in filtered {
             match outcomes.next().unwrap_or_else(|| Err(missing())) {
-                Ok(outcome) => decided.push(Decided { change, evicted, outcome }),
-                Err(error) => self.failed(&change, plugin.as_ref(), &error, letters),
+                Ok(outcome) => decided.push(Decided::new(change, evicted, outcome)),
+                Err(error) => {
+                    self.failed(&change, plugin.as_ref(), &error, letters);
+                    // A transform must not keep a document alive that has to go: it goes by the
+                    // row's own id, beside the letter.
+                    let removes = evicted || change.operation == Operation::Delete;
+                    if removes && self.spec.sink.kind() == SinkKind::State {
+                        let removal = Decided::new(change, evicted, Outcome::Keep);
+                        decided.push(Decided { failed: true, ..removal });
+                    }
+                }
             }
         }
         decided

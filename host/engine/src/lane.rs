@@ -224,7 +224,11 @@ impl Lanes {
     fn leave(&mut self, key: GroupKey, ticket: Ticket) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let was_first = lane.front() == Some(&ticket);
-        lane.retain(|other| *other != ticket);
+        if was_first {
+            lane.pop_front();
+        } else {
+            lane.retain(|other| *other != ticket);
+        }
         let first = lane.front().copied();
         if first.is_none() {
             self.lanes.remove(&key);

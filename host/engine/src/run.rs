@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, WakeOnDrop};
 use crate::bury::Burial;
 use crate::confirm::Confirm;
 use crate::deliver::Deliver;
@@ -20,7 +20,7 @@ use crate::fan_out::Outlet;
 use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::progress::Recorder;
-use crate::slot::{self, Slot};
+use crate::slot::{self, End, Slot};
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{SinkStatus, SlotStatus, Status};
 use crate::supervise::{Supervisor, TaskKind};
@@ -136,29 +136,44 @@ struct SlotRun {
 
 impl SlotRun {
     async fn run(mut self, cancelled: CancellationToken) {
+        let sinks: Vec<Arc<SinkSpec>> =
+            std::mem::take(&mut self.spec.sinks).into_iter().map(Arc::new).collect();
         let connect = Arc::clone(&self.spec.connect);
-        let Some(source) = slot::open(connect.as_ref(), &self.status, &cancelled).await else {
-            return;
-        };
+        let mut next = slot::open(connect.as_ref(), &self.status, &cancelled).await;
+        while let Some(source) = next {
+            next = self.run_on(source, &sinks, &cancelled).await;
+        }
+        // What made it end stays visible until the process is told to stop.
+        cancelled.cancelled().await;
+    }
+
+    /// Runs the slot and its sinks on one server. Returns the stream of another server, if that is
+    /// what took its place.
+    async fn run_on(
+        &self,
+        source: Box<dyn Source>,
+        sinks: &[Arc<SinkSpec>],
+        cancelled: &CancellationToken,
+    ) -> Option<Box<dyn Source>> {
         let origin: Arc<str> = source.origin().into();
         let settled = Arc::new(Notify::new());
         let stop_sinks = CancellationToken::new();
         let mut outlets = Vec::new();
         let mut sink_tasks = Vec::new();
         let mut ledgers = Vec::new();
-        let specs = std::mem::take(&mut self.spec.sinks);
-        let sinks: Vec<_> = specs.into_iter().zip(self.status.sinks.clone()).collect();
-        for (spec, status) in sinks {
-            let spec = Arc::new(spec);
-            let Some(restored) = self.restore(&origin, &spec.name, &cancelled).await else {
-                return;
-            };
-            if restored.high.commit_lsn > source.server_position() {
-                self.refuse_older_server(&spec.name, &restored, source.as_ref());
-                return;
+        let mut restored = Vec::new();
+        for spec in sinks {
+            let settled = self.restore(&origin, &spec.name, cancelled).await?;
+            if settled.high.commit_lsn > source.server_position() {
+                self.refuse_older_server(&spec.name, &settled, source.as_ref());
+                return None;
             }
+            restored.push(settled);
+        }
+        for ((spec, status), restored) in sinks.iter().zip(&self.status.sinks).zip(restored) {
             let ledger = Arc::new(Ledger::new(restored, Arc::clone(&settled)));
             ledgers.push((Arc::clone(&spec.name), Arc::clone(&ledger)));
+            let (spec, status) = (Arc::clone(spec), Arc::clone(status));
             let outlet =
                 self.start_sink(spec, status, ledger, &origin, &stop_sinks, &mut sink_tasks);
             outlets.push(outlet);
@@ -178,7 +193,7 @@ impl SlotRun {
             confirm: Confirm::default(),
         };
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
-        let open = slot.run(source, &cancelled).await;
+        let end = slot.run(source, cancelled).await;
         stop_sinks.cancel();
         for task in sink_tasks {
             join(task).await;
@@ -187,7 +202,13 @@ impl SlotRun {
         if let Some(Err(error)) = join(recording).await {
             error!(slot.name = %self.spec.name, %error, "the last progress is not recorded: a restart repeats");
         }
-        self.close(slot, open).await;
+        match end {
+            End::Stopped(open) => {
+                self.close(slot, open).await;
+                None
+            }
+            End::OtherServer(source) => Some(source),
+        }
     }
 
     /// Records; once another process has taken over the store, this one stops.
@@ -271,6 +292,7 @@ impl SlotRun {
             burial: burial.clone(),
             portions,
             lanes,
+            _gone: WakeOnDrop(Arc::clone(&self.budget)),
         };
         let deliver = Deliver {
             spec: Arc::clone(&spec),

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::backoff::Backoff;
+use model::lsn::Lsn;
 use model::position::Position;
 use model::source::{Connect, Event, Source, SourceError};
 use tokio::sync::Notify;
@@ -32,6 +33,14 @@ pub(crate) struct Slot {
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) settled: Arc<Notify>,
     pub(crate) confirm: Confirm,
+}
+
+/// Why a slot is not read any more.
+pub(crate) enum End {
+    /// It was cancelled; the open stream, if there is one, is for the last confirmation.
+    Stopped(Option<Box<dyn Source>>),
+    /// The server was replaced, promoted or restored: what is known of positions is void.
+    OtherServer(Box<dyn Source>),
 }
 
 /// Opens the stream, trying until it is open. None if cancelled.
@@ -89,33 +98,42 @@ fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
 }
 
 impl Slot {
-    /// Streams until cancelled, over as many connections as it takes. Returns the open stream, if
-    /// there is one, for the last confirmation.
+    /// Streams until cancelled, over as many connections as it takes.
     pub(crate) async fn run(
         &mut self,
         mut source: Box<dyn Source>,
         cancelled: &CancellationToken,
-    ) -> Option<Box<dyn Source>> {
+    ) -> End {
         loop {
             match self.stream(source.as_mut(), cancelled).await {
-                Ok(()) => return Some(source),
+                Ok(()) => return End::Stopped(Some(source)),
                 Err(error) => tell(&self.status, &error, true),
             }
             let origin = source.origin().to_owned();
             drop(source);
-            source = open(self.connect.as_ref(), &self.status, cancelled).await?;
-            if source.origin() != origin {
-                let problem = format!(
-                    "the server is another one now ({} instead of {origin}): its positions mean \
-                     nothing here. Restart the engine to go on with it",
-                    source.origin()
+            source = match open(self.connect.as_ref(), &self.status, cancelled).await {
+                Some(source) => source,
+                None => return End::Stopped(None),
+            };
+            // A server that stands before what it has sent already was set back: its positions
+            // begin to mean something else, as those of another server do.
+            if source.origin() != origin || source.server_position() < self.offered() {
+                warn!(
+                    slot.name = %self.status.name,
+                    before = origin,
+                    now = source.origin(),
+                    position = %source.server_position(),
+                    "the server is not the one it was; starting over with it"
                 );
-                error!(slot.name = %self.status.name, problem, "the slot is not read any more");
-                self.status.connected.store(false, Ordering::Relaxed);
-                self.status.problem.set(problem);
-                return None;
+                return End::OtherServer(source);
             }
         }
+    }
+
+    /// The highest commit that was handed over.
+    fn offered(&self) -> Lsn {
+        let offered = self.outlets.iter().filter_map(|outlet| outlet.ledger.lock().offered());
+        offered.max().map_or(Lsn::ZERO, |position| position.commit_lsn)
     }
 
     /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 the next
@@ -175,8 +193,9 @@ impl Slot {
     pub(crate) fn confirm_settled(&mut self, source: &mut dyn Source) {
         let first_open = self.first_open();
         let confirmed = self.confirm.advance(first_open);
-        if confirmed.0 > self.status.confirmed.get() {
+        if confirmed > Lsn::ZERO {
             self.status.confirmed.set(confirmed.0);
+            // Also when it did not move: a new connection has not been told yet.
             source.confirm(confirmed);
         }
     }

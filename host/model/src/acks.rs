@@ -7,7 +7,8 @@
 //! Invariants: positions are admitted in rising order; a position is open from its admission until
 //! its last outstanding message is settled; nothing else closes it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::position::Position;
 
@@ -30,28 +31,25 @@ impl Settled {
 }
 
 /// The ledger of one sink.
+///
+/// Only what is open takes memory: what settled behind an open position leaves no trace but the
+/// highest position offered, however long the open one stays.
 #[derive(Debug, Default)]
 pub struct Acks {
-    /// Rising; an entry leaves from the front once nothing of it is outstanding.
-    entries: VecDeque<Entry>,
+    /// Per open position, the messages of its change that are not settled: 1, or as many as a
+    /// transform made of it.
+    open: BTreeMap<Position, u32>,
     /// Highest position offered by this process.
     offered: Option<Position>,
     /// What an earlier process settled.
     restored: Settled,
 }
 
-#[derive(Debug)]
-struct Entry {
-    position: Position,
-    /// Messages of this change that are not settled: 1, or as many as a transform made of it.
-    outstanding: u32,
-}
-
 impl Acks {
     /// A ledger that goes on from what an earlier process recorded.
     #[must_use]
     pub fn restore(restored: Settled) -> Self {
-        Self { entries: VecDeque::new(), offered: None, restored }
+        Self { open: BTreeMap::new(), offered: None, restored }
     }
 
     /// Opens a position, with one message outstanding. False if the change must not be handed to
@@ -64,70 +62,62 @@ impl Acks {
         if self.restored.contains(position) {
             return false;
         }
-        self.entries.push_back(Entry { position, outstanding: 1 });
+        self.open.insert(position, 1);
         true
     }
 
     /// A transform made `outputs` messages of the change (at least 1): it settles when all have.
     pub fn split(&mut self, position: Position, outputs: u32) {
-        if let Some(entry) = self.find(position) {
-            entry.outstanding += outputs.saturating_sub(1);
+        if let Some(outstanding) = self.open.get_mut(&position) {
+            *outstanding += outputs.saturating_sub(1);
         }
     }
 
     /// One message of the change at `position` is settled. Unknown positions are ignored.
     pub fn settle(&mut self, position: Position) {
-        if let Some(entry) = self.find(position) {
-            entry.outstanding = entry.outstanding.saturating_sub(1);
-        }
-        while self.entries.front().is_some_and(|entry| entry.outstanding == 0) {
-            self.entries.pop_front();
+        if let Entry::Occupied(mut entry) = self.open.entry(position) {
+            let outstanding = entry.get_mut();
+            *outstanding = outstanding.saturating_sub(1);
+            if *outstanding == 0 {
+                entry.remove();
+            }
         }
     }
 
     /// The first position handed to the sink and not settled.
     #[must_use]
     pub fn first_open(&self) -> Option<Position> {
-        self.entries.front().map(|entry| entry.position)
+        self.open.first_key_value().map(|(position, _)| *position)
     }
 
-    /// How many changes are open or wait behind an open one.
+    /// The highest position that this process offered to the sink.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub fn offered(&self) -> Option<Position> {
+        self.offered
     }
 
     /// Whether everything handed over is settled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.open.is_empty()
     }
 
-    /// What to record. At most `open_max` open positions: with more, what stands above them counts
-    /// as open too, which costs repeats after a kill and never a loss.
+    /// What to record. At most `open_max` open positions (1 or more): with more, what stands above
+    /// them counts as open too, which costs repeats after a kill and never a loss.
     #[must_use]
     pub fn settled(&self, open_max: usize) -> Settled {
         let offered = self.offered.unwrap_or_default();
-        let handed = self.entries.iter().filter(|entry| entry.outstanding > 0);
-        // Open positions of the earlier process that the replay has not reached again.
-        let awaited = self.restored.open.iter().copied().filter(|position| *position > offered);
-        let mut open: Vec<Position> = handed
-            .map(|entry| entry.position)
-            .chain(awaited)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        // Open positions of the earlier process that the replay has not reached again: all of them
+        // above what was offered, so both together still rise.
+        let awaited = self.restored.open.iter().filter(|position| **position > offered);
+        let all = self.open.keys().chain(awaited).copied();
+        let mut open: Vec<Position> = all.take(open_max.saturating_add(1)).collect();
         let mut high = offered.max(self.restored.high);
         if open.len() > open_max {
             open.truncate(open_max);
             high = open.last().copied().unwrap_or_default();
         }
         Settled { high, open }
-    }
-
-    fn find(&mut self, position: Position) -> Option<&mut Entry> {
-        let index = self.entries.binary_search_by_key(&position, |entry| entry.position).ok()?;
-        self.entries.get_mut(index)
     }
 }
 
@@ -177,6 +167,18 @@ mod tests {
         assert_eq!(handed, [false, true, false, false, true]);
         assert!(!acks.admit(at(3)), "the stream was reconnected from an earlier place");
         assert_eq!(acks.settled(9), Settled { high: at(6), open: vec![at(3), at(6)] });
+    }
+
+    #[test]
+    fn what_settles_behind_an_open_position_takes_no_memory() {
+        let mut acks = Acks::default();
+        acks.admit(at(1));
+        for n in 2..10_000 {
+            acks.admit(at(n));
+            acks.settle(at(n));
+        }
+        assert_eq!(acks.open.len(), 1);
+        assert_eq!(acks.settled(10), Settled { high: at(9_999), open: vec![at(1)] });
     }
 
     #[test]

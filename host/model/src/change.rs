@@ -23,6 +23,8 @@ pub struct Change {
     pub after: Option<Row>,
     /// The transaction it belongs to.
     pub transaction: Arc<Transaction>,
+    /// What its transaction said of the changes from some place on: JSON text, shared by them.
+    pub annotations: Option<Arc<str>>,
 }
 
 /// What happened to a row.

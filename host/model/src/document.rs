@@ -39,8 +39,9 @@ pub enum DocumentError {
     },
 }
 
-/// The document of a row. Its id is the column `id` if there is one, else the key: the value of a
-/// single column, or the values of several joined so that different keys never collide.
+/// The document of a row. Its id is the key, which every change of the row knows, also a delete:
+/// the value of a single column, or the values of several joined so that different keys never
+/// collide. Only a table without a key is known by its column `id`.
 ///
 /// # Errors
 /// The row has no identity.
@@ -99,11 +100,6 @@ fn id_of_row(
         set.write_json(&mut text, patch.row);
         return of_json(&format!("{{\"id\":{text}}}")).map(|document| document.id.into());
     }
-    if let Some(Value::Text(id)) = relation.column(ID).map(|index| row.value(index))
-        && !id.is_empty()
-    {
-        return Ok(id.to_owned());
-    }
     let key: Vec<&str> = relation
         .key()
         .map(|index| match row.value(index) {
@@ -112,11 +108,22 @@ fn id_of_row(
         })
         .collect();
     match key.as_slice() {
-        [] | [""] => Err(DocumentError::NoId { table: relation.table.to_string() }),
+        [] => id_column(relation, row),
+        [""] => Err(DocumentError::NoId { table: relation.table.to_string() }),
         [single] => Ok((*single).to_owned()),
         several => {
             let escaped = several.iter().map(|part| part.replace('\\', "\\\\").replace(':', "\\:"));
             Ok(escaped.collect::<Vec<_>>().join(":"))
+        }
+    }
+}
+
+/// The column `id` of a table without a key.
+fn id_column(relation: &Relation, row: &Row) -> Result<String, DocumentError> {
+    match relation.column(ID).map(|index| row.value(index)) {
+        Some(Value::Text(id)) if !id.is_empty() => Ok(id.to_owned()),
+        Some(Value::Text(_) | Value::Null | Value::Unchanged) | None => {
+            Err(DocumentError::NoId { table: relation.table.to_string() })
         }
     }
 }
@@ -158,6 +165,16 @@ mod tests {
         assert_ne!(key("a:b", "c"), key("a", "b:c"));
         assert_ne!(key("a\\", ":b"), key("a", "\\:b"));
         assert_ne!(key("a\\:b", "c"), key("a\\", "b:c"));
+    }
+
+    #[test]
+    fn the_key_names_the_document_even_beside_a_column_id() {
+        let cells = || [Text("7"), Text("de"), Text("a"), Null];
+        assert_eq!(&*row_document(&["lang"], cells()).unwrap().id, "de");
+        assert_eq!(&*row_document(&["id", "lang"], cells()).unwrap().id, "7:de");
+        let keyless = row_document(&[], cells()).unwrap();
+        assert_eq!(&*keyless.id, "7", "only without a key");
+        assert_eq!(parsed(&keyless)["name"], "a");
     }
 
     #[test]

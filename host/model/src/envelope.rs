@@ -102,17 +102,20 @@ impl Envelope {
                 change.position.commit_lsn.0, change.position.ordinal, self.database_name
             ),
         );
-        out.push_str(",\"transaction_annotations\":null,\"idempotency_key\":\"");
+        out.push_str(",\"transaction_annotations\":");
+        out.push_str(change.annotations.as_deref().unwrap_or("null"));
+        out.push_str(",\"idempotency_key\":\"");
         out.push_str(&idempotency_key(change.position, 0));
         out.push_str("\",\"record_pks\":[");
-        let row = change.row();
-        for (n, index) in relation.key().enumerate() {
+        // A truncate has no row, and so no key.
+        let keys = change.row().map(|row| relation.key().map(|index| row.value(index)));
+        for (n, value) in keys.into_iter().flatten().enumerate() {
             if n > 0 {
                 out.push(',');
             }
-            match row.map(|row| row.value(index)) {
-                Some(Value::Text(text)) => json::string(out, text),
-                Some(Value::Null | Value::Unchanged) | None => out.push_str("null"),
+            match value {
+                Value::Text(text) => json::string(out, text),
+                Value::Null | Value::Unchanged => out.push_str("null"),
             }
         }
         out.push_str("],\"enrichment\":null,");
@@ -131,6 +134,16 @@ pub fn record(out: &mut String, relation: &Relation, row: &Row, patch: Option<&P
     let mut fields = Fields::default();
     record_fields(out, &mut fields, relation, row, patch, None);
     out.push('}');
+}
+
+/// Whether a value of the row was not sent and the patch does not set it either: the record is not
+/// all there is of the row.
+#[must_use]
+pub fn is_partial(relation: &Relation, row: &Row, patch: Option<&Patch>) -> bool {
+    relation.columns.iter().enumerate().any(|(index, column)| {
+        let set = patch.is_some_and(|patch| patch.column(&column.name).is_some());
+        row.value(index) == Value::Unchanged && !set
+    })
 }
 
 /// Counts the fields of an object, to set its commas.
@@ -282,6 +295,23 @@ mod tests {
             },
         });
         assert_eq!(written(&change, None), expected);
+    }
+
+    #[test]
+    fn b019_a_truncate_has_neither_row_nor_key() {
+        let change = change(&relation(&["id"]), Operation::Truncate, None, None);
+        let message = written(&change, None);
+        assert_eq!((&message["action"], &message["record"]), (&json!("truncate"), &json!({})));
+        assert_eq!(message["metadata"]["record_pks"], json!([]));
+    }
+
+    #[test]
+    fn b021_annotations_stand_in_the_message_as_json() {
+        let row = [Text("7"), Text("de"), Null, Null];
+        let mut change = change(&relation(&["id"]), Operation::Insert, None, Some(row));
+        change.annotations = Some("{\"by\": 7}".into());
+        let message = written(&change, None);
+        assert_eq!(message["metadata"]["transaction_annotations"], json!({"by": 7}));
     }
 
     #[test]

@@ -13,6 +13,16 @@ use crate::relation::Relation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKey(pub u64);
 
+impl GroupKey {
+    /// The group of a document by its id.
+    #[must_use]
+    pub fn of_document(id: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
 /// The groups whose order a message must respect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Groups {
@@ -59,7 +69,8 @@ impl Groups {
 
 /// The group of a row, if its table has a key. An unknown key value counts as a value of its own.
 fn group(relation: &Relation, row: &Row) -> Option<GroupKey> {
-    // The standard hasher with its fixed keys: the same group on every node and after a restart.
+    // The standard hasher with its fixed keys. Nothing outlives the process, so it need not be the
+    // same in another version.
     let mut hasher = DefaultHasher::new();
     relation.oid.hash(&mut hasher);
     let mut columns = 0_usize;

@@ -18,6 +18,9 @@ pub struct Message {
     pub key: Option<Box<str>>,
     /// JSON. Empty for a removal from a state sink.
     pub payload: Box<str>,
+    /// The document lacks columns whose values were not sent (unchanged TOAST): it may complete an
+    /// existing document, and must neither replace one nor become one by itself.
+    pub partial: bool,
     /// The same for every delivery of this message, on any node, after any restart.
     pub idempotency_key: Box<str>,
 }

@@ -88,6 +88,9 @@ impl Row {
 pub struct Builder {
     page: Page,
     drafts: Vec<Draft>,
+    /// What the changes to come carry.
+    annotations: Option<Arc<str>>,
+    annotation_bytes: usize,
 }
 
 /// Where a finished row stands in the page being built.
@@ -106,6 +109,7 @@ struct Draft {
     transaction: Arc<Transaction>,
     before: Option<RowSpan>,
     after: Option<RowSpan>,
+    annotations: Option<Arc<str>>,
 }
 
 impl Builder {
@@ -169,6 +173,19 @@ impl Builder {
         }
     }
 
+    /// From here on, changes carry these annotations: valid JSON text, or none.
+    pub fn annotate(&mut self, annotations: Option<&Arc<str>>) {
+        let same = match (&self.annotations, annotations) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.annotation_bytes += annotations.map_or(0, |text| text.len());
+            self.annotations = annotations.map(Arc::clone);
+        }
+    }
+
     /// Appends a change over finished rows.
     pub fn change(
         &mut self,
@@ -179,8 +196,16 @@ impl Builder {
         before: Option<RowSpan>,
         after: Option<RowSpan>,
     ) {
-        let draft = Draft { position, operation, relation, transaction, before, after };
-        self.drafts.push(draft);
+        let annotations = self.annotations.clone();
+        self.drafts.push(Draft {
+            position,
+            operation,
+            relation,
+            transaction,
+            before,
+            after,
+            annotations,
+        });
     }
 
     /// How many changes there are.
@@ -201,6 +226,7 @@ impl Builder {
         self.page.text.len()
             + self.page.cells.len() * size_of::<Cell>()
             + self.drafts.len() * size_of::<Change>()
+            + self.annotation_bytes
     }
 
     /// Seals the page and hands out its changes, in order.
@@ -222,6 +248,7 @@ impl Builder {
                 transaction: draft.transaction,
                 before: draft.before.map(row),
                 after: draft.after.map(row),
+                annotations: draft.annotations,
             })
             .collect()
     }

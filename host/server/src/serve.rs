@@ -96,15 +96,17 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     }
     let running = engine.run(stop.clone());
     let mut running = std::pin::pin!(running);
+    let mut ended = false;
     tokio::select! {
-        () = &mut running => {}
+        () = &mut running => ended = true,
         _ = terminate.recv() => info!("SIGTERM: stopping"),
         _ = interrupt.recv() => info!("SIGINT: stopping"),
         () = supervisor.fatal().cancelled() => error!("stopping because of a fault"),
     }
     stop.cancel();
     tokio::select! {
-        () = running => info!("stopped in order"),
+        () = running, if !ended => info!("stopped in order"),
+        () = std::future::ready(()), if ended => warn!("nothing is left to run"),
         _ = terminate.recv() => warn!("stopped at once by a second signal"),
         _ = interrupt.recv() => warn!("stopped at once by a second signal"),
     }

@@ -84,6 +84,7 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
         effect,
         key: Some(number.to_string().into()),
         payload: payload.into(),
+        partial: false,
         idempotency_key: idempotency_key(position, 0),
     })
 }

@@ -55,6 +55,42 @@ struct Collection {
     name: String,
     url: Url,
     import: Url,
+    /// The import of partial documents.
+    complete: Url,
+}
+
+/// What is to be done for a message, in the order in which it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Whole,
+    Partial,
+    Removal,
+}
+
+impl Part {
+    fn of(message: &Message) -> Self {
+        match message.effect {
+            Effect::Remove => Self::Removal,
+            Effect::Write if message.partial => Self::Partial,
+            Effect::Write => Self::Whole,
+        }
+    }
+
+    /// The messages of the batch with which this is to be done, in their order.
+    fn messages(self, batch: &Batch) -> Vec<&Message> {
+        let messages = batch.messages().iter().map(|message| &**message);
+        messages.filter(|message| Self::of(message) == self).collect()
+    }
+}
+
+/// What an import does with its documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Import {
+    /// The configured action.
+    Whole,
+    /// Completes documents that exist. One that does not must not come to be from a part: it would
+    /// lack what was not sent, and nobody would know.
+    Partial,
 }
 
 impl Typesense {
@@ -81,39 +117,42 @@ impl Typesense {
 
     async fn apply(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
         let deadline = Instant::now() + self.timeout;
-        let mut writes = Vec::new();
-        let mut removals = Vec::new();
-        for message in batch.messages() {
-            match message.effect {
-                Effect::Write => writes.push(&**message),
-                Effect::Remove => removals.push(self.remove(message, deadline)),
-            }
+        let (whole, partial, removed) = (
+            Part::Whole.messages(batch),
+            Part::Partial.messages(batch),
+            Part::Removal.messages(batch),
+        );
+        // A document is in one batch once at most, so the three have no order between them.
+        // If the first request fails as a whole, nothing of the batch was done.
+        let mut results = each(Ok(self.import(&whole, Import::Whole, deadline).await?), 0);
+        let completed = self.import(&partial, Import::Partial, deadline).await;
+        results.extend(each(completed, partial.len()));
+        let mut removals = Vec::with_capacity(removed.len());
+        for message in removed {
+            removals.push(self.remove(message, deadline));
         }
-        // No group is twice in a batch, so that writes and removals have no order between them.
-        // If the writes fail as a whole, nothing of the batch was done.
-        let mut written = self.import(&writes, deadline).await?.into_iter();
         let removed: Vec<_> = stream::iter(removals).buffered(REMOVALS_MAX).collect().await;
-        if writes.is_empty()
-            && removed.iter().all(Result::is_err)
-            && let Some(Err(error)) = removed.first()
+        results.extend(removed);
+        if let Some(Err(error)) = results.first()
+            && results.iter().all(Result::is_err)
         {
             return Err(error.clone());
         }
-        let mut removed = removed.into_iter().map(|result| match result {
-            Ok(verdict) => verdict,
-            Err(SinkError { message: error, retry }) => Verdict::Rejected { retry, error },
-        });
-        let verdicts = batch.messages().iter().map_while(|message| match message.effect {
-            Effect::Write => written.next(),
-            Effect::Remove => removed.next(),
-        });
-        Ok(verdicts.collect())
+        // Back in the order of the messages: whole documents came first, then parts, then removals.
+        let mut order: Vec<usize> = (0..results.len()).collect();
+        let messages = batch.messages();
+        order.sort_by_key(|index| messages.get(*index).map(|message| Part::of(message)));
+        let mut verdicts: Vec<_> =
+            order.into_iter().zip(results.into_iter().map(verdict)).collect();
+        verdicts.sort_by_key(|(index, _)| *index);
+        Ok(verdicts.into_iter().map(|(_, verdict)| verdict).collect())
     }
 
     /// As many verdicts as messages.
     async fn import(
         &self,
         messages: &[&Message],
+        import: Import,
         deadline: Instant,
     ) -> Result<Vec<Verdict>, SinkError> {
         if messages.is_empty() {
@@ -122,15 +161,18 @@ impl Typesense {
         let lines = lines(messages);
         // A refused document comes back within a JSON string: every byte of it may be escaped.
         let answer_bytes_max = lines.len() * 2 + messages.len() * LINE_BYTES_MAX;
-        let mut response =
-            self.send(Method::POST, self.collection.import.clone(), Some(lines), deadline).await?;
+        let url = match import {
+            Import::Whole => self.collection.import.clone(),
+            Import::Partial => self.collection.complete.clone(),
+        };
+        let mut response = self.send(Method::POST, url, Some(lines), deadline).await?;
         if !response.status().is_success() {
             return Err(self.refused(&mut response).await);
         }
         let (body, whole) = http::body(&mut response, answer_bytes_max)
             .await
             .map_err(|error| http::no_answer(&error, &self.address, self.timeout))?;
-        let verdicts = whole.then(|| judge(&body, self.action)).flatten();
+        let verdicts = whole.then(|| judge(&body, self.action, import)).flatten();
         match verdicts {
             Some(verdicts) if verdicts.len() == messages.len() => Ok(verdicts),
             _ => Err(SinkError::later(format!(
@@ -228,7 +270,9 @@ impl Collection {
         let url = Url::parse(&format!("{base}/collections/{path}")).map_err(bad)?;
         let import = format!("{url}/documents/import?action={}", action.name());
         let import = Url::parse(&import).map_err(bad)?;
-        Ok(Self { name, url, import })
+        let complete = format!("{url}/documents/import?action={}", Action::Update.name());
+        let complete = Url::parse(&complete).map_err(bad)?;
+        Ok(Self { name, url, import, complete })
     }
 
     fn document(&self, id: &str) -> Option<Url> {
@@ -279,7 +323,7 @@ fn lines(messages: &[&Message]) -> Bytes {
 
 /// A verdict per line, or none if a line is no verdict. The line's `document` is row data and is
 /// not looked at.
-fn judge(body: &[u8], action: Action) -> Option<Vec<Verdict>> {
+fn judge(body: &[u8], action: Action, import: Import) -> Option<Vec<Verdict>> {
     #[derive(Deserialize)]
     struct Line {
         success: bool,
@@ -299,6 +343,10 @@ fn judge(body: &[u8], action: Action) -> Option<Vec<Verdict>> {
         };
         Some(if delivered {
             Verdict::Delivered
+        } else if import == Import::Partial && line.code == Some(404) {
+            let error = "the document is not there, and values that did not change were not sent: \
+                         set REPLICA IDENTITY FULL on the table";
+            Verdict::Rejected { retry: Retry::Never, error: error.to_owned() }
         } else {
             // The predecessor retries them: a schema can be mended, and then they fit.
             let retry = Retry::Later { after: None };
@@ -306,6 +354,18 @@ fn judge(body: &[u8], action: Action) -> Option<Vec<Verdict>> {
         })
     };
     lines.map(verdict).collect()
+}
+
+/// The results of an import of `count` messages, for each of them.
+fn each(judged: Result<Vec<Verdict>, SinkError>, count: usize) -> Vec<Result<Verdict, SinkError>> {
+    match judged {
+        Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error); count],
+    }
+}
+
+fn verdict(result: Result<Verdict, SinkError>) -> Verdict {
+    result.unwrap_or_else(|SinkError { message: error, retry }| Verdict::Rejected { retry, error })
 }
 
 /// The `message` of an error, or the text if there is none.

@@ -28,6 +28,8 @@ struct State {
     confirmed: Lsn,
     /// The stream breaks after this many more events, once.
     break_after: Option<usize>,
+    /// How often another server took over.
+    timeline: u32,
 }
 
 /// One change: a key, a value, and what happens to it.
@@ -85,6 +87,25 @@ impl Log {
         self.state.lock().unwrap().break_after = Some(events);
     }
 
+    /// A standby that has only the first `keep` transactions takes over, with the slot as it is
+    /// there, once the stream is opened again.
+    pub(crate) fn fail_over(&self, keep: usize) {
+        let mut state = self.state.lock().unwrap();
+        state.transactions.truncate(keep);
+        state.timeline += 1;
+        state.confirmed = state.confirmed.min(Self::commit_lsn(keep));
+        state.break_after = Some(0);
+        drop(state);
+        self.more.notify_waiters();
+    }
+
+    /// The server is restored from a backup that has only the first `keep` transactions.
+    pub(crate) fn set_back(&self, keep: usize) {
+        let mut state = self.state.lock().unwrap();
+        state.transactions.truncate(keep);
+        state.confirmed = state.confirmed.min(Self::commit_lsn(keep));
+    }
+
     fn event(&self, index: usize) -> Option<Event> {
         let rows = self.state.lock().unwrap().transactions.get(index)?.clone();
         let commit_lsn = Self::commit_lsn(index);
@@ -112,24 +133,45 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Whether the stream breaks now.
+    fn breaks(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let breaks = state.break_after == Some(0);
+        if breaks {
+            state.break_after = None;
+        }
+        breaks
+    }
+
+    /// One event less until it breaks.
+    fn passed(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.break_after = state.break_after.map(|events| events.saturating_sub(1));
+    }
+}
+
 impl Connect for Log {
     fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>> {
         let confirmed = self.confirmed();
         // The first transaction whose commit is not below the confirmed position.
         let next = (0..).find(|index| Self::commit_lsn(*index) >= confirmed).unwrap();
-        let stream: Box<dyn Source> = Box::new(Stream { log: self.clone(), next });
+        let timeline = self.state.lock().unwrap().timeline;
+        let origin = format!("fake/{timeline}/slot");
+        let stream: Box<dyn Source> = Box::new(Stream { log: self.clone(), origin, next });
         Box::pin(async move { Ok(stream) })
     }
 }
 
 struct Stream {
     log: Log,
+    origin: String,
     next: usize,
 }
 
 impl Source for Stream {
     fn origin(&self) -> &str {
-        "fake/database/slot"
+        &self.origin
     }
 
     fn server_position(&self) -> Lsn {
@@ -138,21 +180,14 @@ impl Source for Stream {
 
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {
         Box::pin(async move {
-            {
-                let mut state = self.log.state.lock().unwrap();
-                match &mut state.break_after {
-                    Some(0) => {
-                        state.break_after = None;
-                        return Err(SourceError::Transient("cut".into()));
-                    }
-                    Some(events) => *events -= 1,
-                    None => {}
-                }
-            }
             loop {
                 let more = self.log.more.notified();
+                if self.log.breaks() {
+                    return Err(SourceError::Transient("cut".into()));
+                }
                 if let Some(event) = self.log.event(self.next) {
                     self.next += 1;
+                    self.log.passed();
                     return Ok(event);
                 }
                 more.await;

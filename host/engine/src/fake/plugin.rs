@@ -1,6 +1,7 @@
 //! A plugin that is a function of a change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::BoxFuture;
 use model::change::Change;
@@ -28,5 +29,29 @@ impl Plugin for Function {
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
         let judged = rows.changes.iter().map(|change| (self.0)(change)).collect();
         Box::pin(async move { judged })
+    }
+}
+
+/// A filter that keeps every row and takes its time for each call.
+pub(crate) fn slow_function(takes: Duration) -> Arc<dyn Plugin> {
+    Arc::new(Slow(takes))
+}
+
+struct Slow(Duration);
+
+impl Plugin for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn digest(&self) -> &str {
+        "sha256:s"
+    }
+
+    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
+        Box::pin(async move {
+            tokio::time::sleep_until(tokio::time::Instant::now() + self.0).await;
+            rows.changes.iter().map(|_| Ok(Outcome::Keep)).collect()
+        })
     }
 }

@@ -42,6 +42,28 @@ impl Recording {
         messages_max: usize,
         script: impl FnMut(&Batch) -> Answer + Send + 'static,
     ) -> Arc<Self> {
+        Self::of_kind(SinkKind::Log, grouping, messages_max, script)
+    }
+
+    /// An index that accepts everything.
+    pub(crate) fn index() -> Arc<Self> {
+        Self::of_kind(SinkKind::State, Grouping::Apart, 10, |_| Answer::default())
+    }
+
+    /// An index that refuses everything for good.
+    pub(crate) fn refusing_index() -> Arc<Self> {
+        Self::of_kind(SinkKind::State, Grouping::Apart, 1, |_| Answer {
+            rejected: vec![(0, Retry::Never)],
+            ..Answer::default()
+        })
+    }
+
+    fn of_kind(
+        kind: SinkKind,
+        grouping: Grouping,
+        messages_max: usize,
+        script: impl FnMut(&Batch) -> Answer + Send + 'static,
+    ) -> Arc<Self> {
         let policy = BatchPolicy {
             messages_max,
             bytes_max: 1 << 20,
@@ -51,7 +73,7 @@ impl Recording {
         };
         Arc::new(Self {
             policy,
-            kind: SinkKind::Log,
+            kind,
             script: Mutex::new(Box::new(script)),
             received: Mutex::default(),
             requests: Mutex::default(),

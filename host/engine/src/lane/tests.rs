@@ -65,6 +65,7 @@ fn message(number: u64, groups: Groups) -> Message {
         effect: Effect::Write,
         key: None,
         payload: "0123456789".into(),
+        partial: false,
         idempotency_key: "".into(),
     }
 }

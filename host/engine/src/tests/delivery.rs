@@ -12,7 +12,7 @@ use model::sink::Retry;
 use tokio::time::Instant;
 
 use crate::fake::log::{Log, Row};
-use crate::fake::plugin::function;
+use crate::fake::plugin::{function, slow_function};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
@@ -308,4 +308,80 @@ async fn a_message_that_got_through_behind_a_failed_one_is_sent_again_behind_it(
     let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(values(&sink), [0, 2, 1, 2]);
+}
+
+/// A standby that lacks the newest transactions takes over: the positions of its new transactions
+/// were used before, and mean other changes now.
+#[tokio::test(start_paused = true)]
+async fn changes_of_a_promoted_standby_are_not_taken_for_settled_ones() {
+    let log = Log::new();
+    for n in 0..10 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    let sink = Recording::willing();
+    let store: Arc<Store> = Arc::default();
+    let (first, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    let mut promoted = false;
+    run_until(first, || {
+        if sink.len() >= 10 && !std::mem::replace(&mut promoted, true) {
+            log.fail_over(5);
+            for n in 100..103 {
+                log.commit(vec![Row::update(n, n)]);
+            }
+        }
+        values(&sink).iter().filter(|value| **value >= 100).count() == 3
+    })
+    .await;
+    assert_eq!(log.confirmed(), log.end());
+    assert_eq!(status.slots[0].problem.get(), None);
+
+    // The same over a restart, after the new server has passed the old one's positions.
+    log.fail_over(6);
+    for n in 200..220 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    let (second, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    run_until(second, || log.confirmed() == log.end()).await;
+    let arrived: Vec<_> = values(&sink).into_iter().filter(|value| *value >= 200).collect();
+    assert_eq!(arrived, (200..220).collect::<Vec<_>>());
+}
+
+/// A server that was set back on the same timeline is not read, and says so until it is stopped.
+#[tokio::test(start_paused = true)]
+async fn a_server_behind_our_progress_is_refused_and_stays_visible() {
+    let log = Log::new();
+    for n in 0..10 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    let sink = Recording::willing();
+    let store: Arc<Store> = Arc::default();
+    let (first, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    run_until(first, || log.confirmed() == log.end()).await;
+    log.set_back(5);
+    let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    run_until(second, || status.slots[0].problem.get().is_some()).await;
+    let problem = status.slots[0].problem.get().unwrap();
+    assert!(problem.contains("older backup"), "{problem}");
+    assert_eq!(sink.len(), 10);
+}
+
+/// The neighbour's queue is full and the slot waits for a place in it when the neighbour panics.
+#[tokio::test(start_paused = true)]
+async fn a_panic_behind_a_full_queue_does_not_stop_the_slot() {
+    let log = Log::new();
+    for n in 0..200 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    let mut requests = 0;
+    let faulty = Recording::new(Grouping::Apart, 1, move |_| {
+        requests += 1;
+        Answer { after: Duration::from_secs(1), panics: requests > 3, ..Answer::default() }
+    });
+    let alive = Recording::willing();
+    let mut spec = sink_spec("faulty", &faulty);
+    spec.filter = Some(slow_function(Duration::from_millis(700)));
+    let specs = vec![spec, sink_spec("alive", &alive)];
+    let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
+    run_until(engine, || alive.len() == 200).await;
+    assert!(status.slots[0].sinks[0].stopped.get().is_some());
 }

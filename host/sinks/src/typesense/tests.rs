@@ -200,3 +200,41 @@ async fn all_removals_share_one_deadline() {
     harmless("slow", sink(&fake).deliver(&batch(removals)).await);
     assert!(begin.elapsed() < 3 * crate::conformance::TIMEOUT, "{:?}", begin.elapsed());
 }
+
+fn part(number: u64) -> Arc<Message> {
+    Arc::new(Message { partial: true, ..(*message(number, Effect::Write)).clone() })
+}
+
+/// A document that lacks what was not sent completes one that is there. It never becomes one by
+/// itself, and never replaces one.
+#[tokio::test]
+async fn a_partial_document_only_completes_one_that_is_there() {
+    for action in [Action::Emplace, Action::Upsert, Action::Create] {
+        let fake = Fake::start(typesense_well).await;
+        let batch =
+            batch([part(1), message(2, Effect::Remove), message(3, Effect::Write), part(4)]);
+        let verdicts = with_action(&fake, action).deliver(&batch).await.unwrap();
+        assert_eq!(verdicts, vec![Verdict::Delivered; 4]);
+        let seen = fake.seen();
+        let updates: Vec<_> =
+            seen.iter().filter(|seen| seen.path.ends_with("import?action=update")).collect();
+        let [update] = &updates[..] else { panic!("{seen:?}") };
+        assert_eq!(update.body.lines().count(), 2);
+        assert!(update.body.contains("row-data-1") && update.body.contains("row-data-4"));
+    }
+    let fake = Fake::start(typesense_well).await;
+    fake.next(Answer::new(200, r#"{"code":404,"error":"Could not find","success":false}"#));
+    let verdicts = sink(&fake).deliver(&batch([part(1)])).await.unwrap();
+    let [Verdict::Rejected { retry: Retry::Never, error }] = &verdicts[..] else { panic!() };
+    assert!(error.contains("REPLICA IDENTITY FULL"), "{error}");
+}
+
+/// Each message gets its own verdict, whatever part of the batch it was.
+#[tokio::test]
+async fn verdicts_are_in_the_order_of_the_messages() {
+    let fake = Fake::start(typesense_well).await;
+    fake.next(Answer::new(200, r#"{"code":400,"error":"bad","success":false}"#));
+    let messages = [message(1, Effect::Remove), part(2), message(3, Effect::Write)];
+    let verdicts = sink(&fake).deliver(&batch(messages)).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Delivered, Verdict::Delivered, later("bad")]);
+}
