@@ -9,5 +9,6 @@ mod messages;
 mod plugins;
 mod story;
 mod stream;
+mod tail;
 mod webhook;
 mod world;

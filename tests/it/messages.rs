@@ -125,3 +125,30 @@ async fn b012_b013_commits_decide_the_order_and_rollbacks_leave_nothing() -> Res
     assert_eq!(ids, [2, 5, 1, 4, 9]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b021_b022_b023_b024_b025_annotations_reach_the_changes_behind_them() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    let sql = "SELECT pg_logical_emit_message(false, 'sequin:transaction_annotations.set', '9');
+        BEGIN; INSERT INTO t VALUES (1);
+        SELECT pg_logical_emit_message(true, 'sequin:transaction_annotations.set',
+            '{\"by\": {\"user\": 7}}');
+        SELECT pg_logical_emit_message(true, 'someone', '8');
+        INSERT INTO t VALUES (2);
+        SELECT pg_logical_emit_message(true, 'sequin:transaction_annotations.clear', '');
+        INSERT INTO t VALUES (3);
+        SELECT pg_logical_emit_message(true, 'sequin:transaction_annotations.set', '5');
+        SELECT pg_logical_emit_message(true, 'sequin:transaction_annotations.set', '{no json');
+        INSERT INTO t VALUES (4);
+        SELECT pg_logical_emit_message(true, 'sequin:transaction_annotations.set', '6');
+        COMMIT;
+        INSERT INTO t VALUES (5)";
+    let mut messages = world.messages_after(sql, 5).await?;
+    messages.sort_by_key(position);
+    let annotations: Vec<_> =
+        messages.iter().map(|m| m["metadata"]["transaction_annotations"].clone()).collect();
+    let by = json!({"by": {"user": 7}});
+    assert_eq!(annotations, [Value::Null, by, Value::Null, Value::Null, Value::Null]);
+    assert_eq!(world.sequin.log().matches("transaction annotations are not JSON").count(), 1);
+    Ok(())
+}

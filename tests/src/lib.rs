@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod sample;
 pub mod sequin;
+mod tail;
 pub mod typesense;
 mod until;
 
@@ -24,6 +25,7 @@ pub use postgres::Cluster;
 pub use proxy::{Harm, Proxy};
 pub use receiver::{Behaviour, Receiver};
 pub use sequin::Sequin;
+pub use tail::Tail;
 pub use until::until;
 
 /// The root of the repository: where the plugins and the sample configuration are.

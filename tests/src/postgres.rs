@@ -4,9 +4,11 @@
 //! it, and slots never meet. It is durable against being killed, not against a power cut. Runs as an
 //! ordinary user, or as root, when the server runs as `nobody`, for PostgreSQL refuses root.
 
-use std::fs::File;
+mod certificates;
+
+use std::fs::{File, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,12 +42,30 @@ const START: Duration = Duration::from_secs(60);
 /// A fast shutdown waits for replication to be told everything.
 const STOP: Duration = Duration::from_secs(30);
 
+pub use certificates::Certificates;
+
+/// What a cluster is like. By default it is of the first version found, and trusts everybody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// Its major version: 16, 17 or 18.
+    pub major: Option<u32>,
+    /// Settings that override those of the harness.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Whether it takes TLS connections over TCP, and no others. The certificates are in
+    /// [`Cluster::certificates`].
+    pub tls: bool,
+    /// The password of `postgres` over TCP, by SCRAM.
+    pub password: Option<&'a str>,
+}
+
 /// A cluster, running unless it was stopped or killed.
 pub struct Cluster {
     // Before the directory: the server must be gone when that is removed.
     process: Option<Process>,
     bin: PathBuf,
     port: u16,
+    password: Option<String>,
+    certificates: Option<Certificates>,
     dir: TempDir,
 }
 
@@ -57,7 +77,17 @@ impl Cluster {
 
     /// The same, with settings that override those of the harness.
     pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
-        let bin = bin()?;
+        Self::start_as(Setup { settings, ..Setup::default() }).await
+    }
+
+    /// The same, of a major version: 16, 17 or 18.
+    pub async fn start_major(major: u32) -> Result<Self> {
+        Self::start_as(Setup { major: Some(major), ..Setup::default() }).await
+    }
+
+    /// The same, in any way.
+    pub async fn start_as(setup: Setup<'_>) -> Result<Self> {
+        let bin = bin(setup.major)?;
         // Directly below /tmp: the path of a socket must be shorter than about 100 bytes.
         let dir = tempfile::Builder::new()
             .prefix("sequin-pg-")
@@ -66,8 +96,9 @@ impl Cluster {
         if is_root() {
             chown(dir.path(), Some(NOBODY), Some(NOBODY)).context("give it to the server")?;
         }
-        let mut cluster = Self { process: None, bin, port: 0, dir };
-        cluster.initialise(settings).await?;
+        let password = setup.password.map(str::to_owned);
+        let mut cluster = Self { process: None, bin, port: 0, password, certificates: None, dir };
+        cluster.initialise(setup).await?;
         until("PostgreSQL to start", START, async || {
             cluster.port = ports::free()?;
             cluster.launch().await
@@ -88,12 +119,21 @@ impl Cluster {
 
     /// A connection string for a database, over TCP.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        let password = self.password.as_ref().map(|password| format!(":{password}"));
+        let password = password.unwrap_or_default();
+        format!("postgres://postgres{password}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// A connection to a database. A task drives it until the client is dropped.
+    /// What a client needs for TLS.
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// A connection to a database, over the Unix socket. A task drives it until the client is
+    /// dropped.
     pub async fn client(&self, database: &str) -> Result<Client> {
-        connect(&self.url(database)).await
+        let (socket, port) = (self.socket_dir().display(), self.port);
+        connect(&format!("host={socket} port={port} user=postgres dbname='{database}'")).await
     }
 
     /// Creates an empty database.
@@ -140,10 +180,15 @@ impl Cluster {
         self.dir.path().join("data")
     }
 
-    async fn initialise(&self, settings: &[(&str, &str)]) -> Result<()> {
+    async fn initialise(&mut self, setup: Setup<'_>) -> Result<()> {
         let mut initdb = self.command("initdb");
         initdb.arg("-D").arg(self.data());
         initdb.args(["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]);
+        if let Some(password) = setup.password {
+            let path = self.dir.path().join("password");
+            std::fs::write(&path, password)?;
+            initdb.arg("--pwfile").arg(path);
+        }
         let output = tokio::process::Command::from(initdb).kill_on_drop(true).output();
         let output = tokio::time::timeout(START, output)
             .await
@@ -155,8 +200,26 @@ impl Cluster {
         let path = self.data().join("postgresql.conf");
         let mut file = File::options().append(true).open(path).context("open postgresql.conf")?;
         file.write_all(CONFIGURATION.as_bytes())?;
-        for (name, value) in settings {
+        for (name, value) in setup.settings {
             writeln!(file, "{name} = '{}'", value.replace('\'', "''"))?;
+        }
+        if setup.tls {
+            writeln!(file, "ssl = on\nssl_ca_file = 'root.crt'")?;
+            self.certificates = Some(Certificates::make(self.dir.path(), &self.data())?);
+            let key = self.data().join("server.key");
+            std::fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+            if is_root() {
+                chown(&key, Some(NOBODY), Some(NOBODY))?;
+            }
+        }
+        if setup.tls || setup.password.is_some() {
+            let kind = if setup.tls { "hostssl" } else { "host" };
+            let method = if setup.password.is_some() { "scram-sha-256" } else { "trust" };
+            let access = format!(
+                "local all all trust\n{kind} all all samehost {method}\n\
+                 {kind} replication all samehost {method}\n"
+            );
+            std::fs::write(self.data().join("pg_hba.conf"), access)?;
         }
         Ok(())
     }
@@ -170,14 +233,12 @@ impl Cluster {
         command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Immediate shutdown: nothing of it is wanted any more.
         let mut process = Process::spawn("PostgreSQL", &mut command, Signal::QUIT)?;
-        // Over the socket in our own directory, so that no other server can answer for it.
-        let socket = self.socket_dir().display();
-        let url = format!("host={socket} port={} user=postgres dbname=postgres", self.port);
         let exit = until("PostgreSQL to answer", START, async || {
             if let Some(status) = process.exited()? {
                 return Ok(Ok(Some(status)));
             }
-            connect(&url).await?.simple_query("select 1").await?;
+            // Over the socket in our own directory, so that no other server can answer for it.
+            self.client("postgres").await?.simple_query("select 1").await?;
             Ok(Ok(None))
         })
         .await?;
@@ -217,13 +278,15 @@ fn is_root() -> bool {
 }
 
 /// Where the server's programs are.
-fn bin() -> Result<PathBuf> {
-    let bin = env::path("PG_BIN")
-        .or_else(|| Some(env::find_executable("postgres")?.parent()?.to_path_buf()))
-        .context("find PostgreSQL: run `cargo x test`, or set PG_BIN")?;
+fn bin(major: Option<u32>) -> Result<PathBuf> {
+    let variable = major.map_or("PG_BIN".to_owned(), |major| format!("PG_BIN_{major}"));
+    let found = || Some(env::find_executable("postgres")?.parent()?.to_path_buf());
+    let bin = env::path(&variable)
+        .or_else(|| major.is_none().then(found).flatten())
+        .with_context(|| format!("find PostgreSQL: run `cargo x test`, or set {variable}"))?;
     for program in ["initdb", "postgres"] {
         if !bin.join(program).is_file() {
-            bail!("{program} is not in {}: run `cargo x test`, or set PG_BIN", bin.display());
+            bail!("{program} is not in {}: run `cargo x test`, or set {variable}", bin.display());
         }
     }
     Ok(bin)
@@ -237,3 +300,6 @@ async fn connect(url: &str) -> Result<Client> {
     tokio::spawn(connection);
     Ok(client)
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,7 @@ impl Builder {
         self.prepare()?.command(arguments).await
     }
 
-    fn prepare(self) -> Result<Sequin> {
+    pub(crate) fn prepare(self) -> Result<Sequin> {
         let binary = match &self.binary {
             Some(binary) => binary.clone(),
             None => find_binary()?,
@@ -285,7 +285,8 @@ impl Sequin {
         Ok(())
     }
 
-    fn executable(&self) -> Command {
+    /// The executable with its environment, for a command of it.
+    pub(crate) fn executable(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.env_clear().current_dir(self.dir.path());
         for name in INHERITED {

@@ -40,10 +40,54 @@ pub struct Database {
     pub database: String,
     pub username: String,
     pub password: Secret,
+    pub tls: Tls,
     pub slot: Slot,
     pub publication: Publication,
     /// A JSON object.
     pub annotations: String,
+}
+
+/// How connections to a database are encrypted. The words are libpq's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub mode: SslMode,
+    /// There if the mode verifies.
+    pub roots: Option<Roots>,
+    pub client: Option<ClientCertificate>,
+    pub channel_binding: ChannelBinding,
+}
+
+/// `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// Whose certificates are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    System,
+    /// Not looked at: it may not exist.
+    File(PathBuf),
+}
+
+/// Who we are. The files are not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// `channel_binding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
 }
 
 /// A replication slot.
@@ -143,7 +187,7 @@ pub(crate) fn resolve(
     report: &mut Report<'_>,
 ) -> Option<Spec> {
     let functions = functions::resolve(&document.functions, base_dir, report);
-    let databases = databases::resolve(&document.databases, report);
+    let databases = databases::resolve(&document.databases, base_dir, report);
     let endpoints = http_endpoints::resolve(&document.http_endpoints, report);
     let sinks = sinks::resolve(document, &endpoints, report);
     (report.errors() == 0).then_some(Spec { databases, functions, sinks })

@@ -105,6 +105,8 @@ pairs! {
     b237_secrets_never_show
     wrong_types
     endpoints
+    tls
+    tls_mistakes
 }
 
 #[test]

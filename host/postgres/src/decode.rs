@@ -12,6 +12,7 @@
 //!
 //! It knows no socket and no confirmation.
 
+mod annotations;
 mod row;
 
 use std::collections::HashMap;
@@ -65,6 +66,8 @@ pub(crate) struct Decoder {
     last_commit: Lsn,
     builder: Builder,
     commits: Vec<Commit>,
+    /// Whether annotations that are not JSON were complained about.
+    warned_annotations: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +85,8 @@ struct Entry {
 struct Open {
     transaction: Arc<Transaction>,
     next_ordinal: u64,
+    /// What the changes from here on carry: JSON.
+    annotations: Option<Arc<str>>,
 }
 
 impl Open {
@@ -123,11 +128,11 @@ impl Decoder {
                     self.change(Operation::Truncate, relation, None, None)?;
                 }
             }
-            Message::Logical { transactional: true } => {
-                self.open_transaction()?.next_position();
+            Message::Logical { transactional: true, prefix, content } => {
+                self.annotate(prefix, content)?;
             }
             // One that is not transactional stands outside of every transaction.
-            Message::Logical { transactional: false } | Message::Type | Message::Origin => {}
+            Message::Logical { transactional: false, .. } | Message::Type | Message::Origin => {}
         }
         Ok(Step::Taken)
     }
@@ -208,7 +213,7 @@ impl Decoder {
         }
         let committed_at_us = committed_at_us.saturating_add(EPOCH_US);
         let transaction = Arc::new(Transaction { commit_lsn, xid, committed_at_us });
-        self.open = Some(Open { transaction, next_ordinal: 0 });
+        self.open = Some(Open { transaction, next_ordinal: 0, annotations: None });
         Ok(())
     }
 
@@ -264,12 +269,33 @@ impl Decoder {
         }
         let relation = Arc::clone(&table.relation);
         let transaction = Arc::clone(&open.transaction);
+        builder.annotate(open.annotations.as_ref());
         builder.change(open.next_position(), operation, relation, transaction, before, after);
         Ok(())
     }
 
-    fn open_transaction(&mut self) -> Result<&mut Open, Fault> {
-        self.open.as_mut().ok_or_else(outside)
+    /// A transactional message: it counts, whoever it is for, and those for us say what the
+    /// changes behind it carry.
+    fn annotate(&mut self, prefix: &[u8], content: &[u8]) -> Result<(), Fault> {
+        let open = self.open.as_mut().ok_or_else(outside)?;
+        open.next_position();
+        match prefix {
+            annotations::SET => {
+                open.annotations = annotations::read(content);
+                if open.annotations.is_none()
+                    && !std::mem::replace(&mut self.warned_annotations, true)
+                {
+                    tracing::warn!(
+                        commit_lsn = %open.transaction.commit_lsn,
+                        "transaction annotations are not JSON: the changes behind them are \
+                         delivered without; said once for this connection"
+                    );
+                }
+            }
+            annotations::CLEAR => open.annotations = None,
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::decode::Fault;
 use crate::options::Options;
 use crate::wire;
 use crate::wire::report::Report;
+use crate::wire::tls::Failure;
 
 /// What was being done: the same SQLSTATE means different things at different times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub(crate) fn refused(report: &Report, phase: Phase, options: &Options) -> Sourc
     let Options { user, database, slot, publication, .. } = options;
     let said = report.to_string();
     let (code, help) = match (report.code.as_str(), phase) {
+        // It has no SQLSTATE of its own. In another language it is the next one.
+        ("28000", _) if report.message.contains("client certificate") => {
+            ("tls_certificate", CLIENT_HELP.to_owned())
+        }
         (code, _) if code.starts_with("28") => (
             "authentication",
             format!("check user {user}, its password and the server's pg_hba.conf"),
@@ -95,10 +100,50 @@ pub(crate) fn wire(error: &wire::Error, phase: Phase, options: &Options) -> Sour
             "configure the password, or a method that the server and we know: trust, password, \
              md5 or scram-sha-256 in pg_hba.conf",
         ),
-        wire::Error::Io(_) | wire::Error::Closed | wire::Error::Malformed(_) => {
-            transient(format!("{}: {error}", address(options)))
+        wire::Error::Tls(failure) => tls(failure, options),
+        wire::Error::Io(io) => match Failure::of(io) {
+            Some(failure) => tls(&failure, options),
+            None => transient(format!("{}: {error}", options.addresses())),
+        },
+        wire::Error::Closed | wire::Error::Malformed(_) => {
+            transient(format!("{}: {error}", options.addresses()))
         }
     }
+}
+
+const CLIENT_HELP: &str = "give sslcert and sslkey: a certificate that the server's ssl_ca_file \
+                           vouches for, with the user as its common name if pg_hba.conf says cert";
+
+/// A connection is not encrypted as it shall be.
+fn tls(failure: &Failure, options: &Options) -> SourceError {
+    let (code, help) = match failure {
+        Failure::Refused => (
+            "tls_refused",
+            "switch TLS on at the server (ssl = on), or off here with sslmode disable",
+        ),
+        Failure::Incompatible(_) => (
+            "tls_refused",
+            "the server must speak TLS 1.2 or newer, with a cipher that is not outdated",
+        ),
+        Failure::Expired(_) => (
+            "tls_certificate",
+            "renew the server's certificate, and check the clocks of both machines",
+        ),
+        Failure::OtherHost(_) => (
+            "tls_certificate",
+            "connect by a name that the certificate is for (as subject alternative name), or use \
+             sslmode verify-ca",
+        ),
+        Failure::Untrusted(_) => {
+            ("tls_certificate", "name the certificate of who issued the server's as sslrootcert")
+        }
+        Failure::Client(_) => ("tls_certificate", CLIENT_HELP),
+        Failure::Setting(_) => (
+            "connect_options",
+            "correct the TLS settings of the database: PEM files, the key without a passphrase",
+        ),
+    };
+    definite(code, format!("{}: {failure}", options.addresses()), help)
 }
 
 /// A query failed.
@@ -106,7 +151,10 @@ pub(crate) fn sql(error: &tokio_postgres::Error, options: &Options) -> SourceErr
     match error.as_db_error() {
         Some(db) => refused(&Report::of(db), Phase::Prepare, options),
         None => {
-            let mut text = format!("{}: {error}", address(options));
+            if let Some(failure) = Failure::behind(error) {
+                return tls(&failure, options);
+            }
+            let mut text = format!("{}: {error}", options.addresses());
             // "error communicating with the server" has its cause one level down.
             if let Some(cause) = std::error::Error::source(error) {
                 text.push_str(": ");
@@ -136,10 +184,6 @@ pub(crate) fn fault(fault: &Fault, options: &Options) -> SourceError {
             "leave the column out of the publication with a column list",
         ),
     }
-}
-
-fn address(options: &Options) -> String {
-    format!("{}:{}", options.host, options.port)
 }
 
 #[cfg(test)]

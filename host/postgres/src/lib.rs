@@ -25,8 +25,13 @@ mod relation;
 mod slot;
 mod sql;
 mod stream;
+mod temporary;
 mod value;
 mod wire;
 
-pub use options::{Create, Options, Password};
+pub use options::{
+    Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Password, Roots,
+    SslMode, Tls,
+};
 pub use stream::Connector;
+pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

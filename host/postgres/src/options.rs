@@ -1,11 +1,19 @@
 //! What to connect to, as the configuration gives it.
 
+mod tls;
+mod url;
+
 use std::fmt;
 use std::time::Duration;
 
 use model::source::SourceError;
 
 use crate::error;
+
+pub use tls::{ChannelBinding, ClientCertificate, Roots, SslMode, Tls};
+
+/// Where Postgres listens.
+const PORT: u16 = 5432;
 
 /// The predecessor's limit for reaching a database.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -17,6 +25,8 @@ pub struct Options {
     pub host: String,
     /// Port; also part of the name of a Unix socket.
     pub port: u16,
+    /// Further servers, tried in order where those before them cannot be reached.
+    pub more_hosts: Vec<Address>,
     /// Role to log in as; it needs the attribute `REPLICATION`.
     pub user: String,
     /// Its password, if the server asks for one.
@@ -31,8 +41,52 @@ pub struct Options {
     pub publication: String,
     /// How to create the publication if it does not exist; None if it must exist.
     pub publication_create: Option<Create>,
-    /// For each connection: to be reached and to accept the login.
+    /// For each connection: to be reached and to accept the login. Several hosts share it.
     pub connect_timeout: Duration,
+    /// How connections over TCP are encrypted.
+    pub tls: Tls,
+    /// How they show in the server's `pg_stat_activity`.
+    pub application_name: String,
+    /// How a peer that went away without a word is noticed; None: not by TCP.
+    pub keepalive: Option<Keepalive>,
+    /// Whether the slot is made for one connection, from now on, and goes with it. Nothing of that
+    /// name may exist then.
+    pub slot_temporary: bool,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// As [`Options::host`].
+    pub host: String,
+    /// As [`Options::port`].
+    pub port: u16,
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Between probes.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection is broken.
+    pub probes: u32,
+}
+
+impl Default for Keepalive {
+    /// A minute until a dead peer is noticed. What lies between often forgets a connection that
+    /// was silent for a few minutes; the kernel's own first probe would come after two hours.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), probes: 3 }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// How to create a missing publication.
@@ -78,7 +132,8 @@ impl Options {
     ) -> Self {
         Self {
             host: host.into(),
-            port: 5432,
+            port: PORT,
+            more_hosts: Vec::new(),
             user: user.into(),
             password: None,
             database: database.into(),
@@ -87,7 +142,40 @@ impl Options {
             publication: publication.into(),
             publication_create: None,
             connect_timeout: CONNECT_TIMEOUT,
+            tls: Tls::default(),
+            application_name: "sequin".to_owned(),
+            keepalive: Some(Keepalive::default()),
+            slot_temporary: false,
         }
+    }
+
+    /// The options that a URL gives, in the forms and with the parameters of libpq. Slot and
+    /// publication are empty and are to be filled in.
+    ///
+    /// # Errors
+    /// Definite, with code `connect_options`. Nothing of the URL is repeated in it but the name of
+    /// a parameter.
+    pub fn from_url(url: &str) -> Result<Self, SourceError> {
+        let options = url::parse(url).map_err(|problem| {
+            error::definite(
+                "connect_options",
+                format!("the URL of the database cannot be used: {problem}"),
+                "it looks like `postgresql://user:password@host:5432/database?sslmode=require`",
+            )
+        })?;
+        options.check_connection()?;
+        Ok(options)
+    }
+
+    /// All hosts, in the order in which they are tried.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = Address> + '_ {
+        let first = Address { host: self.host.clone(), port: self.port };
+        std::iter::once(first).chain(self.more_hosts.iter().cloned())
+    }
+
+    /// All hosts, for messages.
+    pub(crate) fn addresses(&self) -> String {
+        self.hosts().map(|address| address.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// What can be told to be wrong without a server.
@@ -96,15 +184,7 @@ impl Options {
     /// Definite, with code `slot_name`, `publication_name`, `publication_init_sql` or
     /// `connect_options`.
     pub fn check(&self) -> Result<(), SourceError> {
-        // NUL ends a string in the protocol, so it must not stand in one.
-        let texts = [&self.host, &self.user, &self.database];
-        if texts.iter().any(|text| text.is_empty() || text.contains('\0')) {
-            return Err(error::definite(
-                "connect_options",
-                "host, user and database must be given and must not contain NUL".to_owned(),
-                "correct the connection settings of the database",
-            ));
-        }
+        self.check_connection()?;
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
         if self.slot.is_empty() || self.slot.len() > 63 || !self.slot.bytes().all(allowed) {
             return Err(error::definite(
@@ -131,6 +211,31 @@ impl Options {
             }
             Some(Create::Sql(_) | Create::AllTables) | None => Ok(()),
         }
+    }
+}
+
+impl Options {
+    fn check_connection(&self) -> Result<(), SourceError> {
+        let wrong = |message: &str| {
+            let help = "correct the connection settings of the database";
+            error::definite("connect_options", message.to_owned(), help)
+        };
+        // NUL ends a string in the protocol, so it must not stand in one.
+        let texts = [&self.host, &self.user, &self.database];
+        let texts = texts.into_iter().chain(self.more_hosts.iter().map(|address| &address.host));
+        if texts.clone().any(String::is_empty)
+            || texts.chain([&self.application_name]).any(|text| text.contains('\0'))
+        {
+            return Err(wrong("host, user and database must be given and must not contain NUL"));
+        }
+        // What Linux takes.
+        let possible = |time: Duration| (1..=32_767).contains(&time.as_secs());
+        if self.keepalive.is_some_and(|Keepalive { idle, interval, probes }| {
+            !possible(idle) || !possible(interval) || !(1..=127).contains(&probes)
+        }) {
+            return Err(wrong("keepalives take 1 to 32767 seconds, and 1 to 127 probes"));
+        }
+        self.tls.check().map_err(wrong)
     }
 }
 

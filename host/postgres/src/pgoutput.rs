@@ -51,7 +51,12 @@ pub(crate) enum Message<'a> {
     Origin,
     /// `pg_logical_emit_message`.
     Logical {
+        /// Part of its transaction, or outside of every one.
         transactional: bool,
+        /// Whose it is, in the server's encoding.
+        prefix: &'a [u8],
+        /// Any bytes.
+        content: &'a [u8],
     },
 }
 
@@ -199,10 +204,9 @@ fn origin(mut cursor: Cursor<'_>) -> Parsed<'_> {
 fn logical(mut cursor: Cursor<'_>) -> Parsed<'_> {
     let transactional = cursor.u8()? & 1 != 0;
     cursor.u64()?;
-    // The prefix is in the server's encoding, the content any bytes.
-    cursor.until_nul()?;
-    cursor.counted()?;
-    Ok((Message::Logical { transactional }, cursor))
+    let prefix = cursor.until_nul()?;
+    let content = cursor.counted()?;
+    Ok((Message::Logical { transactional, prefix, content }, cursor))
 }
 
 #[cfg(test)]

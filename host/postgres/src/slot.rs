@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use model::lsn::Lsn;
 use model::source::SourceError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::error;
+use crate::error::{self, Phase};
 use crate::options::Options;
 use crate::sql::{Parameter, QueryError, Sql};
+use crate::wire::Connection;
 
 /// A slot begins where no transaction is open, so its creation waits for all that are. The engine
 /// tries again after this, with the reason visible to the operator.
@@ -115,11 +117,7 @@ pub(crate) async fn create(sql: &mut Sql, options: &Options) -> Result<Slot, Sou
         // Somebody else was quicker (duplicate_object).
         Err(error) if error.code() == "42710" => {}
         Err(error) if error.code() == "57014" => {
-            return Err(error::transient(format!(
-                "slot {name} could not be created within {} s: it waits for transactions that are \
-                 open, see pg_stat_activity.xact_start and pg_prepared_xacts",
-                CREATE_TIMEOUT.as_secs()
-            )));
+            return Err(took_too_long(options));
         }
         Err(error) => return Err(error.to_source(options)),
     }
@@ -136,12 +134,42 @@ async fn create_patiently(sql: &mut Sql, options: &Options) -> Result<(), QueryE
     match timeout(CREATE_PATIENCE, &mut created).await {
         Ok(created) => created.map(drop),
         Err(_) => {
-            tracing::warn!(
-                slot.name = options.slot,
-                "creating the slot waits for transactions that are open; an idle one can keep it \
-                 waiting for ever (see pg_stat_activity.xact_start and pg_prepared_xacts)"
-            );
+            warn_of_waiting(options);
             created.await.map(drop)
         }
     }
+}
+
+/// Creates a slot for this connection alone, and returns where its stream begins.
+pub(crate) async fn create_temporary<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<S>,
+    options: &Options,
+) -> Result<Lsn, SourceError> {
+    let mut created = std::pin::pin!(connection.create_temporary_slot(&options.slot));
+    let created = match timeout(CREATE_PATIENCE, &mut created).await {
+        Ok(created) => created,
+        Err(_) => {
+            warn_of_waiting(options);
+            let created = timeout(CREATE_TIMEOUT, created).await;
+            created.map_err(|_| took_too_long(options))?
+        }
+    };
+    created.map_err(|error| error::wire(&error, Phase::Prepare, options))
+}
+
+fn warn_of_waiting(options: &Options) {
+    tracing::warn!(
+        slot.name = options.slot,
+        "creating the slot waits for transactions that are open; an idle one can keep it waiting \
+         for ever (see pg_stat_activity.xact_start and pg_prepared_xacts)"
+    );
+}
+
+fn took_too_long(options: &Options) -> SourceError {
+    error::transient(format!(
+        "slot {} could not be created within {} s: it waits for transactions that are open, see \
+         pg_stat_activity.xact_start and pg_prepared_xacts",
+        options.slot,
+        CREATE_TIMEOUT.as_secs()
+    ))
 }

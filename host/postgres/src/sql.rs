@@ -3,19 +3,26 @@
 //! tokio-postgres splits a session into a client and a connection that somebody must drive. Here
 //! whoever asks drives it, so there is no task: the session is still while nobody asks.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Fuse};
 use model::source::SourceError;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{self, SslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row};
 
 use crate::error;
-use crate::options::Options;
-use crate::wire::socket;
+use crate::options::{self, Options};
+use crate::wire::socket::{self, BoxSocket, Security, Unreached};
 
 /// For each query: they read catalogs.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,23 +71,52 @@ impl QueryError {
 impl Sql {
     /// Logs in. The caller bounds it.
     pub(crate) async fn open(options: &Options) -> Result<Self, SourceError> {
-        let socket = socket::dial(options)
-            .await
-            .map_err(|error| error::wire(&error.into(), error::Phase::Login, options))?;
+        let unreached = |error: Unreached| error::wire(&error.into(), error::Phase::Login, options);
+        let socket = socket::dial(options).await.map_err(unreached)?;
+        let security = socket.security().clone();
+        let failed = match Self::attempt(socket, options).await {
+            Ok(sql) => return Ok(sql),
+            Err(failed) => failed,
+        };
+        let code = failed.code().map_or("", |code| code.code());
+        let failed = match socket::dial_again(code, &security, options).await {
+            None => failed,
+            Some(socket) => match Self::attempt(socket.map_err(unreached)?, options).await {
+                Ok(sql) => return Ok(sql),
+                Err(failed) => failed,
+            },
+        };
+        Err(error::sql(&failed, options))
+    }
+
+    async fn attempt(socket: BoxSocket, options: &Options) -> Result<Self, tokio_postgres::Error> {
         let mut config = Config::new();
         config
             .user(&options.user)
             .dbname(&options.database)
-            .application_name(crate::wire::APPLICATION_NAME)
-            // Ours goes through `connect_raw`, over a socket that has TLS if it shall.
-            .ssl_mode(SslMode::Disable)
+            .application_name(&options.application_name)
+            .channel_binding(match options.tls.channel_binding {
+                options::ChannelBinding::Disable => config::ChannelBinding::Disable,
+                options::ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+                options::ChannelBinding::Require => config::ChannelBinding::Require,
+            })
             .options(format!("-c statement_timeout={}", QUERY_TIMEOUT.as_millis()));
         if let Some(password) = &options.password {
             config.password(password.as_bytes());
         }
-        let connected = config.connect_raw(socket, NoTls).await;
-        let (client, connection) = connected.map_err(|error| error::sql(&error, options))?;
-        Ok(Self { client, connection: connection.boxed().fuse() })
+        match socket.security() {
+            Security::Plain => {
+                config.ssl_mode(SslMode::Disable);
+                let (client, connection) = config.connect_raw(socket, NoTls).await?;
+                Ok(Self { client, connection: connection.boxed().fuse() })
+            }
+            Security::Tls { .. } => {
+                // Without the question: it was answered when the socket was made.
+                config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+                let (client, connection) = config.connect_raw(socket, Encrypted).await?;
+                Ok(Self { client, connection: connection.boxed().fuse() })
+            }
+        }
     }
 
     /// The rows of a query.
@@ -134,6 +170,61 @@ impl Sql {
         drop(client);
         // Best effort: the process may go at any time without it.
         timeout(CLOSE_TIMEOUT, connection).await.ok();
+    }
+}
+
+/// Tells tokio-postgres that the socket is encrypted already.
+struct Encrypted;
+
+impl TlsConnect<BoxSocket> for Encrypted {
+    type Stream = EncryptedSocket;
+    type Error = Infallible;
+    type Future = Ready<Result<EncryptedSocket, Infallible>>;
+
+    fn connect(self, socket: BoxSocket) -> Self::Future {
+        ready(Ok(EncryptedSocket(socket)))
+    }
+}
+
+/// A socket with TLS, as tokio-postgres wants to see it.
+struct EncryptedSocket(BoxSocket);
+
+impl TlsStream for EncryptedSocket {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self.0.security() {
+            Security::Tls { end_point: Some(end_point) } => {
+                ChannelBinding::tls_server_end_point(end_point.clone())
+            }
+            Security::Tls { end_point: None } | Security::Plain => ChannelBinding::none(),
+        }
+    }
+}
+
+impl AsyncRead for EncryptedSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for EncryptedSocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 

@@ -15,6 +15,7 @@ mod login;
 mod query;
 pub(crate) mod report;
 pub(crate) mod socket;
+pub(crate) mod tls;
 
 use std::io;
 
@@ -25,7 +26,6 @@ use cursor::Malformed;
 use frame::Frames;
 use report::Report;
 
-pub(crate) use login::APPLICATION_NAME;
 pub(crate) use query::System;
 
 /// A connection broke, or the server said no.
@@ -43,6 +43,8 @@ pub(crate) enum Error {
     NoPassword,
     #[error("authentication failed: {0}")]
     Authentication(String),
+    #[error("{0}")]
+    Tls(#[from] tls::Failure),
 }
 
 /// A connection before it streams.

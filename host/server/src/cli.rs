@@ -1,8 +1,9 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Postgres change data capture: rows change, and search indexes, queues and services follow.
 #[derive(Debug, Parser)]
@@ -16,6 +17,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the engine with a sequin.yaml until SIGTERM or SIGINT.
     Serve(ServeArguments),
+    /// Print the changes of a database as they happen, one JSON message a line.
+    ///
+    /// Without --slot it reads from now on and leaves nothing behind. With --slot it goes on where
+    /// that slot was confirmed, and confirms what it printed.
+    Tail(TailArguments),
     /// Print messages that were put aside (dead letters), one JSON object a line.
     Letters(LettersArguments),
 }
@@ -28,8 +34,91 @@ pub(crate) struct ServeArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TailArguments {
+    /// The database, e.g. postgres://user:password@host:5432/name; the role needs REPLICATION.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database_url: String,
+    /// This table only, as schema.table or table (in schema public); repeatable.
+    #[arg(long = "table", value_name = "TABLE")]
+    pub(crate) tables: Vec<TableName>,
+    /// This action only; repeatable.
+    #[arg(long = "action", value_name = "ACTION")]
+    pub(crate) actions: Vec<Action>,
+    /// A publication that exists. Without, one is made for the run and dropped at its end.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) publication: Option<String>,
+    /// A slot that exists: what is new since its confirmed position, confirmed as it is printed.
+    /// Changes older than a publication cannot be decoded, so it takes one that exists too.
+    #[arg(long, value_name = "NAME", requires = "publication")]
+    pub(crate) slot: Option<String>,
+    /// From now on, with a slot that ends with the run: what is done without --slot.
+    #[arg(long, conflicts_with = "slot")]
+    pub(crate) from_now: bool,
+    /// End after so many seconds.
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<u64>,
+    /// End after so many messages. A slot stays before a transaction that was cut by it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
+/// What happens to rows and tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Action {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+/// A table by name, as it is in the catalog: not quoted, and upper case is upper case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableName {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+}
+
+impl FromStr for TableName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (schema, table) = text.split_once('.').unwrap_or(("public", text));
+        if schema.is_empty() || table.is_empty() || text.contains(['"', '\0']) {
+            return Err("a table is schema.table, or table in schema public, without quotes");
+        }
+        Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LettersArguments {
     /// Of this sink only.
     #[arg(long, value_name = "NAME")]
     pub(crate) sink: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_its_schema_or_is_public() {
+        let name = |schema: &str, table: &str| {
+            Ok(TableName { schema: schema.to_owned(), table: table.to_owned() })
+        };
+        assert_eq!("poi".parse(), name("public", "poi"));
+        assert_eq!("Camp.poi.x".parse(), name("Camp", "poi.x"));
+        for bad in ["", ".", "a.", ".b", "\"a\".b"] {
+            assert!(bad.parse::<TableName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_the_environment_is_not_shown() {
+        use clap::CommandFactory as _;
+        let command = Cli::command();
+        let tail = command.find_subcommand("tail").unwrap();
+        let url = tail.get_arguments().find(|a| a.get_id() == "database_url").unwrap();
+        assert!(url.is_hide_env_values_set());
+    }
 }

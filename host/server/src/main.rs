@@ -7,6 +7,7 @@ mod cli;
 mod letters;
 mod serve;
 mod settings;
+mod tail;
 mod telemetry;
 mod wiring;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         cli::Command::Serve(arguments) => serve::run(&arguments),
+        cli::Command::Tail(arguments) => tail::run(&arguments),
         cli::Command::Letters(arguments) => letters::run(&arguments),
     };
     match done {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use config::Spec;
-use config::spec::{CreatePublication, Database, Destination, Role, Sink, Status};
+use config::spec::{self, CreatePublication, Database, Destination, Role, Sink, Status};
 use engine::spec::{SinkSpec, SlotSpec};
 use model::envelope::{self, Envelope};
 use model::plugin::Plugin;
@@ -139,10 +139,36 @@ fn source(database: &Database) -> postgres::Options {
     options.port = database.port;
     let password = database.password.reveal();
     options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
+    options.tls = tls(&database.tls);
     options.slot_create = database.slot.create;
     options.publication_create = database.publication.create.as_ref().map(|create| match create {
         CreatePublication::AllTables => postgres::Create::AllTables,
         CreatePublication::Sql(sql) => postgres::Create::Sql(sql.clone()),
     });
     options
+}
+
+fn tls(tls: &spec::Tls) -> postgres::Tls {
+    postgres::Tls {
+        mode: match tls.mode {
+            spec::SslMode::Disable => postgres::SslMode::Disable,
+            spec::SslMode::Prefer => postgres::SslMode::Prefer,
+            spec::SslMode::Require => postgres::SslMode::Require,
+            spec::SslMode::VerifyCa => postgres::SslMode::VerifyCa,
+            spec::SslMode::VerifyFull => postgres::SslMode::VerifyFull,
+        },
+        roots: tls.roots.as_ref().map(|roots| match roots {
+            spec::Roots::System => postgres::Roots::System,
+            spec::Roots::File(path) => postgres::Roots::File(path.clone()),
+        }),
+        client: tls.client.as_ref().map(|client| postgres::ClientCertificate {
+            certificate: client.certificate.clone(),
+            key: client.key.clone(),
+        }),
+        channel_binding: match tls.channel_binding {
+            spec::ChannelBinding::Disable => postgres::ChannelBinding::Disable,
+            spec::ChannelBinding::Prefer => postgres::ChannelBinding::Prefer,
+            spec::ChannelBinding::Require => postgres::ChannelBinding::Require,
+        },
+    }
 }

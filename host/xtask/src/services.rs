@@ -19,6 +19,8 @@ use std::process::Command;
 pub(crate) struct Services {
     /// The directory that holds `initdb` and `postgres`.
     pub pg_bin: PathBuf,
+    /// The same of further majors; none unless they were asked for.
+    pub pg_majors: Vec<(u32, PathBuf)>,
     /// The Typesense server's executable.
     pub typesense: PathBuf,
 }
@@ -26,13 +28,15 @@ pub(crate) struct Services {
 impl Services {
     /// Tells a program that uses the harness where the servers are.
     pub(crate) fn export<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let majors = self.pg_majors.iter();
+        command.envs(majors.map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
         command.env("PG_BIN", &self.pg_bin).env("TYPESENSE_BIN", &self.typesense)
     }
 }
 
 /// The command itself: the servers and every tool.
 pub(crate) fn run() -> anyhow::Result<()> {
-    ensure()?;
+    ensure_for_tests()?;
     ensure_test_tools()
 }
 
@@ -41,7 +45,13 @@ pub(crate) fn ensure() -> anyhow::Result<Services> {
     let pg_bin = postgres::ensure()?;
     let typesense = typesense::ensure()?;
     toolchain::ensure_wasm_target()?;
-    Ok(Services { pg_bin, typesense })
+    Ok(Services { pg_bin, pg_majors: Vec::new(), typesense })
+}
+
+/// The same, and the servers that only tests need.
+pub(crate) fn ensure_for_tests() -> anyhow::Result<Services> {
+    let pg_majors = postgres::ensure_majors()?;
+    Ok(Services { pg_majors, ..ensure()? })
 }
 
 /// What only tests need.

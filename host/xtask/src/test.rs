@@ -16,7 +16,7 @@ pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
 
     let services = step("services", || {
         services::ensure_test_tools()?;
-        services::ensure()
+        services::ensure_for_tests()
     })?;
     step("format", check_format)?;
     step("tidy", tidy::run)?;

@@ -25,6 +25,14 @@ pub(crate) struct Fields {
     pub(crate) database: Option<String>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
+    /// The predecessor's word for `sslmode`.
+    pub(crate) ssl: Option<bool>,
+    // As libpq has them, also as parameters of `url`.
+    pub(crate) sslmode: Option<String>,
+    pub(crate) sslrootcert: Option<String>,
+    pub(crate) sslcert: Option<String>,
+    pub(crate) sslkey: Option<String>,
+    pub(crate) channel_binding: Option<String>,
     pub(crate) slot: Option<Slot>,
     /// The older form of `slot`.
     pub(crate) slot_name: Option<String>,
@@ -67,7 +75,7 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Database> 
     keys::needless(&mut node, &needless, report);
     keys::not_yet(
         &mut node,
-        &[("ssl", keys::is_false), ("use_local_tunnel", keys::is_false), ("primary", keys::never)],
+        &[("use_local_tunnel", keys::is_false), ("primary", keys::never)],
         report,
     );
     let annotations = keys::json_map(&mut node, "annotations", report);

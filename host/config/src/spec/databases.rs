@@ -1,10 +1,14 @@
 //! Databases: how to connect, and what to replicate from.
 
+mod tls;
+
+use std::path::Path;
+
 use options::Secret;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::{CreatePublication, Database, Publication, Slot, id};
+use super::{CreatePublication, Database, Publication, Slot, Tls, id};
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
 
@@ -17,12 +21,13 @@ const PASSWORD: &str = "postgres";
 
 pub(super) fn resolve(
     databases: &Resources<document::Database>,
+    base_dir: &Path,
     report: &mut Report<'_>,
 ) -> Vec<Database> {
     let mut resolved = Vec::new();
     for database in &databases.list {
         report.enter(format!("database `{}`", database.name));
-        let server = server(database, report);
+        let server = server(database, base_dir, report);
         let slot = slot(database, report);
         let publication = publication(database, report);
         if let (Some(server), Some(slot), Some(publication)) = (server, slot, publication) {
@@ -34,6 +39,7 @@ pub(super) fn resolve(
                 database: server.database,
                 username: server.username,
                 password: server.password,
+                tls: server.tls,
                 slot,
                 publication,
                 annotations: database.value.annotations.clone(),
@@ -50,10 +56,16 @@ struct Server {
     database: String,
     username: String,
     password: Secret,
+    tls: Tls,
 }
 
-fn server(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Server> {
+fn server(
+    from: &Resource<document::Database>,
+    base_dir: &Path,
+    report: &mut Report<'_>,
+) -> Option<Server> {
     let fields = &from.value.fields;
+    let mut parameters = Vec::new();
     let (hostname, port, database, username, password) = match &fields.url {
         Some(url) => {
             let given = [
@@ -68,7 +80,10 @@ fn server(from: &Resource<document::Database>, report: &mut Report<'_>) -> Optio
                 report.error_with_help(from.place(&[key]), message, "it is part of the `url`");
             }
             match parse_url(url) {
-                Ok(parts) => parts,
+                Ok((parts, given)) => {
+                    parameters = given;
+                    parts
+                }
                 Err(message) => {
                     let help = "it looks like `postgresql://user:password@host:5432/database`";
                     report.error_with_help(from.place(&["url"]), message, help);
@@ -93,25 +108,30 @@ fn server(from: &Resource<document::Database>, report: &mut Report<'_>) -> Optio
     if port.is_none() {
         report.error(from.place(&["port"]), "`port` must be between 1 and 65535");
     }
+    let tls = tls::resolve(from, &parameters, base_dir, report);
     Some(Server {
         hostname,
         port: port?,
         database,
         username: username.unwrap_or_else(|| USERNAME.to_owned()),
         password: password.unwrap_or_else(|| Secret::new(PASSWORD)),
+        tls: tls?,
     })
 }
 
 type Parts = (String, i64, String, Option<String>, Option<Secret>);
 
+/// Names and values.
+type Parameters = Vec<(String, String)>;
+
 /// The parts of a connection URL. Errors do not repeat it: it holds a password.
-fn parse_url(url: &Secret) -> Result<Parts, String> {
+fn parse_url(url: &Secret) -> Result<(Parts, Parameters), String> {
     let url = Url::parse(url.reveal()).map_err(|error| format!("`url` is no URL: {error}"))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err("`url` must begin with `postgresql://`".to_owned());
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("`url` must not have parameters".to_owned());
+    if url.fragment().is_some() {
+        return Err("`url` holds a `#`: inside of a part it is written as %23".to_owned());
     }
     let decode = |text: &str| {
         let text = percent_decode_str(text).decode_utf8();
@@ -130,7 +150,14 @@ fn parse_url(url: &Secret) -> Result<Parts, String> {
     let username = decode(url.username())?;
     let username = (!username.is_empty()).then_some(username);
     let password = url.password().map(decode).transpose()?.map(Secret::new);
-    Ok((hostname, url.port().map_or(PORT, i64::from), database, username, password))
+    let parameters = url.query().unwrap_or_default().split('&').filter(|text| !text.is_empty());
+    let parameters = parameters.map(|parameter| {
+        let (name, value) = parameter.split_once('=').ok_or("`url` has a parameter without `=`")?;
+        Ok((decode(name)?, decode(value)?))
+    });
+    let parameters = parameters.collect::<Result<_, String>>()?;
+    let port = url.port().map_or(PORT, i64::from);
+    Ok(((hostname, port, database, username, password), parameters))
 }
 
 fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Slot> {

@@ -184,6 +184,72 @@ fn b011_b019_b020_b024_ordinals_count_what_is_the_same_on_each_replay() {
 }
 
 #[test]
+fn b021_b022_b023_b024_b025_annotations_belong_to_the_changes_behind_them() {
+    let said = |transactional: u8, prefix: &str, content: &str| {
+        let len = u32::try_from(content.len()).unwrap();
+        let frame = Frame::new(b'M').bytes(&[transactional]).u64(1).text(prefix);
+        frame.u32(len).bytes(content.as_bytes()).0
+    };
+    let set = |content: &str| said(1, "sequin:transaction_annotations.set", content);
+    let clear = || said(1, "sequin:transaction_annotations.clear", "");
+    let row = || insert(7, &[Some("1"), None]);
+    let (changes, _) = decode(&[
+        said(0, "sequin:transaction_annotations.set", "0"),
+        begin(16),
+        plain(b'd'),
+        row(),
+        set("1"),
+        said(1, "someone", "9"),
+        said(0, "sequin:transaction_annotations.set", "9"),
+        row(),
+        row(),
+        set("{\"n\": 2}"),
+        row(),
+        set("{no json"),
+        row(),
+        set("3"),
+        clear(),
+        row(),
+        set("4"),
+        commit(16),
+        begin(32),
+        row(),
+        commit(32),
+    ]);
+    let got: Vec<_> =
+        changes.iter().map(|c| (c.position.ordinal, c.annotations.as_deref())).collect();
+    let expected = [
+        (0, None),
+        (3, Some("1")),
+        (4, Some("1")),
+        (6, Some("{\"n\": 2}")),
+        (8, None),
+        (11, None),
+        (0, None),
+    ];
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn b021_annotations_reach_over_the_end_of_a_batch_and_are_counted() {
+    let text = format!("\"{}\"", "x".repeat(10_000));
+    let len = u32::try_from(text.len()).unwrap();
+    let message = Frame::new(b'M').bytes(&[1]).u64(1).text("sequin:transaction_annotations.set");
+    let message = message.u32(len).bytes(text.as_bytes()).0;
+    let mut decoder = Decoder::default();
+    let row = || insert(7, &[Some("1"), None]);
+    feed(&mut decoder, &[begin(16), plain(b'd'), message, row(), row()]);
+    for _ in 0..2 {
+        let bytes = decoder.bytes();
+        assert!((10_000..11_000).contains(&bytes), "once for both rows: {bytes}");
+        let changes = decoder.seal().changes;
+        assert_eq!(changes.len(), 2);
+        assert!(changes.iter().all(|change| change.annotations.as_deref() == Some(&*text)));
+        feed(&mut decoder, &[row(), row()]);
+    }
+}
+
+#[test]
 fn b015_an_empty_transaction_is_only_a_commit() {
     let (changes, commits) = decode(&[begin(16), commit(16), begin(32), commit(32)]);
     assert!(changes.is_empty());

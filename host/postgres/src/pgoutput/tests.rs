@@ -92,8 +92,9 @@ fn b026_b027_what_is_not_a_row_is_read() {
     assert_eq!(Message::parse(&hex(TRUNCATE)), Ok(Message::Truncate { relations }));
     assert_eq!(Message::parse(&hex(TYPE)), Ok(Message::Type));
     assert_eq!(Message::parse(&hex(ORIGIN)), Ok(Message::Origin));
-    assert_eq!(Message::parse(&hex(MESSAGE)), Ok(Message::Logical { transactional: true }));
-    let at_once = Message::Logical { transactional: false };
+    let logical = Message::Logical { transactional: true, prefix: b"prefix", content: b"a\0b" };
+    assert_eq!(Message::parse(&hex(MESSAGE)), Ok(logical));
+    let at_once = Message::Logical { transactional: false, prefix: b"", content: b"" };
     assert_eq!(Message::parse(&hex(MESSAGE_AT_ONCE)), Ok(at_once));
 }
 

@@ -32,18 +32,23 @@ pub(super) async fn open(
     link: Link,
 ) -> Result<(Reader<BoxSocket>, Opened), SourceError> {
     // First the connection that needs more: whether we may replicate shows before anything is made.
-    let (connection, system) = within(&options, "log in", login(&options)).await?;
+    let (mut connection, system) = within(&options, "log in", login(&options)).await?;
     let mut sql = within(&options, "open an SQL session", Sql::open(&options)).await?;
 
     let sender_timeout = check_settings(&mut sql, &options).await?;
-    let slot = slot::find(&mut sql, &options).await?;
-    // The publication comes first: changes that are older than it cannot be decoded.
-    publication::ensure(&mut sql, &options, slot.is_some()).await?;
-    let slot = match slot {
-        Some(slot) => slot,
-        None => slot::create(&mut sql, &options).await?,
+    let confirmed = if options.slot_temporary {
+        publication::ensure(&mut sql, &options, false).await?;
+        slot::create_temporary(&mut connection, &options).await?
+    } else {
+        let slot = slot::find(&mut sql, &options).await?;
+        // The publication comes first: changes that are older than it cannot be decoded.
+        publication::ensure(&mut sql, &options, slot.is_some()).await?;
+        let slot = match slot {
+            Some(slot) => slot,
+            None => slot::create(&mut sql, &options).await?,
+        };
+        slot.confirmed(&options)?
     };
-    let confirmed = slot.confirmed(&options)?;
 
     let started = within(&options, "start the stream", async {
         let started = connection.start(&options.slot, &options.publication).await;

@@ -21,12 +21,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Which server this is, and how far it is.
     pub(crate) async fn identify_system(&mut self) -> Result<System, Error> {
         let during = "IDENTIFY_SYSTEM";
-        let row = self.query_row(during).await?;
+        let row = self.query_row(during, during).await?;
         let text = |index: usize| row.get(index).cloned().flatten();
         let missing = || Malformed::new(during, "an answer without its columns");
         let identifier = text(0).ok_or_else(missing)?;
         let position = text(2).and_then(|text| text.parse().ok()).ok_or_else(missing)?;
         Ok(System { identifier, position })
+    }
+
+    /// Creates a slot that ends with this connection, or with its first error; returns where its
+    /// stream begins. It waits for the transactions that are open.
+    pub(crate) async fn create_temporary_slot(&mut self, slot: &str) -> Result<Lsn, Error> {
+        let during = "CREATE_REPLICATION_SLOT";
+        let row = self.query_row(&create_command(slot), during).await?;
+        let begin = row.get(1).cloned().flatten().and_then(|text| text.parse().ok());
+        Ok(begin.ok_or_else(|| Malformed::new(during, "an answer without its columns"))?)
     }
 
     /// Starts the slot at its confirmed position, and turns the connection into a stream.
@@ -51,7 +60,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The first row of the answer.
-    async fn query_row(&mut self, query: &'static str) -> Result<Vec<Option<String>>, Error> {
+    async fn query_row(
+        &mut self,
+        query: &str,
+        during: &'static str,
+    ) -> Result<Vec<Option<String>>, Error> {
         self.send_query(query).await?;
         let mut row = None;
         loop {
@@ -62,9 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 b'D' => row = Some(data_row(&reply.body)?),
                 b'Z' => {
                     return row
-                        .ok_or_else(|| Malformed::new(query, "an answer without row").into());
+                        .ok_or_else(|| Malformed::new(during, "an answer without row").into());
                 }
-                _ => return Err(unexpected(&reply, query)),
+                _ => return Err(unexpected(&reply, during)),
             }
         }
     }
@@ -87,8 +100,17 @@ fn data_row(body: &[u8]) -> Result<Vec<Option<String>>, Malformed> {
         .collect()
 }
 
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// In the form that servers before 15 take too.
+fn create_command(slot: &str) -> String {
+    let slot = identifier(slot);
+    format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT")
+}
+
 fn start_command(slot: &str, publication: &str, messages: bool) -> String {
-    let identifier = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     // A list of identifiers inside a literal.
     let publications = identifier(publication).replace('\'', "''");
     let messages = if messages { ", messages 'true'" } else { "" };
@@ -111,6 +133,10 @@ mod tests {
              publication_names '\"it''s \"\"p\"\", q\"', messages 'true')"
         );
         assert!(!start_command("s", "p", false).contains("messages"));
+        assert_eq!(
+            create_command("s\"x"),
+            "CREATE_REPLICATION_SLOT \"s\"\"x\" TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"
+        );
     }
 
     #[test]

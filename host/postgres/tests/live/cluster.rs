@@ -1,6 +1,6 @@
 //! A private server: found, initialised, started and thrown away.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,6 +45,20 @@ impl Cluster {
     }
 
     pub(crate) async fn start(settings: &[&str]) -> Self {
+        Self::start_with(find(), settings, &[]).await
+    }
+
+    /// With certificates. The names of `files` are those that settings know: relative to the data.
+    pub(crate) async fn start_tls(settings: &[&str], files: &[(&str, String)]) -> Self {
+        Self::start_with(find(), settings, files).await
+    }
+
+    /// With the server programs of a directory.
+    pub(crate) async fn start_with(
+        bin: PathBuf,
+        settings: &[&str],
+        files: &[(&str, String)],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("make a directory");
         if is_root(directory.path()) {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
@@ -52,7 +66,7 @@ impl Cluster {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
         let port = free.local_addr().expect("its address").port();
         drop(free);
-        let mut cluster = Self { directory, bin: find(), port, server: None };
+        let mut cluster = Self { directory, bin, port, server: None };
         let initdb = cluster
             .command("initdb")
             .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
@@ -61,11 +75,22 @@ impl Cluster {
             .expect("run initdb");
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
         let access = "local all all trust\n\
-                      host all by_scram 127.0.0.1/32 scram-sha-256\n\
-                      host all by_md5 127.0.0.1/32 md5\n\
-                      host all by_password 127.0.0.1/32 password\n\
-                      host all by_trust 127.0.0.1/32 trust\n";
+                      host all by_scram samehost scram-sha-256\n\
+                      host all by_md5 samehost md5\n\
+                      host all by_password samehost password\n\
+                      hostssl all by_certificate samehost cert\n\
+                      hostnossl all by_plain samehost trust\n\
+                      host all by_trust samehost trust\n";
         std::fs::write(cluster.data().join("pg_hba.conf"), access).expect("write pg_hba.conf");
+        for (name, text) in files {
+            let path = cluster.data().join(name);
+            std::fs::write(&path, text).expect("write a file of the server");
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, mode).expect("keep it from others");
+            if is_root(&path) {
+                chown(&path, Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
+            }
+        }
         cluster.run(settings).await;
         cluster
     }
@@ -75,7 +100,7 @@ impl Cluster {
         self.stop();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.directory.path());
-        command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
+        command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1,::1"]);
         let fixed =
             ["fsync=off", "shared_buffers=32MB", "max_wal_senders=50", "max_replication_slots=50"];
         for setting in fixed.iter().chain(settings) {
@@ -221,6 +246,14 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 
 fn is_root(path: &Path) -> bool {
     std::fs::metadata(path).expect("look at a file of ours").uid() == 0
+}
+
+/// The programs of each major that there is: `cargo x test` names 16 to 18.
+pub(crate) fn majors() -> Vec<PathBuf> {
+    let further = ["PG_BIN_16", "PG_BIN_17", "PG_BIN_18"];
+    #[expect(clippy::disallowed_methods, reason = "a test without settings to read it from")]
+    let further = further.iter().filter_map(std::env::var_os).map(PathBuf::from);
+    std::iter::once(find()).chain(further).collect()
 }
 
 /// The newest server programs of this machine, or those that `PG_BIN` names.

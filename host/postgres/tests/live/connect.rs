@@ -12,7 +12,7 @@ use crate::log;
 use crate::support::{broken, connect, read_texts, try_connect};
 
 /// The code of the definite error, or the text of the transient one.
-async fn failure(options: Options) -> Result<&'static str, String> {
+pub(crate) async fn failure(options: Options) -> Result<&'static str, String> {
     match try_connect(options).await {
         Ok(_) => panic!("connected"),
         Err(SourceError::Definite { code, message, help }) => {

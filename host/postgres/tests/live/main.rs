@@ -2,16 +2,22 @@
 
 // `cfg(test)` is always so here; clippy knows by it that helpers are tests too.
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod majors;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod values;

