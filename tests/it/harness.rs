@@ -46,7 +46,7 @@ async fn a_cluster_is_ready_for_logical_replication_and_keeps_what_is_committed(
     client.batch_execute("create table t (id int primary key); insert into t values (1)").await?;
     cluster.kill().await?;
     // A backend that is busy notices a little later that its postmaster is gone.
-    tests::until("the session to end", Duration::from_secs(10), async || {
+    until("the session to end", Duration::from_secs(10), async || {
         let answer = client.query_one("select 1", &[]).await;
         Ok(if answer.is_err() { Ok(()) } else { Err("it still answers".to_owned()) })
     })

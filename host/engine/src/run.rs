@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::BoxFuture;
 use model::acks::Settled;
-use model::source::Source;
+use model::source::{Missing, Source};
 use model::store::{Epoch, Letters, Progress, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -138,13 +139,25 @@ impl SlotRun {
     async fn run(mut self, cancelled: CancellationToken) {
         let sinks: Vec<Arc<SinkSpec>> =
             std::mem::take(&mut self.spec.sinks).into_iter().map(Arc::new).collect();
-        let connect = Arc::clone(&self.spec.connect);
-        let mut next = slot::open(connect.as_ref(), &self.status, &cancelled).await;
+        let mut next = self.open(&cancelled).await;
         while let Some(source) = next {
             next = self.run_on(source, &sinks, &cancelled).await;
         }
         // What made it end stays visible until the process is told to stop.
         cancelled.cancelled().await;
+    }
+
+    /// Opens the stream for the first time in this process. A slot that was used before is not
+    /// created anew: that would hide what is lost. None if cancelled.
+    async fn open(&self, cancelled: &CancellationToken) -> Option<Box<dyn Source>> {
+        let slot = format!("{}/{}", self.spec.database, self.spec.name);
+        let known = self.ask(|| self.stores.progress.is_known(&slot), cancelled).await?;
+        let missing = if known { Missing::Refuse } else { Missing::Create };
+        let connect = self.spec.connect.as_ref();
+        let source = slot::open(connect, missing, &self.status, cancelled).await?;
+        let epoch = self.stores.epoch;
+        self.ask(|| self.stores.progress.remember(epoch, &slot), cancelled).await?;
+        Some(source)
     }
 
     /// Runs the slot and its sinks on one server. Returns the stream of another server, if that is
@@ -228,19 +241,29 @@ impl SlotRun {
         }
     }
 
-    /// What is recorded for a sink, asking until the store answers. None if cancelled.
+    /// What is recorded for a sink. None if cancelled.
     async fn restore(
         &self,
         origin: &str,
         sink: &str,
         cancelled: &CancellationToken,
     ) -> Option<Settled> {
+        let load = || self.stores.progress.load(origin, sink);
+        self.ask(load, cancelled).await.map(Option::unwrap_or_default)
+    }
+
+    /// Asks the store until it answers. None if cancelled.
+    async fn ask<'a, T>(
+        &self,
+        question: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
+        cancelled: &CancellationToken,
+    ) -> Option<T> {
         loop {
-            match self.stores.progress.load(origin, sink).await {
-                Ok(settled) => return Some(settled.unwrap_or_default()),
+            match question().await {
+                Ok(answer) => return Some(answer),
                 Err(error) => {
-                    error!(sink.name = sink, %error, "progress cannot be read; trying again");
-                    self.status.problem.set(format!("progress cannot be read: {error}"));
+                    error!(slot.name = %self.spec.name, %error, "the store does not answer; trying again");
+                    self.status.problem.set(format!("the store does not answer: {error}"));
                 }
             }
             let deadline = tokio::time::Instant::now() + STORE_RETRY;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::backoff::Backoff;
 use model::lsn::Lsn;
 use model::position::Position;
-use model::source::{Connect, Event, Source, SourceError};
+use model::source::{Connect, Event, Missing, Source, SourceError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -46,6 +46,7 @@ pub(crate) enum End {
 /// Opens the stream, trying until it is open. None if cancelled.
 pub(crate) async fn open(
     connect: &dyn Connect,
+    missing: Missing,
     status: &SlotStatus,
     cancelled: &CancellationToken,
 ) -> Option<Box<dyn Source>> {
@@ -55,7 +56,7 @@ pub(crate) async fn open(
         let connected = tokio::select! {
             biased;
             () = cancelled.cancelled() => return None,
-            connected = connect.connect() => connected,
+            connected = connect.connect(missing) => connected,
         };
         let error = match connected {
             Ok(source) => {
@@ -78,6 +79,11 @@ pub(crate) async fn open(
             () = tokio::time::sleep_until(deadline) => {}
         }
     }
+}
+
+/// Opens the stream again. The slot was there: if it is not any more, changes are lost.
+async fn reopen(slot: &Slot, cancelled: &CancellationToken) -> Option<Box<dyn Source>> {
+    open(slot.connect.as_ref(), Missing::Refuse, &slot.status, cancelled).await
 }
 
 /// Logs why there is no stream: once as long as the reason stays the same.
@@ -111,7 +117,7 @@ impl Slot {
             }
             let origin = source.origin().to_owned();
             drop(source);
-            source = match open(self.connect.as_ref(), &self.status, cancelled).await {
+            source = match reopen(self, cancelled).await {
                 Some(source) => source,
                 None => return End::Stopped(None),
             };

@@ -6,15 +6,25 @@ use crate::lsn::Lsn;
 
 /// Opens the slot, as often as its stream breaks.
 pub trait Connect: Send + Sync {
-    /// Connects, makes what may be made (slot, publication), and starts the stream at the slot's
-    /// confirmed position.
-    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>>;
+    /// Connects, makes what may be made (publication, and the slot as far as `missing` allows), and
+    /// starts the stream at the slot's confirmed position.
+    fn connect(&self, missing: Missing) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>>;
+}
+
+/// What to do about a slot that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It was never used: it is created, if the configuration allows it.
+    Create,
+    /// It was used before, so what was written since is lost: an error, never a new slot that
+    /// pretends to go on.
+    Refuse,
 }
 
 /// One open stream.
 pub trait Source: Send {
-    /// What tells this stream from one of another server: system identifier, database and slot.
-    /// Positions of different origins cannot be compared.
+    /// What tells this stream from one whose positions mean something else: system identifier,
+    /// timeline, database, slot and publication. Positions of different origins cannot be compared.
     fn origin(&self) -> &str;
 
     /// The server's position when the stream was opened. No recorded position of this origin may

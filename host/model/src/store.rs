@@ -11,6 +11,19 @@ pub struct Epoch(pub u64);
 
 /// How far each sink came.
 pub trait Progress: Send + Sync {
+    /// Whether a slot of this name was ever used with this store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn is_known<'a>(&'a self, slot: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Notes that the slot is used with this store, for good.
+    ///
+    /// # Errors
+    /// It was not noted.
+    fn remember<'a>(&'a self, epoch: Epoch, slot: &'a str)
+    -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// What is recorded for a sink of a stream; None if it is new.
     ///
     /// # Errors

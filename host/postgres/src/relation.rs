@@ -65,11 +65,13 @@ impl Question {
     }
 }
 
-/// Whether the stream itself tells the primary key. Under the default identity its columns are the
-/// flagged ones, as of the row's own time; without any flag there may be a deferrable key.
+/// Whether the stream itself tells the key. Under the default identity the primary key's columns
+/// are the flagged ones, as of the row's own time; without any flag there may be a deferrable key.
+/// Under the identity of an index they are the index': old rows carry nothing else, so nothing else
+/// can tell one row's changes together.
 pub(crate) fn key_is_told(definition: &Definition) -> bool {
-    definition.identity == Identity::Default
-        && definition.columns.iter().any(|column| column.identity)
+    let told = matches!(definition.identity, Identity::Default | Identity::Index);
+    told && definition.columns.iter().any(|column| column.identity)
 }
 
 impl Table {
@@ -98,7 +100,7 @@ impl Table {
     }
 }
 
-/// Which columns are the key: the primary key, else the replica identity index, else none.
+/// Which columns are the key: what old rows are known by, else the primary key, else none.
 fn key(definition: &Definition, facts: &Facts) -> Vec<bool> {
     let columns = &definition.columns;
     let flags = || columns.iter().map(|column| column.identity).collect();
@@ -155,7 +157,7 @@ mod tests {
         check(Default, [true, false], Some(&["b"]), [true, false]); // the stream's own time wins
         check(Default, [false, false], Some(&["b"]), [false, true]); // deferrable key
         check(Default, [false, false], None, [false, false]);
-        check(Index, [false, true], Some(&["a"]), [true, false]);
+        check(Index, [false, true], Some(&["a"]), [false, true]); // old rows carry the index alone
         check(Index, [false, true], None, [false, true]); // also b080: the table is gone
         check(Full, [true, true], Some(&["a", "b"]), [true, true]);
         check(Full, [true, true], None, [false, false]);

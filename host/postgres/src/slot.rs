@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::lsn::Lsn;
-use model::source::SourceError;
+use model::source::{Missing, SourceError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_postgres::Row;
@@ -99,8 +99,23 @@ pub(crate) async fn find(sql: &mut Sql, options: &Options) -> Result<Option<Slot
 }
 
 /// Creates the slot.
-pub(crate) async fn create(sql: &mut Sql, options: &Options) -> Result<Slot, SourceError> {
+pub(crate) async fn create(
+    sql: &mut Sql,
+    options: &Options,
+    missing: Missing,
+) -> Result<Slot, SourceError> {
     let name = &options.slot;
+    if missing == Missing::Refuse {
+        return Err(error::definite(
+            "slot_missing",
+            format!(
+                "replication slot {name} was used before and is gone: what was written since its \
+                 last confirmed position is lost to the sinks"
+            ),
+            "find out who dropped it (a standby without it may have been promoted); to begin anew \
+             at the present, start with an empty data directory",
+        ));
+    }
     if !options.slot_create {
         return Err(error::definite(
             "slot_missing",

@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 
 use model::BoxFuture;
 use model::lsn::Lsn;
-use model::source::{Connect, Event, Source, SourceError};
+use model::source::{Connect, Event, Missing, Source, SourceError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -51,8 +51,8 @@ impl Connector {
 }
 
 impl Connect for Connector {
-    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>> {
-        Box::pin(async {
+    fn connect(&self, missing: Missing) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>> {
+        Box::pin(async move {
             self.options.check()?;
             let (opened_sender, opened) = oneshot::channel();
             let (events_sender, events) = mpsc::channel(QUEUE_MAX);
@@ -69,7 +69,7 @@ impl Connect for Connector {
             let options = Arc::clone(&self.options);
             let thread = std::thread::Builder::new()
                 .name(format!("slot-{}", options.slot))
-                .spawn(move || work(options, link, opened_sender, done_sender))
+                .spawn(move || work(options, missing, link, opened_sender, done_sender))
                 .map_err(|error| error::transient(format!("cannot start a thread: {error}")))?;
             let Opened { origin, server_position } =
                 opened.await.unwrap_or_else(|_| Err(ended(None)))?;
@@ -129,6 +129,7 @@ impl Confirmed {
 /// The thread's whole life.
 fn work(
     options: Arc<Options>,
+    missing: Missing,
     link: Link,
     opened: oneshot::Sender<Result<Opened, SourceError>>,
     done: oneshot::Sender<Result<(), SourceError>>,
@@ -144,7 +145,7 @@ fn work(
     let outcome = runtime.block_on(async {
         let stop = link.stop.clone();
         let life = async {
-            let (reader, facts) = match open::open(options, link).await {
+            let (reader, facts) = match open::open(options, missing, link).await {
                 Ok(opened) => opened,
                 Err(error) => {
                     opened.send(Err(error)).ok();

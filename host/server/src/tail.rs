@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use engine::confirm::Confirm;
 use model::backoff::Backoff;
-use model::source::{Connect as _, Event, Source, SourceError};
+use model::source::{Connect as _, Event, Missing, Source, SourceError};
 use postgres::{Connector, Options};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
@@ -110,7 +110,7 @@ async fn follow(
         let connected = tokio::select! {
             biased;
             () = stop.requested() => return Ok(()),
-            connected = connector.connect() => connected,
+            connected = connector.connect(Missing::Create) => connected,
         };
         let broken = match connected {
             Ok(mut source) => {

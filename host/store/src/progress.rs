@@ -18,10 +18,32 @@ const RECORD: &str = "
         high_lsn = excluded.high_lsn, high_ordinal = excluded.high_ordinal,
         open = excluded.open, epoch = excluded.epoch";
 
+const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM slots WHERE slot = ?1)";
+const REMEMBER: &str = "
+    INSERT INTO slots (slot, epoch) VALUES (?1, ?2) ON CONFLICT (slot) DO NOTHING";
+
 /// Bytes of one position in a record.
 const POSITION_BYTES: usize = 16;
 
 impl Progress for Embedded {
+    fn is_known<'a>(&'a self, slot: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let slot = slot.to_owned();
+        Box::pin(self.call(move |connection| {
+            connection.query_row(IS_KNOWN, [&slot], |row| row.get(0)).map_err(unavailable)
+        }))
+    }
+
+    fn remember<'a>(
+        &'a self,
+        epoch: Epoch,
+        slot: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let slot = slot.to_owned();
+        Box::pin(self.write(epoch, Durability::Synced, move |transaction| {
+            transaction.execute(REMEMBER, (&slot, epoch.0.cast_signed())).map(drop)
+        }))
+    }
+
     fn load<'a>(
         &'a self,
         origin: &'a str,
@@ -101,6 +123,20 @@ mod tests {
         assert_eq!(store.load("o", "a").await.unwrap(), Some(settled));
         assert_eq!(store.load("o", "b").await.unwrap(), None);
         assert_eq!(store.load("p", "a").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_used_is_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let store = Embedded::open(directory.path()).unwrap();
+            assert!(!store.is_known("d/s").await.unwrap());
+            store.remember(store.epoch(), "d/s").await.unwrap();
+            store.remember(store.epoch(), "d/s").await.unwrap();
+        }
+        let store = Embedded::open(directory.path()).unwrap();
+        assert!(store.is_known("d/s").await.unwrap());
+        assert!(!store.is_known("d/t").await.unwrap());
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ const MIGRATIONS: [&str; 1] = ["
         epoch INTEGER NOT NULL,
         PRIMARY KEY (origin, sink)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE slots (slot TEXT PRIMARY KEY, epoch INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE letters (
         id INTEGER PRIMARY KEY,
         origin TEXT NOT NULL,

@@ -8,7 +8,7 @@ use model::lsn::Lsn;
 use model::page::{Builder, Extent};
 use model::position::Position;
 use model::relation::{Column, Identity, Kind, Relation};
-use model::source::{Changes, Commit, Connect, Event, Source, SourceError};
+use model::source::{Changes, Commit, Connect, Event, Missing, Source, SourceError};
 use tokio::sync::Notify;
 
 /// Bytes between two commits of the fake log.
@@ -28,6 +28,8 @@ struct State {
     confirmed: Lsn,
     /// The stream breaks after this many more events, once.
     break_after: Option<usize>,
+    /// Somebody dropped the slot.
+    dropped: bool,
     /// How often another server took over.
     timeline: u32,
 }
@@ -99,6 +101,15 @@ impl Log {
         self.more.notify_waiters();
     }
 
+    /// Somebody drops the slot, and the stream with it.
+    pub(crate) fn drop_slot(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.dropped = true;
+        state.break_after = Some(0);
+        drop(state);
+        self.more.notify_waiters();
+    }
+
     /// The server is restored from a backup that has only the first `keep` transactions.
     pub(crate) fn set_back(&self, keep: usize) {
         let mut state = self.state.lock().unwrap();
@@ -152,7 +163,14 @@ impl Log {
 }
 
 impl Connect for Log {
-    fn connect(&self) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>> {
+    fn connect(&self, missing: Missing) -> BoxFuture<'_, Result<Box<dyn Source>, SourceError>> {
+        let dropped = std::mem::take(&mut self.state.lock().unwrap().dropped);
+        if dropped && missing == Missing::Refuse {
+            self.state.lock().unwrap().dropped = true;
+            let (message, help) = ("the slot is gone".to_owned(), String::new());
+            let error = SourceError::Definite { code: "slot_missing", message, help };
+            return Box::pin(async { Err(error) });
+        }
         let confirmed = self.confirmed();
         // The first transaction whose commit is not below the confirmed position.
         let next = (0..).find(|index| Self::commit_lsn(*index) >= confirmed).unwrap();

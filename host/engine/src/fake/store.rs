@@ -1,6 +1,6 @@
 //! A store in memory that fences as a real one does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use model::BoxFuture;
@@ -15,6 +15,7 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct State {
     epoch: u64,
+    slots: HashSet<String>,
     progress: HashMap<(String, String), Settled>,
     letters: Vec<Letter>,
     /// Writes are refused while this is set.
@@ -51,6 +52,22 @@ impl Store {
 }
 
 impl Progress for Store {
+    fn is_known<'a>(&'a self, slot: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let known = self.state.lock().unwrap().slots.contains(slot);
+        Box::pin(async move { Ok(known) })
+    }
+
+    fn remember<'a>(
+        &'a self,
+        epoch: Epoch,
+        slot: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            state.slots.insert(slot.to_owned());
+        });
+        Box::pin(async move { written })
+    }
+
     fn load<'a>(
         &'a self,
         origin: &'a str,

@@ -385,3 +385,27 @@ async fn a_panic_behind_a_full_queue_does_not_stop_the_slot() {
     run_until(engine, || alive.len() == 200).await;
     assert!(status.slots[0].sinks[0].stopped.get().is_some());
 }
+
+/// Somebody drops the slot: it is not created again behind everybody's back, neither by the running
+/// process nor by the next one.
+#[tokio::test(start_paused = true)]
+async fn b187_a_slot_that_was_dropped_is_not_recreated_silently() {
+    let log = Log::new();
+    log.commit(vec![Row::update(1, 1)]);
+    let sink = Recording::willing();
+    let store: Arc<Store> = Arc::default();
+    let (first, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    let mut dropped = false;
+    run_until(first, || {
+        if sink.len() == 1 && !std::mem::replace(&mut dropped, true) {
+            log.drop_slot();
+        }
+        status.slots[0].problem.get().is_some()
+    })
+    .await;
+    let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    run_until(second, || status.slots[0].problem.get().is_some()).await;
+    let problem = status.slots[0].problem.get().unwrap();
+    assert!(problem.contains("the slot is gone"), "{problem}");
+    assert_eq!(status.slots[0].connects.get(), 0);
+}

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::source::SourceError;
+use model::source::{Missing, SourceError};
 use tokio::time::{Instant, timeout};
 
 use super::feedback::Feedback;
@@ -29,6 +29,7 @@ const SETTINGS: &str = "
 /// Opens the stream.
 pub(super) async fn open(
     options: Arc<Options>,
+    missing: Missing,
     link: Link,
 ) -> Result<(Reader<BoxSocket>, Opened), SourceError> {
     // First the connection that needs more: whether we may replicate shows before anything is made.
@@ -45,7 +46,7 @@ pub(super) async fn open(
         publication::ensure(&mut sql, &options, slot.is_some()).await?;
         let slot = match slot {
             Some(slot) => slot,
-            None => slot::create(&mut sql, &options).await?,
+            None => slot::create(&mut sql, &options, missing).await?,
         };
         slot.confirmed(&options)?
     };
@@ -62,7 +63,11 @@ pub(super) async fn open(
     );
     let feedback = Feedback::new(confirmed, sender_timeout, Instant::now());
     let catalog = Catalog::new(Arc::clone(&options), sql);
-    let origin = format!("{}/{}/{}", system.identifier, options.database, options.slot);
+    // The publication too: another one sends other rows, and ordinals count those.
+    let origin = format!(
+        "{}/{}/{}/{}/{}",
+        system.identifier, system.timeline, options.database, options.slot, options.publication
+    );
     let opened = Opened { origin, server_position: system.position };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }

@@ -13,6 +13,8 @@ use super::{Connection, Duplex, Error, unexpected};
 pub(crate) struct System {
     /// Made at initdb: tells one cluster (with its copies) from another.
     pub(crate) identifier: String,
+    /// Another one after a promotion or a restore: the same positions then mean other things.
+    pub(crate) timeline: String,
     /// How far the log is flushed.
     pub(crate) position: Lsn,
 }
@@ -25,8 +27,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let text = |index: usize| row.get(index).cloned().flatten();
         let missing = || Malformed::new(during, "an answer without its columns");
         let identifier = text(0).ok_or_else(missing)?;
+        let timeline = text(1).ok_or_else(missing)?;
         let position = text(2).and_then(|text| text.parse().ok()).ok_or_else(missing)?;
-        Ok(System { identifier, position })
+        Ok(System { identifier, timeline, position })
     }
 
     /// Creates a slot that ends with this connection, or with its first error; returns where its

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::lsn::Lsn;
-use model::source::{Connect as _, Event, SourceError};
+use model::source::{Connect as _, Event, Missing, SourceError};
 use postgres::Connector;
 use tokio::time::timeout;
 
@@ -158,7 +158,7 @@ async fn a_dropped_connect_gives_up_although_the_server_is_busy() {
          where datname = '{}' and application_name = 'sequin' and backend_type = 'walsender'",
         db.name
     );
-    let mut connect = connector.connect();
+    let mut connect = connector.connect(Missing::Create);
     let waiting = "select count(*) from pg_replication_slots where database = current_database()";
     until("the slot is being created", async || {
         assert!(timeout(Duration::from_millis(1), &mut connect).await.is_err());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use model::change::Change;
 use model::page::{Extent, Row, Value};
 use model::relation::Relation;
-use model::source::{Commit, Connect as _, Event, Source, SourceError};
+use model::source::{Commit, Connect as _, Event, Missing, Source, SourceError};
 use postgres::{Connector, Options};
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ pub(crate) async fn connect(options: Options) -> Box<dyn Source> {
 
 pub(crate) async fn try_connect(options: Options) -> Result<Box<dyn Source>, SourceError> {
     let connector = Connector::new(options);
-    timeout(PATIENCE, connector.connect()).await.expect("connecting is bounded")
+    timeout(PATIENCE, connector.connect(Missing::Create)).await.expect("connecting is bounded")
 }
 
 pub(crate) async fn next(source: &mut dyn Source) -> Event {
