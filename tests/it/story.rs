@@ -9,7 +9,8 @@ use tests::{Cluster, Receiver, Sequin, sample, typesense, until};
 use crate::world::{LATER, SOON, streaming};
 
 const TABLE: &str = "CREATE TABLE poi (
-    id bigint PRIMARY KEY, name text, features jsonb, is_public boolean NOT NULL)";
+    id bigint PRIMARY KEY, name text, features jsonb, is_public boolean NOT NULL, description text);
+    ALTER TABLE poi ALTER description SET STORAGE EXTERNAL";
 
 struct Story {
     sequin: Sequin,
@@ -84,6 +85,35 @@ async fn a_row_follows_into_the_index_reshaped_and_to_the_webhook() -> Result<()
     story.document(2, SOON, |document| document.is_none()).await?;
     let buried = story.sequin.metric("sequin_messages_buried_count", &[]).await?;
     assert_eq!(buried, 0.0, "{}", story.sequin.log());
+    Ok(())
+}
+
+/// A long description that an update does not touch is not sent: the document keeps it. A document
+/// that is not there must not come to be without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_was_not_sent_stays_in_the_document() -> Result<()> {
+    let story = start().await?;
+    let run = async |sql: &str| story.client.batch_execute(sql).await;
+    let long = "x".repeat(20_000);
+    run(&format!("INSERT INTO poi VALUES (1, 'a', '[]', true, '{long}')")).await?;
+    story.document(1, SOON, |document| document.is_some()).await?;
+    run("UPDATE poi SET name = 'b'").await?;
+    story.document(1, SOON, |document| document.is_some_and(|it| it["name"] == "b")).await?;
+    let document = story.typesense.document("poi", "1").await?.context("it is there")?;
+    assert_eq!(document["description"], long);
+
+    run("UPDATE poi SET is_public = false").await?;
+    story.document(1, SOON, |document| document.is_none()).await?;
+    run("UPDATE poi SET is_public = true").await?;
+    until("the letter", SOON, async || {
+        let buried = story.sequin.metric("sequin_messages_buried_count", &[]).await?;
+        Ok(if buried == 1.0 { Ok(()) } else { Err(format!("{buried} letters")) })
+    })
+    .await?;
+    assert!(story.typesense.document("poi", "1").await?.is_none(), "no document of a part");
+    let letters = story.sequin.command(&["letters"]).await?;
+    let letters = String::from_utf8(letters.stdout)?;
+    assert!(letters.contains("REPLICA IDENTITY FULL"), "{letters}");
     Ok(())
 }
 

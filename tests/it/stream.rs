@@ -1,10 +1,33 @@
 //! The stream under harm.
 
 use anyhow::Result;
-use tests::{Cluster, Harm, Proxy, Receiver};
+use tests::{Cluster, Harm, Proxy, Receiver, until};
 
 use crate::checker;
-use crate::world::{LATER, engine, hook, streaming, yaml};
+use crate::world::{LATER, SOON, World, engine, hook, streaming, yaml};
+
+/// Somebody drops the slot while the engine is away: it says what is lost, and makes no new slot
+/// that would hide it.
+#[tokio::test(flavor = "multi_thread")]
+async fn b187_a_dropped_slot_is_told_and_not_recreated() -> Result<()> {
+    let schema = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
+    let mut world = World::start(schema, "").await?;
+    world.messages_after("INSERT INTO t VALUES (1, 0)", 1).await?;
+    world.settled().await?;
+    world.sequin.terminate().await?;
+    world.client.batch_execute("SELECT pg_drop_replication_slot('sequin_it')").await?;
+    world.client.batch_execute("INSERT INTO t VALUES (2, 0)").await?;
+    world.sequin.restart().await?;
+    until("the loss to be told", SOON, async || {
+        let told = world.sequin.log().contains("slot sequin_it was used before and is gone");
+        Ok(if told { Ok(()) } else { Err("not yet".to_owned()) })
+    })
+    .await?;
+    let slots = world.client.query("SELECT 1 FROM pg_replication_slots", &[]).await?;
+    assert!(slots.is_empty(), "none was created");
+    assert_eq!(world.sequin.metric("sequin_slot_connected", &[]).await?, 0.0);
+    Ok(())
+}
 
 /// Corrupt and cut frames: the connection is dropped and resumed, nothing is lost, and the process
 /// is the same as before.
