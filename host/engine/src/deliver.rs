@@ -26,9 +26,9 @@ use crate::ledger::Ledger;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
 
-/// No request lasts longer, whatever the sink does: the longest time-out that any sink's options
-/// allow is an hour.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(3_700);
+/// No delivery of a batch lasts longer, whatever the sink does: the longest time-out that any sink's
+/// options allow is an hour, and a batch is two requests after each other at the most.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(7_300);
 
 /// Everything the delivery of one sink works with.
 pub(crate) struct Deliver {

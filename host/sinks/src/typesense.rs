@@ -127,6 +127,8 @@ impl Typesense {
         let mut results = each(Ok(self.import(&whole, Import::Whole, deadline).await?), 0);
         let completed = self.import(&partial, Import::Partial, deadline).await;
         results.extend(each(completed, partial.len()));
+        // Time of their own: a slow import must not leave them none, again and again.
+        let deadline = Instant::now() + self.timeout;
         let mut removals = Vec::with_capacity(removed.len());
         for message in removed {
             removals.push(self.remove(message, deadline));
