@@ -1,6 +1,7 @@
 //! The stream under harm.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tests::postgres::Setup;
 use tests::{Cluster, Harm, Proxy, Receiver, until};
 
 use crate::checker;
@@ -56,5 +57,46 @@ async fn b029_a_corrupt_frame_is_survived_without_loss() -> Result<()> {
     }
     let connects = sequin.metric("sequin_slot_connects_count", &[]).await?;
     assert!(connects >= 4.0, "{connects} connects of one process");
+    Ok(())
+}
+
+/// TLS from the configuration to the server, on every major that is installed: verified, with a
+/// password, for both connections. A server that is not whom it should be is told, and not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verified_tls_source_delivers_and_an_unknown_one_is_told() -> Result<()> {
+    let password = "postgres";
+    for major in [None, Some(18)] {
+        let setup = Setup { major, tls: true, password: Some(password), ..Setup::default() };
+        let postgres = Cluster::start_as(setup).await?;
+        let client = postgres.client("postgres").await?;
+        client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY)").await?;
+        let receiver = Receiver::start().await?;
+        let plain = yaml(postgres.port(), &receiver.url(), &hook("hook", "", ""));
+        let authority = postgres.certificates().context("it has TLS")?.authority();
+        let with =
+            |lines: &str| plain.replace("    username:", &format!("    {lines}\n    username:"));
+
+        let verified =
+            with(&format!("sslmode: verify-full\n    sslrootcert: {}", authority.display()));
+        let sequin = engine(&verified).start().await?;
+        streaming(&sequin).await?;
+        client.batch_execute("INSERT INTO t VALUES (1)").await?;
+        receiver.until_messages(1, SOON).await?;
+        let sql = "SELECT bool_and(s.ssl), count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a
+                   USING (pid) WHERE a.application_name = 'sequin' AND a.client_addr IS NOT NULL";
+        let row = client.query_one(sql, &[]).await?;
+        let (encrypted, connections): (bool, i64) = (row.get(0), row.get(1));
+        assert!(encrypted && connections >= 2, "{connections} connections");
+        drop(sequin);
+
+        let unknown = with("sslmode: verify-full\n    sslrootcert: system");
+        let sequin = engine(&unknown).start().await?;
+        until("the certificate to be refused", SOON, async || {
+            let told = sequin.log().contains("tls_certificate");
+            Ok(if told { Ok(()) } else { Err("not yet".to_owned()) })
+        })
+        .await?;
+        assert_eq!(sequin.metric("sequin_slot_connected", &[]).await?, 0.0);
+    }
     Ok(())
 }
