@@ -19,6 +19,16 @@ async fn a_typo_is_told_with_line_column_and_the_nearest_word() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_predecessors_variable_names_the_configuration() -> Result<()> {
+    let missing = engine("").env("CONFIG_FILE_PATH", "/nowhere/sequin.yaml");
+    let output = missing.command(&["serve"]).await?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(64), "{text}");
+    assert!(text.contains("/nowhere/sequin.yaml cannot be read"), "{text}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_settings_are_told_at_once_before_anything_starts() -> Result<()> {
     let config = yaml(1, "http://127.0.0.1:1", &hook("hook", "", ""));
     let broken = engine(&config).env("LOG_LEVEL", "==").env("SEQUIN_MEMORY_MB", "lots");

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::BoxFuture;
@@ -286,6 +287,7 @@ impl SlotRun {
             source.server_position(),
         );
         error!(slot.name = %self.spec.name, problem, "the slot is not read");
+        self.status.connected.store(false, Ordering::Relaxed);
         self.status.problem.set(problem);
     }
 
@@ -298,6 +300,8 @@ impl SlotRun {
         stop: &CancellationToken,
         tasks: &mut Vec<JoinHandle<Option<()>>>,
     ) -> Outlet {
+        // Whatever stopped it on another server: here it begins anew.
+        status.stopped.set(None);
         let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);
         let (lanes, admitted) = mpsc::channel(ADMITTED_MAX);
         let burial = Burial {

@@ -362,6 +362,7 @@ async fn a_server_behind_our_progress_is_refused_and_stays_visible() {
     run_until(second, || status.slots[0].problem.get().is_some()).await;
     let problem = status.slots[0].problem.get().unwrap();
     assert!(problem.contains("older backup"), "{problem}");
+    assert!(!status.slots[0].connected.load(Ordering::Relaxed), "it is not read");
     assert_eq!(sink.len(), 10);
 }
 

@@ -77,13 +77,18 @@ impl<'a> Editor<'a> {
     pub(crate) async fn step(&mut self) -> Result<()> {
         let Some((title, statement)) = SCRIPT.get(self.steps % SCRIPT.len()) else { return Ok(()) };
         self.steps += 1;
+        let before = self.newest().await?;
         let sql = format!("{statement} RETURNING to_jsonb(poi)::text");
         let row = self.client.query_one(&sql, &[]).await.context("edit the row")?;
         let committed = Instant::now();
         let row: Value = serde_json::from_str(row.get(0)).context("read the row")?;
         let deleted = statement.starts_with("DELETE");
         say(&format!("  {title}"));
-        say(&format!("    row       {}", shown(&row)));
+        if let Some(before) = before.filter(|before| before["id"] == row["id"]) {
+            say(&format!("    before    {}", shown(&before)));
+        }
+        let after = if deleted { "gone".to_owned() } else { shown(&row) };
+        say(&format!("    row       {after}"));
         let (webhook, document) = tokio::try_join!(
             async {
                 let message = self.message(&row, deleted).await?;
@@ -103,6 +108,14 @@ impl<'a> Editor<'a> {
         say("");
         self.arrivals.push((document_after, webhook_after));
         Ok(())
+    }
+
+    /// The row that the script works on, as it is now.
+    async fn newest(&self) -> Result<Option<Value>> {
+        let sql = "SELECT to_jsonb(poi)::text FROM poi WHERE id = (SELECT max(id) FROM poi)";
+        let row = self.client.query_opt(sql, &[]).await.context("read the row")?;
+        let row = row.map(|row| serde_json::from_str(row.get(0)));
+        row.transpose().context("read the row")
     }
 
     /// The document, once it is what the row says it must be.
