@@ -152,3 +152,37 @@ async fn b021_b022_b023_b024_b025_annotations_reach_the_changes_behind_them() ->
     assert_eq!(world.sequin.log().matches("transaction annotations are not JSON").count(), 1);
     Ok(())
 }
+
+/// Two tables in one TRUNCATE, between rows of many keys: each is told at its place, with nothing
+/// before or after it on the wrong side.
+#[tokio::test(flavor = "multi_thread")]
+async fn b019_b020_a_truncate_is_told_at_its_place() -> Result<()> {
+    let schema = format!("{TABLE}; CREATE TABLE u (id bigint PRIMARY KEY)");
+    let world = World::start(&schema, "    actions: [insert, truncate]\n    batch_size: 5").await?;
+    let sql = "BEGIN; INSERT INTO t SELECT n FROM generate_series(1, 30) n; TRUNCATE t, u;
+               INSERT INTO t SELECT n FROM generate_series(1, 30) n; COMMIT";
+    let messages = world.messages_after(sql, 62).await?;
+    let truncates: Vec<_> = messages
+        .iter()
+        .enumerate()
+        .filter(|(_, message)| message["action"] == "truncate")
+        .map(|(place, message)| (place, message["metadata"]["table_name"].as_str().unwrap()))
+        .collect();
+    assert_eq!(truncates, [(30, "t"), (31, "u")]);
+    assert_eq!(messages[30]["record"], json!({}));
+    assert_eq!(messages[30]["metadata"]["record_pks"], json!([]));
+    assert_eq!(messages[30]["metadata"]["commit_idx"], 30);
+    world.settled().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b019_a_truncate_that_was_not_asked_for_is_counted_and_told() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    let messages = world.messages_after("TRUNCATE t; INSERT INTO t VALUES (1)", 1).await?;
+    assert_eq!(messages[0]["action"], "insert");
+    let skipped = world.sequin.metric("sequin_truncates_skipped_count", &[]).await?;
+    assert!((skipped - 1.0).abs() < f64::EPSILON, "{skipped}");
+    let log = world.sequin.log();
+    assert!(log.contains("a truncate is not delivered") && log.contains("public.t"), "{log}");
+    Ok(())
+}

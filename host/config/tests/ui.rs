@@ -81,6 +81,7 @@ pairs! {
     nothing
     forms_of_the_predecessor
     environment
+    b019_truncate
     b126_bare_messages_one_by_one
     b240_every_mistake_at_once
     b241_malformed_yaml

@@ -63,7 +63,9 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
         Operation::Delete | Operation::Truncate => Effect::Remove,
         Operation::Insert | Operation::Update | Operation::Read => Effect::Write,
     };
-    let groups = if spec.grouped { Groups::of(change) } else { Groups::None };
+    // A truncate keeps its place among the rows also where rows have no order among themselves.
+    let ordered = spec.grouped || change.operation == Operation::Truncate;
+    let groups = if ordered { Groups::of(change) } else { Groups::None };
     let message = |(output, payload)| Message {
         position: change.position,
         output,

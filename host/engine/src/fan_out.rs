@@ -62,9 +62,11 @@ impl Outlet {
     }
 
     fn wants(&mut self, change: &Change) -> bool {
-        if !self.spec.selection.wants(change.operation) {
-            return false;
-        }
+        self.spec.selection.wants(change.operation) && self.wants_table(change)
+    }
+
+    /// Whether it wants the change's table, by the version in force at its place.
+    fn wants_table(&mut self, change: &Change) -> bool {
         let address = Arc::as_ptr(&change.relation).addr();
         if self.wanted.len() > RELATIONS_MAX {
             self.wanted.clear();
@@ -116,15 +118,31 @@ impl Outlet {
 /// Hands a batch to all the sinks that want something of it.
 pub(crate) fn fan_out(slot: &SlotStatus, outlets: &mut [Outlet], handed: Handed) {
     slot.ingested.add(handed.changes.len() as u64);
-    let truncated = handed.changes.iter().filter(|change| change.operation == Operation::Truncate);
-    for change in truncated {
-        slot.truncates_skipped.add(1);
-        let table = format_args!("{}.{}", change.relation.schema, change.relation.table);
-        warn!(slot.name = %slot.name, %table, "a truncate is not delivered: no sink takes truncates");
+    let truncates = handed.changes.iter().filter(|change| change.operation == Operation::Truncate);
+    for change in truncates {
+        tell_skipped(slot, outlets, change);
     }
     let handed = Arc::new(handed);
     for outlet in outlets {
         outlet.hand_over(&handed);
+    }
+}
+
+/// A sink that has a table's rows and is not told that all of them are gone keeps them: that is its
+/// configuration's choice, but never a silent one.
+fn tell_skipped(slot: &SlotStatus, outlets: &mut [Outlet], truncate: &Change) {
+    let table = format_args!("{}.{}", truncate.relation.schema, truncate.relation.table);
+    for outlet in outlets {
+        if !outlet.spec.selection.wants(Operation::Truncate) && outlet.wants_table(truncate) {
+            slot.truncates_skipped.add(1);
+            warn!(
+                slot.name = %slot.name,
+                sink.name = %outlet.spec.name,
+                %table,
+                commit_lsn = %truncate.position.commit_lsn,
+                "a truncate is not delivered: the sink's `actions` do not name it"
+            );
+        }
     }
 }
 

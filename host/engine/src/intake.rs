@@ -2,6 +2,7 @@
 //!
 //! It never waits for the destination, only for plugins (bounded by their deadlines) and, when a
 //! row must be put aside, for the store. Deletes pass the filter unseen: a row that is gone is gone.
+//! Truncates pass all plugins: they have no row to look at.
 
 use std::sync::Arc;
 
@@ -124,11 +125,11 @@ impl Intake {
         let Some(plugin) = &self.spec.filter else {
             return changes.into_iter().map(|change| (change, false)).collect();
         };
-        let judged = changes.iter().filter(|change| change.operation != Operation::Delete);
+        let judged = changes.iter().filter(|change| is_judged(change));
         let mut outcomes = call(plugin.as_ref(), judged.cloned().collect()).await.into_iter();
         let mut passed = Vec::with_capacity(changes.len());
         for change in changes {
-            if change.operation == Operation::Delete {
+            if !is_judged(&change) {
                 passed.push((change, false));
                 continue;
             }
@@ -157,10 +158,14 @@ impl Intake {
             let keep = |(change, evicted)| Decided::new(change, evicted, Outcome::Keep);
             return filtered.into_iter().map(keep).collect();
         };
-        let rows = filtered.iter().map(|(change, _)| change.clone()).collect();
-        let mut outcomes = call(plugin.as_ref(), rows).await.into_iter();
+        let rows = filtered.iter().map(|(change, _)| change).filter(|change| has_row(change));
+        let mut outcomes = call(plugin.as_ref(), rows.cloned().collect()).await.into_iter();
         let mut decided = Vec::with_capacity(filtered.len());
         for (change, evicted) in filtered {
+            if !has_row(&change) {
+                decided.push(Decided::new(change, evicted, Outcome::Keep));
+                continue;
+            }
             match outcomes.next().unwrap_or_else(|| Err(missing())) {
                 Ok(outcome) => decided.push(Decided::new(change, evicted, outcome)),
                 Err(error) => {
@@ -194,6 +199,16 @@ impl Intake {
         self.status.plugin_failures.add(1);
         letters.push(self.burial.plugin_letter(change, plugin.digest(), error));
     }
+}
+
+/// Whether the filter is asked.
+fn is_judged(change: &Change) -> bool {
+    has_row(change) && change.operation != Operation::Delete
+}
+
+/// Whether there is a row that a plugin could look at.
+fn has_row(change: &Change) -> bool {
+    change.operation != Operation::Truncate
 }
 
 /// Runs a plugin over changes of one relation version.

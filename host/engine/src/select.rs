@@ -51,11 +51,13 @@ pub struct Actions {
     pub update: bool,
     /// Deletes.
     pub delete: bool,
+    /// Truncates. Not unless asked for: the predecessor's consumers know no such message.
+    pub truncate: bool,
 }
 
 impl Default for Actions {
     fn default() -> Self {
-        Self { insert: true, update: true, delete: true }
+        Self { insert: true, update: true, delete: true, truncate: false }
     }
 }
 
@@ -71,7 +73,7 @@ impl Selection {
         schemas && tables
     }
 
-    /// Whether it wants the action. Backfill reads are always asked for, truncates never (yet).
+    /// Whether it wants the action. Backfill reads are always asked for.
     #[must_use]
     pub fn wants(&self, operation: Operation) -> bool {
         match operation {
@@ -79,7 +81,7 @@ impl Selection {
             Operation::Update => self.actions.update,
             Operation::Delete => self.actions.delete,
             Operation::Read => true,
-            Operation::Truncate => false,
+            Operation::Truncate => self.actions.truncate,
         }
     }
 }

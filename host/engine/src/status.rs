@@ -80,7 +80,7 @@ pub struct SlotStatus {
     pub problem: Note,
     /// Changes read.
     pub ingested: Counter,
-    /// Truncates read; no sink takes them yet.
+    /// Truncates of a sink's tables that its `actions` left out, once for each such sink.
     pub truncates_skipped: Counter,
     /// How often the stream was opened.
     pub connects: Counter,

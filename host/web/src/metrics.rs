@@ -46,7 +46,7 @@ const SINK_GAUGES: [(&str, &str, ReadSink); 3] = [
 
 const SLOT_COUNTERS: [(&str, &str, ReadSlot); 3] = [
     ("sequin_messages_ingested_count", "Changes read from the slot.", |slot| slot.ingested.get()),
-    ("sequin_truncates_skipped_count", "Truncates that no sink took.", |slot| {
+    ("sequin_truncates_skipped_count", "Truncates that a sink's actions left out.", |slot| {
         slot.truncates_skipped.get()
     }),
     ("sequin_slot_connects_count", "How often the stream was opened.", |slot| slot.connects.get()),

@@ -82,6 +82,7 @@ pub(crate) enum Action {
     Insert,
     Update,
     Delete,
+    Truncate,
 }
 
 #[derive(Default, Deserialize)]

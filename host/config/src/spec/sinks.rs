@@ -238,7 +238,7 @@ fn table(name: &str) -> Table {
 
 fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions {
     let Some(given) = &sink.value.fields.actions else {
-        return Actions { insert: true, update: true, delete: true };
+        return Actions::default();
     };
     if given.is_empty() {
         let help = "leave it out for all of them, or say `status: disabled`";
@@ -248,6 +248,7 @@ fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions 
         insert: given.contains(&Action::Insert),
         update: given.contains(&Action::Update),
         delete: given.contains(&Action::Delete),
+        truncate: given.contains(&Action::Truncate),
     }
 }
 
@@ -260,6 +261,15 @@ fn destination(
 ) -> Option<Destination> {
     match &sink.value.destination {
         document::Destination::Typesense(options) => {
+            let given = sink.value.fields.actions.iter().flatten();
+            if given.clone().any(|action| *action == Action::Truncate) {
+                report.error_with_help(
+                    sink.place(&["actions"]),
+                    "`truncate` cannot be delivered to a Typesense collection",
+                    "leave it out: which documents came from the table is not known; empty the \
+                     collection yourself when you truncate",
+                );
+            }
             told(sink, &["destination"], options.validate(), report).map(Destination::Typesense)
         }
         document::Destination::Webhook(options) => {

@@ -46,6 +46,11 @@ impl Row {
     pub(crate) fn update(key: u64, value: impl ToString) -> Self {
         Self { key, value: value.to_string(), operation: Operation::Update }
     }
+
+    /// Of the whole table: key and value mean nothing.
+    pub(crate) fn truncate() -> Self {
+        Self { key: 0, value: String::new(), operation: Operation::Truncate }
+    }
 }
 
 impl Log {
@@ -132,8 +137,11 @@ impl Log {
                 written.unwrap();
             }
             let span = Some(builder.end_row(first, Extent::Full));
-            let (before, after) =
-                if row.operation == Operation::Delete { (span, None) } else { (None, span) };
+            let (before, after) = match row.operation {
+                Operation::Delete => (span, None),
+                Operation::Truncate => (None, None),
+                Operation::Insert | Operation::Update | Operation::Read => (None, span),
+            };
             let position = Position::new(commit_lsn, ordinal);
             let (relation, transaction) = (Arc::clone(&self.relation), Arc::clone(&transaction));
             builder.change(position, row.operation, relation, transaction, before, after);
