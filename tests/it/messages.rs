@@ -186,3 +186,42 @@ async fn b019_a_truncate_that_was_not_asked_for_is_counted_and_told() -> Result<
     assert!(log.contains("a truncate is not delivered") && log.contains("public.t"), "{log}");
     Ok(())
 }
+
+const LONG: &str = "CREATE TABLE t (id bigint PRIMARY KEY, n integer, long text);
+    ALTER TABLE t ALTER long SET STORAGE EXTERNAL";
+
+/// Without the option the value is absent and named, and the log says what can be done; a text
+/// that looks like the predecessor's marker is only a text.
+#[tokio::test(flavor = "multi_thread")]
+async fn b070_b073_an_unchanged_value_is_absent_and_named() -> Result<()> {
+    let world = World::start(LONG, "").await?;
+    let sql = "INSERT INTO t VALUES (1, 1, repeat('x', 9000)), (2, 1, 'unchanged_toast');
+               UPDATE t SET n = 2";
+    let messages = world.messages_after(sql, 4).await?;
+    let updates = messages.iter().filter(|message| message["action"] == "update");
+    let mut updates: Vec<_> = updates.collect();
+    updates.sort_by_key(|message| message["record"]["id"].as_i64());
+    assert_eq!(updates[0]["record"], json!({"id": 1, "n": 2}));
+    assert_eq!(updates[0]["metadata"]["unchanged"], json!(["long"]));
+    assert_eq!(updates[1]["record"], json!({"id": 2, "n": 2, "long": "unchanged_toast"}));
+    assert_eq!(updates[1]["metadata"].get("unchanged"), None);
+    let log = world.sequin.log();
+    assert!(log.contains("REPLICA IDENTITY FULL on the table"), "{log}");
+    let incomplete = world.sequin.metric("sequin_rows_incomplete_count", &[]).await?;
+    assert!((incomplete - 1.0).abs() < f64::EPSILON, "{incomplete}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b071_b072_an_unchanged_value_is_fetched_where_a_sink_asks_for_it() -> Result<()> {
+    let world = World::start(LONG, "    unchanged_values: fetch").await?;
+    let sql = "INSERT INTO t VALUES (1, 1, repeat('x', 9000)); UPDATE t SET n = 2";
+    let messages = world.messages_after(sql, 2).await?;
+    let long = |text: &str| json!(text.repeat(9000));
+    assert_eq!(messages[1]["record"], json!({"id": 1, "n": 2, "long": long("x")}));
+    assert_eq!(messages[1]["metadata"]["fetched"], json!(["long"]));
+    let messages = world.messages_after("UPDATE t SET long = repeat('y', 9000)", 3).await?;
+    assert_eq!(messages[2]["record"]["long"], long("y"), "a new value is sent whole");
+    assert_eq!(messages[2]["metadata"].get("fetched"), None);
+    Ok(())
+}

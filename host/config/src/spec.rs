@@ -159,6 +159,9 @@ pub struct Sink {
     pub backoff: Backoff,
     /// Whether messages of one row keep their order.
     pub message_grouping: bool,
+    /// Whether values that Postgres did not send, because an update did not touch them, are read
+    /// from the table.
+    pub fetch_unchanged: bool,
     /// A JSON object.
     pub annotations: String,
 }

@@ -2,6 +2,7 @@
 //! plugins that are functions, and a store in memory that survives a "process".
 
 pub(crate) mod log;
+pub(crate) mod lookup;
 pub(crate) mod plugin;
 pub(crate) mod sink;
 pub(crate) mod store;
@@ -26,6 +27,7 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         id: name.into(),
         name: name.into(),
         selection: Selection::default(),
+        lookup: None,
         filter: None,
         transform: None,
         envelope: Envelope::new(

@@ -16,6 +16,7 @@ pub mod status;
 pub mod supervise;
 
 mod bury;
+mod complete;
 mod deliver;
 mod encode;
 mod fan_out;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::backoff::Backoff;
 use model::envelope::Envelope;
+use model::lookup::Lookup;
 use model::plugin::Plugin;
 use model::sink::Sink;
 use model::source::Connect;
@@ -30,6 +31,8 @@ pub struct SinkSpec {
     pub name: Arc<str>,
     /// Which changes it gets.
     pub selection: Selection,
+    /// Completes rows with values that Postgres did not send; None: they stay unsaid.
+    pub lookup: Option<Arc<dyn Lookup>>,
     /// Decides which of them go on.
     pub filter: Option<Arc<dyn Plugin>>,
     /// Reshapes them.

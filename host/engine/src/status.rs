@@ -109,6 +109,10 @@ pub struct SinkStatus {
     pub failed: Counter,
     /// Changes that its filter or transform dropped.
     pub filtered: Counter,
+    /// Rows that came without values that were not sent.
+    pub rows_unsent: Counter,
+    /// Rows for which values that were not sent were fetched from the source.
+    pub fetched: Counter,
     /// Messages put aside.
     pub buried: Counter,
     /// Rows that failed in a plugin.
@@ -119,6 +123,8 @@ pub struct SinkStatus {
     pub pending_bytes: Gauge,
     /// The last failure of a request; None once one succeeded since.
     pub last_error: Note,
+    /// Why it takes in nothing at the moment.
+    pub waiting: Note,
     /// Why it does not run any more.
     pub stopped: Note,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::lsn::Lsn;
-use crate::page::Row;
+use crate::page::{Row, Value};
 use crate::position::Position;
 use crate::relation::Relation;
 
@@ -25,6 +25,9 @@ pub struct Change {
     pub transaction: Arc<Transaction>,
     /// What its transaction said of the changes from some place on: JSON text, shared by them.
     pub annotations: Option<Arc<str>>,
+    /// Columns of the new row that were not sent and were read from the source later: their values
+    /// may be newer than the change. None is the usual case.
+    pub fetched: Option<Arc<[usize]>>,
 }
 
 /// What happened to a row.
@@ -72,5 +75,33 @@ impl Change {
     #[must_use]
     pub fn row(&self) -> Option<&Row> {
         self.after.as_ref().or(self.before.as_ref())
+    }
+
+    /// Columns of the new row that were not sent.
+    pub fn unsent(&self) -> impl Iterator<Item = usize> + '_ {
+        let columns = 0..self.relation.columns.len();
+        let unsent = |row, index| Row::value(row, index) == Value::Unchanged;
+        self.after.iter().flat_map(move |row| columns.clone().filter(move |i| unsent(row, *i)))
+    }
+
+    /// Takes values for columns that were not sent from `found`, a row of just `columns` as the
+    /// source has it now.
+    #[must_use]
+    pub fn filled(self, columns: &[usize], found: &Row) -> Self {
+        let Some(after) = &self.after else { return self };
+        let taken: Vec<(usize, usize)> = columns
+            .iter()
+            .enumerate()
+            .filter(|(at, column)| {
+                after.value(**column) == Value::Unchanged && found.value(*at) != Value::Unchanged
+            })
+            .map(|(at, column)| (*column, at))
+            .collect();
+        if taken.is_empty() {
+            return self;
+        }
+        let filled = after.completed(self.relation.columns.len(), found, &taken);
+        let fetched = taken.into_iter().map(|(column, _)| column).collect();
+        Self { after: Some(filled), fetched: Some(fetched), ..self }
     }
 }

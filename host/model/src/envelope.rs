@@ -119,9 +119,13 @@ impl Envelope {
             }
         }
         out.push_str("],\"enrichment\":null,");
-        if let Some(row) = &change.after {
-            unchanged(out, relation, row);
-        }
+        names(out, "unchanged", relation, change.unsent());
+        names(
+            out,
+            "fetched",
+            relation,
+            change.fetched.iter().flat_map(|list| list.iter().copied()),
+        );
         out.push_str(&self.tail);
         out.push('}');
     }
@@ -222,14 +226,21 @@ fn changes(out: &mut String, change: &Change) {
     out.push('}');
 }
 
-/// `"unchanged":[…],` with the names of the columns that were not sent, if there are any.
-fn unchanged(out: &mut String, relation: &Relation, row: &Row) {
+/// `"key":[…],` with the names of these columns, if there are any.
+fn names(
+    out: &mut String,
+    key: &str,
+    relation: &Relation,
+    columns: impl IntoIterator<Item = usize>,
+) {
     let mut any = false;
-    for (index, column) in relation.columns.iter().enumerate() {
-        if row.value(index) == Value::Unchanged {
-            out.push_str(if std::mem::replace(&mut any, true) { "," } else { "\"unchanged\":[" });
-            json::string(out, &column.name);
+    for column in columns.into_iter().filter_map(|index| relation.columns.get(index)) {
+        if std::mem::replace(&mut any, true) {
+            out.push(',');
+        } else {
+            json::push_fmt(out, format_args!("\"{key}\":["));
         }
+        json::string(out, &column.name);
     }
     if any {
         out.push_str("],");
@@ -350,6 +361,28 @@ mod tests {
         let message = written(&change, None);
         assert_eq!(message["record"], json!({"id": 7, "lang": "unchanged_toast", "name": null}));
         assert_eq!(message["metadata"]["unchanged"], json!(["tags"]));
+    }
+
+    #[test]
+    fn b071_a_value_that_was_fetched_stands_in_the_record_and_is_named() {
+        let row = [Text("7"), Text("de"), Unchanged, Unchanged];
+        let change = change(&relation(&["id"]), Operation::Update, None, Some(row));
+        let found = crate::sample::change(
+            &relation(&["id"]),
+            Operation::Read,
+            None,
+            Some([Null, Text("[1]"), Text("x"), Unchanged]),
+        );
+        // The columns asked for: `tags`, `name`; one of them is gone by now.
+        let found = found.after.unwrap();
+        let some = change.clone().filled(&[3], &found);
+        assert_eq!(written(&some, None)["record"]["tags"], Json::Null, "null is a value");
+        let all = change.filled(&[2, 3], &found);
+        let message = written(&all, None);
+        assert_eq!(message["record"], json!({"id": 7, "lang": "de", "name": null, "tags": [1]}));
+        assert_eq!(message["metadata"]["fetched"], json!(["name", "tags"]));
+        assert_eq!(message["metadata"].get("unchanged"), None);
+        assert_eq!(all.clone().filled(&[1], &found).fetched, all.fetched, "what was sent stays");
     }
 
     #[test]

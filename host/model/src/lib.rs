@@ -13,6 +13,7 @@ pub mod document;
 pub mod envelope;
 pub mod groups;
 pub mod json;
+pub mod lookup;
 pub mod lsn;
 pub mod message;
 pub mod page;

@@ -83,6 +83,49 @@ impl Row {
     }
 }
 
+impl Row {
+    /// A copy of the row with `columns` columns, in a page of its own, in which each pair of
+    /// `taken` (a column here, a column of `other`) has the value of `other`.
+    pub(crate) fn completed(&self, columns: usize, other: &Self, taken: &[(usize, usize)]) -> Self {
+        let mut page = Page::default();
+        for column in 0..columns {
+            let from = taken.iter().find(|(here, _)| *here == column);
+            let value = from.map_or_else(|| self.value(column), |(_, there)| other.value(*there));
+            page.push(value);
+        }
+        Self { page: Arc::new(page), first: 0, len: columns, extent: self.extent }
+    }
+
+    /// What its values take in memory, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let text = |index| if let Value::Text(text) = self.value(index) { text.len() } else { 0 };
+        (0..self.len).map(text).sum::<usize>() + self.len * size_of::<Cell>()
+    }
+}
+
+impl Page {
+    /// Appends a value whose text is canonical already. What does not fit is left unsaid, which no
+    /// caller can bring about: a row of Postgres is below 2 GiB.
+    fn push(&mut self, value: Value<'_>) {
+        let cell = match value {
+            Value::Null => Cell::Null,
+            Value::Unchanged => Cell::Unchanged,
+            Value::Text(text) => {
+                let start = self.text.len();
+                match (u32::try_from(start), u32::try_from(start + text.len())) {
+                    (Ok(start), Ok(end)) => {
+                        self.text.push_str(text);
+                        Cell::Value { start, end }
+                    }
+                    _ => Cell::Unchanged,
+                }
+            }
+        };
+        self.cells.push(cell);
+    }
+}
+
 /// Rows and changes under construction; [`Builder::finish`] seals them.
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -99,6 +142,12 @@ pub struct RowSpan {
     first: usize,
     len: usize,
     extent: Extent,
+}
+
+impl RowSpan {
+    fn of(self, page: &Arc<Page>) -> Row {
+        Row { page: Arc::clone(page), first: self.first, len: self.len, extent: self.extent }
+    }
 }
 
 #[derive(Debug)]
@@ -229,16 +278,18 @@ impl Builder {
             + self.annotation_bytes
     }
 
+    /// Seals the page and hands out rows of it that belong to no change.
+    #[must_use]
+    pub fn into_rows(self, spans: impl IntoIterator<Item = RowSpan>) -> Vec<Row> {
+        let page = Arc::new(self.page);
+        spans.into_iter().map(|span| span.of(&page)).collect()
+    }
+
     /// Seals the page and hands out its changes, in order.
     #[must_use]
     pub fn finish(self) -> Vec<Change> {
         let page = Arc::new(self.page);
-        let row = |span: RowSpan| Row {
-            page: Arc::clone(&page),
-            first: span.first,
-            len: span.len,
-            extent: span.extent,
-        };
+        let row = |span: RowSpan| span.of(&page);
         self.drafts
             .into_iter()
             .map(|draft| Change {
@@ -249,6 +300,7 @@ impl Builder {
                 before: draft.before.map(row),
                 after: draft.after.map(row),
                 annotations: draft.annotations,
+                fetched: None,
             })
             .collect()
     }

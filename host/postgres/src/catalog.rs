@@ -98,7 +98,7 @@ impl Catalog {
     }
 }
 
-async fn facts(sql: &mut Sql, question: &Question) -> Result<Facts, QueryError> {
+pub(crate) async fn facts(sql: &mut Sql, question: &Question) -> Result<Facts, QueryError> {
     let mut facts = Facts::default();
     if !question.tables.is_empty() {
         for row in sql.rows(PRIMARY_KEYS, &[(&question.tables, Type::OID_ARRAY)]).await? {

@@ -18,6 +18,7 @@
 mod catalog;
 mod decode;
 mod error;
+mod lookup;
 mod options;
 mod pgoutput;
 mod publication;
@@ -29,6 +30,7 @@ mod temporary;
 mod value;
 mod wire;
 
+pub use lookup::Lookup;
 pub use options::{
     Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Password, Roots,
     SslMode, Tls,

@@ -17,6 +17,8 @@ pub(crate) mod report;
 pub(crate) mod socket;
 pub(crate) mod tls;
 
+pub(crate) use login::SESSION;
+
 use std::io;
 
 use bytes::BytesMut;

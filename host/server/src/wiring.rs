@@ -9,6 +9,7 @@ use config::Spec;
 use config::spec::{self, CreatePublication, Database, Destination, Role, Sink, Status};
 use engine::spec::{SinkSpec, SlotSpec};
 use model::envelope::{self, Envelope};
+use model::lookup::Lookup;
 use model::plugin::Plugin;
 use sinks::Batching;
 
@@ -28,12 +29,15 @@ pub(crate) fn build(spec: &Spec) -> Result<Vec<SlotSpec>, String> {
     };
     let mut slots = Vec::new();
     for database in &spec.databases {
+        // One session for all sinks of the database, opened when the first of them asks.
+        let lookup: Arc<dyn Lookup> = Arc::new(postgres::Lookup::new(source(database)));
         let of_database = spec.sinks.iter().filter(|sink| sink.database == database.name);
         let running = of_database.filter(|sink| sink.status != Status::Disabled);
         let mut specs = Vec::new();
         for sink in running {
             let Some(builder) = &sinks else { continue };
-            match sink_spec(builder, database, sink, &plugins) {
+            let lookup = sink.fetch_unchanged.then(|| Arc::clone(&lookup));
+            match sink_spec(builder, database, sink, &plugins, lookup) {
                 Ok(sink) => specs.push(sink),
                 Err(error) => wrong.push(format!("sink `{}`: {error}", sink.name)),
             }
@@ -96,6 +100,7 @@ fn sink_spec(
     database: &Database,
     sink: &Sink,
     plugins: &HashMap<String, Arc<dyn Plugin>>,
+    lookup: Option<Arc<dyn Lookup>>,
 ) -> Result<SinkSpec, sinks::BuildError> {
     let batching = Batching { messages_max: sink.batch_size, linger: sink.batch_timeout };
     let built = match &sink.destination {
@@ -117,6 +122,7 @@ fn sink_spec(
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         selection: sink.selection.clone(),
+        lookup,
         filter: plugin(&sink.filter),
         transform: plugin(&sink.transform),
         envelope: Envelope::new(&consumer, &source),

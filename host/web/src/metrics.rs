@@ -18,7 +18,7 @@ type ReadSink = fn(&SinkStatus) -> u64;
 type ReadSlot = fn(&SlotStatus) -> u64;
 
 /// Per sink: name, help, how to read it.
-const SINK_COUNTERS: [(&str, &str, ReadSink); 7] = [
+const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
     ("sequin_messages_received_count", "Changes handed to the sink.", |sink| sink.received.get()),
     ("sequin_message_deliver_attempt_count", "Attempts to deliver a message.", |sink| {
         sink.attempts.get()
@@ -31,14 +31,21 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 7] = [
     ("sequin_messages_buried_count", "Messages put aside as dead letters.", |sink| {
         sink.buried.get()
     }),
+    ("sequin_rows_incomplete_count", "Rows without values that were not sent.", |sink| {
+        sink.rows_unsent.get()
+    }),
+    ("sequin_rows_fetched_count", "Rows completed from the source.", |sink| sink.fetched.get()),
     ("sequin_plugin_failures_count", "Rows that failed in a plugin.", |sink| {
         sink.plugin_failures.get()
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 3] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 4] = [
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
+    ("sequin_sink_waiting", "1 while values cannot be fetched from the source.", |sink| {
+        u64::from(sink.waiting.get().is_some())
+    }),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
     }),

@@ -58,6 +58,8 @@ pub(crate) struct Fields {
     pub(crate) filter: Option<String>,
     pub(crate) transform: Option<String>,
     pub(crate) message_grouping: Option<bool>,
+    /// Ours.
+    pub(crate) unchanged_values: Option<UnchangedValues>,
     pub(crate) max_retry_count: Option<i64>,
     /// Ours.
     pub(crate) retry_backoff: Option<RetryBackoff>,
@@ -83,6 +85,13 @@ pub(crate) enum Action {
     Update,
     Delete,
     Truncate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnchangedValues {
+    Omit,
+    Fetch,
 }
 
 #[derive(Default, Deserialize)]

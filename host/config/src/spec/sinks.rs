@@ -76,6 +76,7 @@ fn resolve_one(
         max_retry_count: max_retry_count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         backoff,
         message_grouping: fields.message_grouping.unwrap_or(true),
+        fetch_unchanged: fields.unchanged_values == Some(document::UnchangedValues::Fetch),
         annotations: sink.value.annotations.clone(),
     })
 }

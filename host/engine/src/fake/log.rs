@@ -40,16 +40,23 @@ pub(crate) struct Row {
     pub(crate) key: u64,
     pub(crate) value: String,
     pub(crate) operation: Operation,
+    /// Whether the value is sent.
+    pub(crate) sent: bool,
 }
 
 impl Row {
     pub(crate) fn update(key: u64, value: impl ToString) -> Self {
-        Self { key, value: value.to_string(), operation: Operation::Update }
+        Self { key, value: value.to_string(), operation: Operation::Update, sent: true }
+    }
+
+    /// An update that did not touch the value.
+    pub(crate) fn unsent(key: u64) -> Self {
+        Self { sent: false, ..Self::update(key, "") }
     }
 
     /// Of the whole table: key and value mean nothing.
     pub(crate) fn truncate() -> Self {
-        Self { key: 0, value: String::new(), operation: Operation::Truncate }
+        Self { key: 0, value: String::new(), operation: Operation::Truncate, sent: true }
     }
 }
 
@@ -129,7 +136,12 @@ impl Log {
         let mut builder = Builder::default();
         for (ordinal, row) in (0..).zip(&rows) {
             let first = builder.begin_row();
-            for text in [row.key.to_string(), row.value.clone()] {
+            let sent = row.sent.then(|| row.value.clone());
+            for text in [Some(row.key.to_string()), sent] {
+                let Some(text) = text else {
+                    builder.unchanged();
+                    continue;
+                };
                 let written: Result<(), ()> = builder.value(|out| {
                     out.push_str(&text);
                     Ok(())

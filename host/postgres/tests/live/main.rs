@@ -10,6 +10,8 @@ mod connect;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod lookup;
+#[cfg(test)]
 mod majors;
 #[cfg(test)]
 mod rows;
