@@ -12,6 +12,7 @@ use model::lsn::Lsn;
 use model::position::Position;
 use model::source::{Connect, Event, Missing, Source, SourceError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -71,13 +72,17 @@ pub(crate) async fn open(
         };
         attempts += 1;
         tell(status, &error, attempts == 1);
-        let delay = RECONNECT.delay(attempts, dice.f64());
-        let deadline = tokio::time::Instant::now() + delay;
-        tokio::select! {
-            biased;
-            () = cancelled.cancelled() => return None,
-            () = tokio::time::sleep_until(deadline) => {}
-        }
+        pause(RECONNECT.delay(attempts, dice.f64()), cancelled).await?;
+    }
+}
+
+/// Waits. None if cancelled.
+async fn pause(delay: Duration, cancelled: &CancellationToken) -> Option<()> {
+    let deadline = Instant::now() + delay;
+    tokio::select! {
+        biased;
+        () = cancelled.cancelled() => None,
+        () = tokio::time::sleep_until(deadline) => Some(()),
     }
 }
 
@@ -110,13 +115,25 @@ impl Slot {
         mut source: Box<dyn Source>,
         cancelled: &CancellationToken,
     ) -> End {
+        let mut dice = fastrand::Rng::new();
+        let mut short_lived = 0;
         loop {
+            let opened = Instant::now();
             match self.stream(source.as_mut(), cancelled).await {
                 Ok(()) => return End::Stopped(Some(source)),
                 Err(error) => tell(&self.status, &error, true),
             }
             let origin = source.origin().to_owned();
             drop(source);
+            // One break is mended at once. A stream that breaks again and again as soon as it is
+            // open, such as at a row that the server cannot send, must not keep both sides busy.
+            short_lived = if opened.elapsed() < RECONNECT.cap { short_lived + 1 } else { 0 };
+            if short_lived > 1 {
+                let delay = RECONNECT.delay(short_lived - 1, dice.f64());
+                if pause(delay, cancelled).await.is_none() {
+                    return End::Stopped(None);
+                }
+            }
             source = match reopen(self, cancelled).await {
                 Some(source) => source,
                 None => return End::Stopped(None),

@@ -30,7 +30,8 @@ const PRIMARY_KEYS: &str = "
       and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])";
 
 /// The types asked for and all they are made of. Whether a type is an array is told by its output
-/// function: `int2vector` has elements too, but is written in another way.
+/// function: `int2vector` has elements too, but is written in another way. Whether it is one of
+/// pgvector's, by the extension it belongs to: anybody may call a type `vector`.
 const TYPES: &str = "
     with recursive needed(oid, depth) as (
         select o, 0 from unnest($1::oid[]) o
@@ -42,7 +43,13 @@ const TYPES: &str = "
     )
     select distinct t.oid, t.typname::text, t.typdelim::text,
         case when t.typtype = 'd' then t.typbasetype end,
-        case when t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc then t.typelem end
+        case when t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc then t.typelem end,
+        t.typname in ('vector', 'halfvec') and exists (
+            select from pg_catalog.pg_depend d
+            join pg_catalog.pg_extension e on e.oid = d.refobjid
+            where d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass and d.objid = t.oid
+              and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+              and d.deptype = 'e' and e.extname = 'vector')
     from needed n join pg_catalog.pg_type t on t.oid = n.oid";
 
 /// The catalog of the database.
@@ -118,10 +125,11 @@ pub(crate) async fn facts(sql: &mut Sql, question: &Question) -> Result<Facts, Q
 
 fn type_fact(row: &Row) -> Result<(u32, TypeFact), tokio_postgres::Error> {
     let delimiter: String = row.try_get(2)?;
-    let shape = match (row.try_get(3)?, row.try_get(4)?) {
-        (Some(base), _) => Shape::Domain { base },
-        (None, Some(element)) => Shape::Array { element },
-        (None, None) => Shape::Other,
+    let shape = match (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?) {
+        (Some(base), _, _) => Shape::Domain { base },
+        (None, Some(element), _) => Shape::Array { element },
+        (None, None, true) => Shape::Vector,
+        (None, None, false) => Shape::Other,
     };
     let delimiter = delimiter.bytes().next().unwrap_or(b',');
     Ok((row.try_get(0)?, TypeFact { name: row.try_get(1)?, shape, delimiter }))

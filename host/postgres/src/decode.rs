@@ -41,10 +41,7 @@ pub(crate) enum Fault {
     /// Messages in an order that cannot be.
     #[error("protocol fault: {0}")]
     Protocol(String),
-    /// Text that is not UTF-8.
-    #[error("column {column} of {table} holds text that is not UTF-8")]
-    Encoding { table: String, column: String },
-    /// A row beyond what a page can address.
+    /// A row that may be beyond what a page can address: only arrays and intervals grow that much.
     #[error("a row of {table} has {bytes} bytes, more than can be taken")]
     RowTooLarge { table: String, bytes: usize },
 }
@@ -150,6 +147,11 @@ impl Decoder {
     /// Whether a transaction is open.
     pub(crate) fn in_transaction(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// The commit of the open transaction.
+    pub(crate) fn open_commit(&self) -> Option<Lsn> {
+        self.open.as_ref().map(|open| open.transaction.commit_lsn)
     }
 
     /// How many changes and ends of transactions wait to be handed over.

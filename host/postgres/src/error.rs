@@ -4,6 +4,7 @@
 //! By SQLSTATE, see <https://www.postgresql.org/docs/current/errcodes-appendix.html>. Texts carry
 //! the server's own words and never a password: the server does not know it, and we do not add it.
 
+use model::lsn::Lsn;
 use model::source::SourceError;
 
 use crate::decode::Fault;
@@ -73,6 +74,13 @@ pub(crate) fn refused(report: &Report, phase: Phase, options: &Options) -> Sourc
             ),
         ),
         ("55000" | "58P01", Phase::Start | Phase::Stream) => ("slot_lost", lost_help(slot)),
+        // character_not_in_repertoire, untranslatable_character.
+        ("22021" | "22P05", _) => (
+            "encoding",
+            "the name of a table, column or type has no form in UTF-8 (a database with encoding \
+             SQL_ASCII?): rename it"
+                .to_owned(),
+        ),
         ("0A000" | "22023" | "42601" | "42602", _) => (
             "refused",
             "the server does not take this request: check its version and the names given"
@@ -146,6 +154,49 @@ fn tls(failure: &Failure, options: &Options) -> SourceError {
     definite(code, format!("{}: {failure}", options.addresses()), help)
 }
 
+/// The server gave up in the middle of the stream. What it cannot send once, it can never send.
+pub(crate) fn stopped(report: &Report, commit: Option<Lsn>, options: &Options) -> SourceError {
+    let unsendable = match report.code.as_str() {
+        // program_limit_exceeded: all of a row together.
+        "54000" => true,
+        // One value alone has no SQLSTATE of its own, and its words are never translated: a value's
+        // text may have 1 GB (`MaxAllocSize`), and the text of a `bytea` is twice its size.
+        "XX000" => report.message.starts_with("invalid memory alloc request size"),
+        _ => false,
+    };
+    let (code, cause) = match &*report.code {
+        _ if unsendable => (
+            "row_too_large_for_server",
+            "the server cannot send a row: a value or all of them together have more than 1 GB as \
+             text",
+        ),
+        "22021" | "22P05" => {
+            ("encoding", "the server cannot send a row: a text of it has no form in UTF-8")
+        }
+        _ => return refused(report, Phase::Stream, options),
+    };
+    let message = format!("slot {}: {cause}: {report}", options.slot);
+    definite(code, message, skip_help(commit, options))
+}
+
+/// What to do about a transaction that stops the slot. Corrections of the row come behind it.
+fn skip_help(commit: Option<Lsn>, options: &Options) -> String {
+    let slot = options.slot.replace('\'', "''");
+    // The slot goes on behind the first record that ends at or behind the position it is given.
+    let (what, position) = match commit {
+        Some(commit) => {
+            ("the transaction with that row", Lsn(commit.0.saturating_add(1)).to_string())
+        }
+        None => ("everything up to a position behind it", "POSITION".to_owned()),
+    };
+    format!(
+        "correct the value or leave its column out of the publication (column list); once every \
+         sink has delivered what came before, since a restart would not see it again, skip {what} \
+         with `select pg_replication_slot_advance('{slot}', '{position}')`, and send its other rows \
+         again (update them)"
+    )
+}
+
 /// A query failed.
 pub(crate) fn sql(error: &tokio_postgres::Error, options: &Options) -> SourceError {
     match error.as_db_error() {
@@ -166,22 +217,16 @@ pub(crate) fn sql(error: &tokio_postgres::Error, options: &Options) -> SourceErr
 }
 
 /// The stream cannot be decoded.
-pub(crate) fn fault(fault: &Fault, options: &Options) -> SourceError {
+pub(crate) fn fault(fault: &Fault, commit: Option<Lsn>, options: &Options) -> SourceError {
     match fault {
         Fault::Malformed(_) | Fault::Protocol(_) => transient(format!(
             "slot {}: {fault}; the stream is opened again at the confirmed position",
             options.slot
         )),
-        Fault::Encoding { .. } => definite(
-            "encoding",
-            fault.to_string(),
-            "the database does not keep UTF-8 (encoding SQL_ASCII): correct the value or move the \
-             data to a database with encoding UTF8",
-        ),
         Fault::RowTooLarge { .. } => definite(
             "row_too_large",
-            fault.to_string(),
-            "leave the column out of the publication with a column list",
+            format!("slot {}: {fault}", options.slot),
+            skip_help(commit, options),
         ),
     }
 }

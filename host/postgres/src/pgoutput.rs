@@ -10,6 +10,7 @@ pub(crate) mod tuple;
 use model::lsn::Lsn;
 use model::relation::Identity;
 
+use crate::value::hexadecimal;
 use crate::wire::cursor::{Cursor, Malformed};
 pub(crate) use tuple::{Old, Tuple, Value};
 
@@ -125,12 +126,12 @@ fn commit(mut cursor: Cursor<'_>) -> Parsed<'_> {
 
 fn relation(mut cursor: Cursor<'_>) -> Parsed<'_> {
     let oid = cursor.u32()?;
-    let schema = match cursor.text()? {
+    let schema = match name(&mut cursor)? {
         // How pgoutput writes it.
-        "" => "pg_catalog".to_owned(),
-        schema => schema.to_owned(),
+        empty if empty.is_empty() => "pg_catalog".to_owned(),
+        schema => schema,
     };
-    let table = cursor.text()?.to_owned();
+    let table = name(&mut cursor)?;
     let identity = match cursor.u8()? {
         b'd' => Identity::Default,
         b'i' => Identity::Index,
@@ -144,7 +145,7 @@ fn relation(mut cursor: Cursor<'_>) -> Parsed<'_> {
         .map(|_| {
             Ok(ColumnDefinition {
                 identity: cursor.u8()? & 1 != 0,
-                name: cursor.text()?.to_owned(),
+                name: name(&mut cursor)?,
                 type_oid: cursor.u32()?,
                 type_modifier: cursor.i32()?,
             })
@@ -154,10 +155,16 @@ fn relation(mut cursor: Cursor<'_>) -> Parsed<'_> {
     Ok((Message::Relation(definition), cursor))
 }
 
+/// A name. In a database that keeps no encoding it may be no text, as a value may.
+fn name(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    let name = cursor.until_nul()?;
+    Ok(std::str::from_utf8(name).map_or_else(|_| hexadecimal(name), str::to_owned))
+}
+
 fn type_(mut cursor: Cursor<'_>) -> Parsed<'_> {
     cursor.u32()?;
-    cursor.text()?;
-    cursor.text()?;
+    cursor.until_nul()?;
+    cursor.until_nul()?;
     Ok((Message::Type, cursor))
 }
 

@@ -22,7 +22,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 
 use crate::error;
 use crate::options::{self, Options};
-use crate::wire::SESSION;
+use crate::wire::login::PRINTING;
 use crate::wire::socket::{self, BoxSocket, Security, Unreached};
 
 /// For each query: they read catalogs.
@@ -101,7 +101,7 @@ impl Sql {
                 options::ChannelBinding::Prefer => config::ChannelBinding::Prefer,
                 options::ChannelBinding::Require => config::ChannelBinding::Require,
             })
-            .options(format!("{SESSION} -c statement_timeout={}", QUERY_TIMEOUT.as_millis()));
+            .options(format!("{PRINTING} -c statement_timeout={}", QUERY_TIMEOUT.as_millis()));
         if let Some(password) = &options.password {
             config.password(password.as_bytes());
         }

@@ -1,22 +1,37 @@
 //! From Postgres' text form of a value to its canonical text: the one place where a type's looks
 //! are decided, streamed or not.
 //!
-//! | type | canonical text |
-//! |---|---|
-//! | `bool` | `true`, `false` |
-//! | `int2` `int4` `int8` `oid` | digits |
-//! | `float4` `float8` | JSON number as Postgres prints it; `NaN`, `Infinity`, `-Infinity` |
-//! | `json` `jsonb` | verbatim: no digit, no order and no duplicate key is lost |
-//! | `bytea` | `\x` and hexadecimal digits |
-//! | `timestamp` `timestamptz` | `2024-01-02T03:04:05.123456`, with `Z`; years that ISO 8601 cannot say in four digits and infinities as Postgres prints them |
-//! | `interval` | `{"months":14,"days":-3,"microseconds":1}`; `"infinity"` |
-//! | `vector` `halfvec` | JSON array of numbers |
-//! | arrays | nested JSON arrays, elements by these same rules, NULL as `null` |
-//! | domains | as their base type |
-//! | all others | verbatim, also `numeric`, dates, times with their offset, enums, ranges |
+//! | type | canonical text | in JSON |
+//! |---|---|---|
+//! | `bool` | `true`, `false` | boolean |
+//! | `int2` `int4` `int8` `oid` | digits | number, exact: `int8` is not rounded to a double |
+//! | `float4` `float8` | shortest text that reads back as the same: `0.1`, `1e+300`, `-0` | number |
+//! | | `NaN`, `Infinity`, `-Infinity` | string |
+//! | `numeric` | digits with the scale kept: `1.50`; `NaN`, `Infinity`, `-Infinity` | string |
+//! | `money` | as under `lc_monetary = C`, whatever the server's: `-$1,234.50`. The currency is not part of the value; the digits behind the point are always two, so in a database whose currency has none (`ja_JP`) 1234 reads `$12.34` | string |
+//! | `text` `varchar` `name` `citext` | verbatim, case kept | string |
+//! | `char(n)` | padded with blanks to its length | string |
+//! | `bytea` | `\x` and hexadecimal digits | string |
+//! | `date` | `2024-01-02`; `0044-03-15 BC`, `infinity`, `-infinity` | string |
+//! | `time` `timetz` | `24:00:00`, `01:02:03.5+05:30`: digits and offset kept | string |
+//! | `timestamp` `timestamptz` | `2024-01-02T03:04:05.123456`, with `Z`; years that ISO 8601 cannot say in four digits and infinities as Postgres prints them: `294276-12-31 23:59:59+00`, `0044-03-15 12:00:00 BC`, `infinity` | string |
+//! | `interval` | `{"months":14,"days":-3,"microseconds":1}`; `"infinity"` | object; string |
+//! | `uuid` | lower-case, with hyphens | string |
+//! | `json` `jsonb` | verbatim: no digit, no order and no duplicate key is lost | pasted as it stands |
+//! | arrays | nested JSON arrays, elements by these same rules, NULL as `null`; lower bounds are dropped | array |
+//! | enums | the label | string |
+//! | domains | as their base type | as their base type |
+//! | composites | as Postgres prints them: `(1,"a ""b""",)` | string |
+//! | ranges, multiranges | as Postgres prints them: `[1,6)`, `empty`, `(,)`, `{[1,2),[5,6)}` | string |
+//! | `regclass` and its kin | the name, with its schema but for `pg_catalog` | string |
+//! | `vector` `halfvec` (pgvector) | `[1,-2.5]` | array of numbers |
+//! | all others | as Postgres prints them: addresses, geometry, bit strings (leading zeros kept), `tsvector`, `xml`, `pg_lsn`, `hstore`, `ltree`, `sparsevec`, PostGIS' (EWKB in hexadecimal), and whatever extensions bring | string |
+//! | bytes that are not UTF-8 | `\x` and hexadecimal digits, in a string: only a database with encoding `SQL_ASCII` has such texts, and of any type above that is a string in JSON, or of a composed one as a whole. The log names table and column | string |
 //!
-//! It relies on the session that `wire` pins: ISO dates, UTC, hexadecimal bytes. It appends to a
-//! buffer and allocates nothing but for escaped array elements.
+//! Forms are those of the predecessor, where it had one that loses nothing.
+//!
+//! It relies on the session that `wire` pins: ISO dates, UTC, hexadecimal bytes, money as in C. It
+//! appends to a buffer and allocates nothing but for escaped array elements.
 
 pub(crate) mod array;
 pub(crate) mod form;
@@ -29,16 +44,23 @@ use model::relation::Kind;
 
 pub(crate) use form::Form;
 
+/// No value is written with more bytes than this for each of its own; see [`Form::most`].
+pub(crate) const FACTOR_MAX: usize = 8;
+
 /// The text does not have the form its type must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("text that is no value of its type")]
 pub(crate) struct Unreadable;
 
-/// A value was written although it was [`Unreadable`]: as a JSON string of its text.
+/// How a value was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    AsIs,
-    AsText,
+    /// By the rules of its form.
+    Plain,
+    /// Although it was [`Unreadable`]: as a JSON string of its text.
+    Quoted,
+    /// Although it is no UTF-8: its bytes in hexadecimal digits.
+    Hexadecimal,
 }
 
 impl Form {
@@ -54,13 +76,54 @@ impl Form {
         }
     }
 
+    /// The most bytes that a text of `len` bytes is written with.
+    pub(crate) fn most(&self, len: usize) -> usize {
+        let factor = match self {
+            // `2024-01-02 03:04:05` gains seven; the others nothing.
+            Self::Boolean
+            | Self::Integer
+            | Self::Float
+            | Self::Text
+            | Self::Json
+            | Self::Bytes
+            | Self::Timestamp
+            | Self::TimestampTz => 2,
+            // `1 day` becomes 38 bytes, a control character six.
+            Self::Interval | Self::Vector | Self::Array(_) => FACTOR_MAX,
+        };
+        // What comes once: quotes and `\x`.
+        len.saturating_mul(factor).saturating_add(8)
+    }
+
+    /// Appends the canonical text of what the server sent. A value that is not UTF-8 is written in
+    /// hexadecimal digits: nothing is lost, only that value differs, and the caller can say so.
+    ///
+    /// # Errors
+    /// As [`Form::write`].
+    pub(crate) fn write_bytes(
+        &self,
+        bytes: &[u8],
+        out: &mut String,
+    ) -> Result<Written, Unreadable> {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return self.write(text, out);
+        }
+        match self.kind() {
+            Kind::Text => out.push_str(&hexadecimal(bytes)),
+            Kind::Json => json::string(out, &hexadecimal(bytes)),
+            // All their values are ASCII.
+            Kind::Boolean | Kind::Integer | Kind::Float | Kind::Bytes => return Err(Unreadable),
+        }
+        Ok(Written::Hexadecimal)
+    }
+
     /// Appends the canonical text of `text`. A JSON form takes text that it cannot read as a JSON
     /// string: only that value differs, and the caller can say so.
     ///
     /// # Errors
     /// A form that has no such way out cannot read the text: the frame is corrupt. `out` may have
     /// got a part of it.
-    pub(crate) fn write(&self, text: &str, out: &mut String) -> Result<Written, Unreadable> {
+    fn write(&self, text: &str, out: &mut String) -> Result<Written, Unreadable> {
         match self {
             Self::Text | Self::Json => out.push_str(text),
             Self::Boolean => out.push_str(boolean(text)?),
@@ -78,11 +141,11 @@ impl Form {
                 if self.write_composed(text, out).is_err() {
                     out.truncate(start);
                     json::string(out, text);
-                    return Ok(Written::AsText);
+                    return Ok(Written::Quoted);
                 }
             }
         }
-        Ok(Written::AsIs)
+        Ok(Written::Plain)
     }
 
     /// Appends the value as JSON: an element of an array.
@@ -131,6 +194,18 @@ impl Form {
     }
 }
 
+/// Bytes as `bytea` prints them.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(2 + 2 * bytes.len());
+    out.push_str("\\x");
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xF] {
+            out.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    out
+}
+
 fn boolean(text: &str) -> Result<&'static str, Unreadable> {
     match text {
         "t" => Ok("true"),
@@ -147,7 +222,7 @@ mod tests {
         let mut out = String::from("before");
         let written = form.write(text, &mut out);
         assert_eq!(out, format!("before{expected}"), "{form:?} of {text}");
-        assert_eq!(written, Ok(Written::AsIs), "{form:?} of {text}");
+        assert_eq!(written, Ok(Written::Plain), "{form:?} of {text}");
     }
 
     #[test]
@@ -186,11 +261,49 @@ mod tests {
             (Form::array(Form::Integer), "{1,\"x\"}"),
         ] {
             let mut out = String::from("before");
-            assert_eq!(form.write(text, &mut out), Ok(Written::AsText));
+            assert_eq!(form.write(text, &mut out), Ok(Written::Quoted));
             let mut expected = String::from("before");
             json::string(&mut expected, text);
             assert_eq!(out, expected);
         }
+    }
+
+    #[test]
+    fn b040_bytes_that_are_no_text_are_written_in_hexadecimal() {
+        for (form, expected) in [
+            (Form::Text, Ok("\\x61ff")),
+            (Form::Json, Ok(r#""\\x61ff""#)),
+            (Form::array(Form::Text), Ok(r#""\\x61ff""#)),
+            (Form::Integer, Err(Unreadable)),
+            (Form::Bytes, Err(Unreadable)),
+        ] {
+            let mut out = String::new();
+            let written = form.write_bytes(b"a\xFF", &mut out);
+            assert_eq!(written, expected.map(|_| Written::Hexadecimal), "{form:?}");
+            assert_eq!(out, expected.unwrap_or_default(), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn b034_no_value_outgrows_its_bound() {
+        for (form, text) in [
+            (Form::Text, "\u{1}".as_bytes()),
+            (Form::Text, b"\xFF"),
+            (Form::Json, b"\xFF"),
+            (Form::TimestampTz, b"2024-01-02 03:04:05+00"),
+            (Form::Interval, b"1 day"),
+            (Form::Interval, b"1 mon"),
+            (Form::array(Form::Interval), br#"{"1 day"}"#),
+            (Form::array(Form::Text), b"{\"\x01,\x02\"}"),
+            (Form::array(Form::Text), b"{\x01\x02"),
+            (Form::array(Form::Bytes), br#"{"\\x"}"#),
+        ] {
+            let mut out = String::new();
+            form.write_bytes(text, &mut out).unwrap();
+            assert!(out.len() <= form.most(text.len()), "{form:?} of {text:?}");
+        }
+        // Whatever the server can send of plain values fits a page.
+        assert!(Form::Text.most(1 << 30) < model::page::Builder::TEXT_BYTES_MAX);
     }
 
     #[test]

@@ -11,13 +11,11 @@
 pub(crate) mod copy;
 pub(crate) mod cursor;
 pub(crate) mod frame;
-mod login;
+pub(crate) mod login;
 mod query;
 pub(crate) mod report;
 pub(crate) mod socket;
 pub(crate) mod tls;
-
-pub(crate) use login::SESSION;
 
 use std::io;
 
@@ -56,6 +54,8 @@ pub(crate) struct Connection<S> {
     frames: Frames,
     /// `server_version` as it announced itself, e.g. `15.18 (Debian 15.18-0+deb12u1)`.
     version: String,
+    /// `server_encoding`: that of the database.
+    encoding: String,
 }
 
 /// A CopyBoth stream.
@@ -108,8 +108,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn setting(&mut self, body: &[u8]) -> Result<(), Malformed> {
         let mut cursor = cursor::Cursor::new(body, "ParameterStatus");
-        if cursor.text()? == "server_version" {
-            self.version = cursor.text()?.to_owned();
+        match cursor.text()? {
+            "server_version" => cursor.text()?.clone_into(&mut self.version),
+            "server_encoding" => cursor.text()?.clone_into(&mut self.encoding),
+            _ => {}
         }
         Ok(())
     }

@@ -5,10 +5,12 @@
 //! no container engine is assumed. It starts nothing: the harness in `tests/src` does.
 
 mod cache;
+mod extensions;
 mod packages;
 mod postgres;
 mod toolchain;
 mod typesense;
+mod wheel;
 
 pub(crate) use typesense::hex;
 
@@ -21,6 +23,8 @@ pub(crate) struct Services {
     pub pg_bin: PathBuf,
     /// The same of further majors; none unless they were asked for.
     pub pg_majors: Vec<(u32, PathBuf)>,
+    /// The same of servers with an extension, by its name in capitals; none as above.
+    pub pg_extensions: Vec<(&'static str, PathBuf)>,
     /// The Typesense server's executable.
     pub typesense: PathBuf,
 }
@@ -30,6 +34,8 @@ impl Services {
     pub(crate) fn export<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let majors = self.pg_majors.iter();
         command.envs(majors.map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
+        let extensions = self.pg_extensions.iter();
+        command.envs(extensions.map(|(name, bin)| (format!("PG_BIN_{name}"), bin)));
         command.env("PG_BIN", &self.pg_bin).env("TYPESENSE_BIN", &self.typesense)
     }
 }
@@ -45,13 +51,18 @@ pub(crate) fn ensure() -> anyhow::Result<Services> {
     let pg_bin = postgres::ensure()?;
     let typesense = typesense::ensure()?;
     toolchain::ensure_wasm_target()?;
-    Ok(Services { pg_bin, pg_majors: Vec::new(), typesense })
+    Ok(Services { pg_bin, pg_majors: Vec::new(), pg_extensions: Vec::new(), typesense })
 }
 
 /// The same, and the servers that only tests need.
 pub(crate) fn ensure_for_tests() -> anyhow::Result<Services> {
     let pg_majors = postgres::ensure_majors()?;
-    Ok(Services { pg_majors, ..ensure()? })
+    let services = ensure()?;
+    let pg_extensions = vec![
+        ("PGVECTOR", extensions::ensure_pgvector()?),
+        ("POSTGIS", extensions::ensure_postgis()?),
+    ];
+    Ok(Services { pg_majors, pg_extensions, ..services })
 }
 
 /// What only tests need.

@@ -28,6 +28,8 @@ struct State {
     confirmed: Lsn,
     /// The stream breaks after this many more events, once.
     break_after: Option<usize>,
+    /// The server cannot send this transaction.
+    unsendable: Option<usize>,
     /// Somebody dropped the slot.
     dropped: bool,
     /// How often another server took over.
@@ -111,6 +113,11 @@ impl Log {
         state.break_after = Some(0);
         drop(state);
         self.more.notify_waiters();
+    }
+
+    /// Each stream breaks where this transaction is due, until it is none.
+    pub(crate) fn break_at(&self, index: Option<usize>) {
+        self.state.lock().unwrap().unsendable = index;
     }
 
     /// Somebody drops the slot, and the stream with it.
@@ -222,6 +229,11 @@ impl Source for Stream {
                 let more = self.log.more.notified();
                 if self.log.breaks() {
                     return Err(SourceError::Transient("cut".into()));
+                }
+                if self.log.state.lock().unwrap().unsendable == Some(self.next) {
+                    let (message, help) = ("it cannot be sent".to_owned(), String::new());
+                    let code = "row_too_large_for_server";
+                    return Err(SourceError::Definite { code, message, help });
                 }
                 if let Some(event) = self.log.event(self.next) {
                     self.next += 1;

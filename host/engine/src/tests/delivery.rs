@@ -410,3 +410,33 @@ async fn b187_a_slot_that_was_dropped_is_not_recreated_silently() {
     assert!(problem.contains("the slot is gone"), "{problem}");
     assert_eq!(status.slots[0].connects.get(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn b034_a_stream_that_breaks_at_one_row_is_opened_seldom_and_says_why() {
+    let log = Log::new();
+    for n in 0..10 {
+        log.commit(vec![Row::update(n, n)]);
+    }
+    log.break_at(Some(5));
+    let sink = Recording::willing();
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
+    let slot = &status.slots[0];
+    let start = Instant::now();
+    let (mut looks, mut told) = (0, 0);
+    run_until(engine, || {
+        if start.elapsed() < Duration::from_secs(600) {
+            looks += 1;
+            told += usize::from(slot.problem.get().is_some_and(|text| text.contains("cannot be")));
+        } else if slot.connects.get() > 0 && sink.len() == 5 {
+            // Six doublings to 15 s take about 16 s, and then it is 15 s each time.
+            assert!((30..60).contains(&slot.connects.get()), "{} times", slot.connects.get());
+            assert_eq!(log.confirmed(), model::lsn::Lsn(550), "all that came before");
+            log.break_at(None);
+        }
+        sink.len() == 10
+    })
+    .await;
+    assert!(told * 100 > looks * 95, "{told} of {looks} looks saw the problem");
+    assert_eq!(values(&sink), (0..10).collect::<Vec<u64>>(), "nothing twice, nothing lost");
+    assert_eq!(slot.problem.get(), None);
+}

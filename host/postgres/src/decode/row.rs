@@ -5,11 +5,19 @@ use model::page::{Builder, Extent, RowSpan};
 use super::{Fault, protocol};
 use crate::pgoutput::{Tuple, Value};
 use crate::relation::Table;
-use crate::value::Written;
+use crate::value::{FACTOR_MAX, Form, Written};
 use crate::wire::cursor::Malformed;
 
-/// A control character of one byte becomes six in JSON: no text grows more.
-const GROWTH_MAX: usize = 6;
+/// The most bytes that a row's values are written with.
+fn most(tuple: &Tuple<'_>, forms: &[Form]) -> Result<usize, Malformed> {
+    let mut most = 0_usize;
+    for (value, form) in tuple.values().zip(forms) {
+        if let Value::Text(text) = value? {
+            most = most.saturating_add(form.most(text.len()));
+        }
+    }
+    Ok(most)
+}
 
 /// Appends a row in canonical text.
 pub(super) fn write(
@@ -26,8 +34,8 @@ pub(super) fn write(
     }
     // Checked once per row, so that no value can outgrow the page.
     let bytes = tuple.bytes();
-    let most = bytes.saturating_mul(GROWTH_MAX).saturating_add(builder.bytes());
-    if most > Builder::TEXT_BYTES_MAX {
+    let room = Builder::TEXT_BYTES_MAX.saturating_sub(builder.bytes());
+    if bytes.saturating_mul(FACTOR_MAX) > room && most(tuple, forms)? > room {
         return Err(Fault::RowTooLarge { table: name(), bytes });
     }
     let first = builder.begin_row();
@@ -44,18 +52,21 @@ pub(super) fn write(
             }
             Value::Text(text) => text,
         };
-        let text = std::str::from_utf8(text)
-            .map_err(|_| Fault::Encoding { table: name(), column: column.name.to_string() })?;
-        builder.value(|out| match form.write(text, out) {
-            Ok(Written::AsIs) => Ok(()),
-            Ok(Written::AsText) => {
+        builder.value(|out| match form.write_bytes(text, out) {
+            Ok(Written::Plain) => Ok(()),
+            Ok(written) => {
                 if !std::mem::replace(warned, true) {
+                    let reason = match written {
+                        Written::Hexadecimal => "is not UTF-8 and is passed on as \\x and digits",
+                        Written::Plain | Written::Quoted => {
+                            "does not have the form of its type and is passed on as text"
+                        }
+                    };
                     tracing::warn!(
                         table = name(),
                         column = %column.name,
                         kind = %column.type_name,
-                        "a value does not have the form of its type and is passed on as text; \
-                         said once for this column"
+                        "a value {reason}; said once for this column"
                     );
                 }
                 Ok(())

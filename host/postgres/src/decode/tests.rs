@@ -281,13 +281,29 @@ fn b030_impossible_orders_are_faults() {
 }
 
 #[test]
-fn b040_text_that_is_not_utf8_names_its_column() {
-    let mut decoder = Decoder::default();
-    feed(&mut decoder, &[begin(16), plain(b'd')]);
-    let mut bytes = insert(7, &[Some("1"), Some("x")]);
-    *bytes.last_mut().unwrap() = 0xFF;
-    let expected = Fault::Encoding { table: "public.t".to_owned(), column: "body".to_owned() };
-    assert_eq!(decoder.feed(&bytes), Err(expected));
+fn b040_b052_a_value_that_cannot_be_read_hurts_no_other() {
+    let mut bytes = insert(7, &[Some("1"), Some("x"), Some("{1}")]);
+    let at = bytes.iter().position(|byte| *byte == b'x').unwrap();
+    bytes[at] = 0xFF;
+    let (changes, commits) = decode(&[
+        begin(16),
+        relation(7, b'd', &[("id", 23, true), ("body", 25, false), ("numbers", 1007, false)]),
+        bytes,
+        insert(7, &[Some("2"), Some("y"), Some("{oops")]),
+        insert(7, &[Some("3"), Some("z"), Some("{3}")]),
+        commit(16),
+    ]);
+    let values = |change: &Change, column: usize| {
+        let mut out = String::new();
+        let row = change.after.as_ref().unwrap();
+        model::json::value(&mut out, change.relation.columns[column].kind, row.value(column));
+        out
+    };
+    let bodies: Vec<_> = changes.iter().map(|change| values(change, 1)).collect();
+    assert_eq!(bodies, [r#""\\xff""#, r#""y""#, r#""z""#]);
+    let numbers: Vec<_> = changes.iter().map(|change| values(change, 2)).collect();
+    assert_eq!(numbers, ["[1]", r#""{oops""#, "[3]"]);
+    assert_eq!(commits.len(), 1);
 }
 
 #[test]

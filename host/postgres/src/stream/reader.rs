@@ -228,8 +228,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             match frame.tag {
                 b'd' => match Message::parse(frame.body).map_err(malformed)? {
                     Message::XLogData { start, clock_us, data } => {
+                        let commit = self.decoder.open_commit();
                         let step = self.decoder.feed(data);
-                        match step.map_err(|fault| error::fault(&fault, &self.options))? {
+                        match step.map_err(|fault| error::fault(&fault, commit, &self.options))? {
                             Step::Taken => {}
                             Step::NeedCatalog(question) => {
                                 self.ask(question);
@@ -257,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 b'N' | b'S' => {}
                 b'E' => {
                     let report = Report::parse(frame.body).map_err(malformed)?;
-                    return Err(self.broken(wire::Error::Server(report)));
+                    return Err(error::stopped(&report, self.decoder.open_commit(), &self.options));
                 }
                 // CopyDone, or what follows it: a server that shuts down in order.
                 _ => return Err(error::transient("the server ended the stream")),

@@ -50,6 +50,8 @@ pub(crate) enum Shape {
     Domain { base: u32 },
     /// Elements of another type.
     Array { element: u32 },
+    /// pgvector's `vector` or `halfvec`.
+    Vector,
     /// Enums, composites, ranges, types of extensions.
     Other,
 }
@@ -86,7 +88,7 @@ fn resolve(oid: u32, facts: &HashMap<u32, TypeFact>, depth: u32) -> Form {
         return match fact.shape {
             Shape::Domain { base } => resolve(base, facts, depth),
             Shape::Array { element } => array(element, facts, depth),
-            Shape::Other if matches!(&*fact.name, "vector" | "halfvec") => Form::Vector,
+            Shape::Vector => Form::Vector,
             Shape::Other => Form::Text,
         };
     };
@@ -130,7 +132,8 @@ mod tests {
             (90_003, fact("positives", Shape::Domain { base: 90_004 })),
             (90_004, fact("_positive", Shape::Array { element: 90_002 })),
             (90_005, fact("loop", Shape::Domain { base: 90_005 })),
-            (90_006, fact("vector", Shape::Other)),
+            (90_006, fact("vector", Shape::Vector)),
+            (90_007, fact("vector", Shape::Other)),
         ])
     }
 
@@ -149,6 +152,7 @@ mod tests {
             (90_003, integers.clone(), "positives"),
             (90_005, Form::Text, "loop"),
             (90_006, Form::Vector, "vector"),
+            (90_007, Form::Text, "vector"),
             (99_999, Form::Text, "unknown"),
         ] {
             assert_eq!(Form::of(oid, &facts()), (form, name.into()), "{oid}");

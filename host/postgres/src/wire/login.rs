@@ -14,11 +14,20 @@ use super::socket::{self, BoxSocket, Security};
 use super::{Connection, Error, Reply, unexpected};
 use crate::options::{ChannelBinding, Options, Password};
 
-/// Settings that decide how values are printed, pinned so that no setting of the server, database
-/// or role changes a row's text. `extra_float_digits` above 0 prints the shortest text that reads
-/// back as the same number.
-pub(crate) const SESSION: &str = "-c DateStyle=ISO -c IntervalStyle=postgres \
-                                  -c extra_float_digits=1 -c TimeZone=UTC -c bytea_output=hex";
+/// Settings that decide how values are printed, pinned in every session so that no setting of the
+/// server, database or role changes a row's text. `extra_float_digits` above 0 prints the shortest
+/// text that reads back as the same number; `lc_monetary` decides the looks of `money`, and
+/// `quote_all_identifiers` those of `regclass` and its kin.
+pub(crate) const PRINTING: &str = "-c DateStyle=ISO -c IntervalStyle=postgres \
+                                   -c extra_float_digits=1 -c TimeZone=UTC -c bytea_output=hex \
+                                   -c lc_monetary=C -c quote_all_identifiers=off";
+
+/// Names in `regclass` and its kin then always carry their schema. Not for SQL sessions: a statement
+/// of the user's runs there and may rely on the path.
+const NO_SEARCH_PATH: &str = "-c search_path=";
+
+/// The encoding of a database that keeps none: its texts are bytes of whatever its clients sent.
+const NO_ENCODING: &str = "SQL_ASCII";
 
 impl Connection<BoxSocket> {
     /// Logs in for logical replication.
@@ -35,7 +44,10 @@ impl Connection<BoxSocket> {
     }
 
     async fn attempt(socket: BoxSocket, options: &Options) -> Result<Self, Error> {
-        let mut connection = Self { socket, frames: Frames::default(), version: String::new() };
+        let frames = Frames::default();
+        let (version, encoding) = (String::new(), String::new());
+        let mut connection = Self { socket, frames, version, encoding };
+        let settings = format!("{PRINTING} {NO_SEARCH_PATH}");
         let mut out = BytesMut::new();
         frontend::startup_message(
             [
@@ -45,7 +57,7 @@ impl Connection<BoxSocket> {
                 ("replication", "database"),
                 ("client_encoding", "UTF8"),
                 ("application_name", options.application_name.as_str()),
-                ("options", SESSION),
+                ("options", &settings),
             ],
             &mut out,
         )?;
@@ -56,10 +68,16 @@ impl Connection<BoxSocket> {
             match reply.tag {
                 // BackendKeyData: we never cancel a query of this connection.
                 b'K' => {}
-                b'Z' => return Ok(connection),
+                b'Z' => break,
                 _ => return Err(unexpected(&reply, "startup")),
             }
         }
+        // To a client with an encoding the server would refuse to send a text that is not in it, and
+        // one such row would stop the slot for ever. So it sends bytes, and we judge each value.
+        if connection.encoding == NO_ENCODING {
+            connection.execute(&format!("SET client_encoding TO '{NO_ENCODING}'")).await?;
+        }
+        Ok(connection)
     }
 
     async fn authenticate(&mut self, options: &Options) -> Result<(), Error> {

