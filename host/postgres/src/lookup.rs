@@ -185,9 +185,11 @@ async fn fetch(sql: &mut Sql, plan: &Plan, rows: &[Row]) -> Result<Vec<Option<Ro
             }
             match answer.try_get::<_, Option<&str>>(2 + index * 2).map_err(told)? {
                 None => builder.null(),
+                // Gigabytes in one answer: what does not fit stays unsaid.
+                Some(text) if column.form.most(text.len()) > room(&builder) => builder.unchanged(),
                 // What its encoder cannot read was not planned for either.
                 Some(text) => builder
-                    .value(|out| column.form.write(text, out).map(drop))
+                    .value(|out| column.form.write_bytes(text.as_bytes(), out).map(drop))
                     .map_err(|_| Failure::Changed)?,
             }
         }
@@ -200,6 +202,10 @@ async fn fetch(sql: &mut Sql, plan: &Plan, rows: &[Row]) -> Result<Vec<Option<Ro
     }
     let mut found = builder.into_rows(spans.iter().flatten().copied()).into_iter();
     Ok(spans.iter().map(|span| span.and_then(|_| found.next())).collect())
+}
+
+fn room(builder: &Builder) -> usize {
+    Builder::TEXT_BYTES_MAX.saturating_sub(builder.bytes())
 }
 
 fn text(value: Value<'_>) -> Option<&str> {
