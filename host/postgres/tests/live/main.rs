@@ -12,6 +12,8 @@ mod log;
 #[cfg(test)]
 mod majors;
 #[cfg(test)]
+mod record;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod stream;
