@@ -33,7 +33,7 @@ const INPUT_SECONDS_MAX: u32 = 10;
 const MEMORY_MIB_MAX: u32 = 1024;
 
 /// An input has so many bytes at most.
-const INPUT_BYTES_MAX: u32 = 8192;
+const INPUT_BYTES_MAX: u32 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
@@ -110,7 +110,7 @@ fn fuzz(output: &Path, host: &str, target: What, seconds: u32) -> anyhow::Result
     fuzzer.arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"));
     fuzzer.arg(format!("-max_len={INPUT_BYTES_MAX}"));
     fuzzer.arg(format!("-artifact_prefix={}/", artifacts.display()));
-    fuzzer.args(["-print_final_stats=1", "-use_value_profile=1"]);
+    fuzzer.arg("-print_final_stats=1");
     // New inputs go to the first directory.
     fuzzer.arg(found).arg(directory().join("corpus").join(&name));
     command::run(&mut fuzzer).with_context(|| {

@@ -8,11 +8,23 @@ use crate::relation::Table;
 use crate::value::Written;
 use crate::wire::cursor::Malformed;
 
-/// A control character of one byte becomes six in JSON: no text grows more.
+/// A control character of one byte becomes six in JSON: no text that a server prints grows more. One
+/// that it never prints may (an interval of `1:1:1`), so what was written is looked at as well.
 const GROWTH_MAX: usize = 6;
 
 /// Appends a row in canonical text.
 pub(super) fn write(
+    builder: &mut Builder,
+    table: &mut Table,
+    tuple: &Tuple<'_>,
+    extent: Extent,
+) -> Result<RowSpan, Fault> {
+    write_within(Builder::TEXT_BYTES_MAX, builder, table, tuple, extent)
+}
+
+/// The same into a page whose text may have so many bytes.
+fn write_within(
+    text_bytes_max: usize,
     builder: &mut Builder,
     table: &mut Table,
     tuple: &Tuple<'_>,
@@ -24,11 +36,12 @@ pub(super) fn write(
         let (table, got, due) = (name(), tuple.len(), forms.len());
         return Err(protocol(format!("a row of {table} has {got} columns instead of {due}")));
     }
-    // Checked once per row, so that no value can outgrow the page.
+    // Checked once per row, before anything is written.
     let bytes = tuple.bytes();
     let most = bytes.saturating_mul(GROWTH_MAX).saturating_add(builder.bytes());
-    if most > Builder::TEXT_BYTES_MAX {
-        return Err(Fault::RowTooLarge { table: name(), bytes });
+    let too_large = || Fault::RowTooLarge { table: name(), bytes };
+    if most > text_bytes_max {
+        return Err(too_large());
     }
     let first = builder.begin_row();
     let columns = relation.columns.iter().zip(forms).zip(warned);
@@ -47,6 +60,7 @@ pub(super) fn write(
         let text = std::str::from_utf8(text)
             .map_err(|_| Fault::Encoding { table: name(), column: column.name.to_string() })?;
         builder.value(|out| match form.write(text, out) {
+            Ok(_) if out.len() > text_bytes_max => Err(too_large()),
             Ok(Written::AsIs) => Ok(()),
             Ok(Written::AsText) => {
                 if !std::mem::replace(warned, true) {
@@ -60,8 +74,45 @@ pub(super) fn write(
                 }
                 Ok(())
             }
-            Err(_) => Err(Malformed::new("row", format!("no {} in {}", column.type_name, name()))),
+            Err(_) => {
+                let reason = format!("no {} in {}", column.type_name, name());
+                Err(Malformed::new("row", reason).into())
+            }
         })?;
     }
     Ok(builder.end_row(first, extent))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::decode::tests::{insert, relation};
+    use crate::pgoutput::Message;
+    use crate::relation::Facts;
+
+    /// What becomes of one value in a page of so many bytes.
+    fn write(type_oid: u32, text: &str, text_bytes_max: usize) -> Result<(), Fault> {
+        let definition = relation(7, b'd', &[("v", type_oid, false)]);
+        let Ok(Message::Relation(definition)) = Message::parse(&definition) else { panic!() };
+        let facts = Facts { primary_keys: HashMap::new(), ..Facts::default() };
+        let mut table = Table::new(&definition, &facts);
+        let row = insert(7, &[Some(text)]);
+        let Ok(Message::Insert { new, .. }) = Message::parse(&row) else { panic!() };
+        let builder = &mut Builder::default();
+        write_within(text_bytes_max, builder, &mut table, &new, Extent::Full).map(drop)
+    }
+
+    #[test]
+    fn b034_a_row_that_outgrows_the_page_is_refused_before_or_behind() {
+        let large = |text: &str| {
+            Err(Fault::RowTooLarge { table: "public.t".to_owned(), bytes: 5 + text.len() })
+        };
+        assert_eq!(write(25, "four", 54), Ok(()));
+        assert_eq!(write(25, "four", 53), large("four"));
+        let intervals = format!("{{{}}}", ["9:9:9"; 100].join(","));
+        assert_eq!(write(1187, &intervals, 10_000), Ok(()));
+        assert_eq!(write(1187, &intervals, 4_000), large(&intervals), "4901 bytes of JSON");
+    }
 }

@@ -10,8 +10,9 @@ use crate::value::form::DEPTH_MAX;
 use crate::value::{Form, Written};
 use crate::wire::cursor::Cursor;
 
-/// A control character of one byte becomes six in JSON. A page's rows are measured by it.
-const GROWTH_MAX: usize = 6;
+/// What a byte of text becomes at most: in an array of intervals, six bytes (`1:1:1,`) become an
+/// object of up to 49. A form that grows more would fill pages with what is nothing on the wire.
+const GROWTH_MAX: usize = 9;
 
 /// In front of each value of a row: its tag and its length.
 const HEAD_BYTES: usize = 5;

@@ -78,19 +78,21 @@ pub(super) const HAVE_VALUES: [&str; 2] = ["types", "infinite"];
 /// A name, what is done before, and what is done then: one transaction each.
 pub(super) type Scene = (&'static str, String, Vec<String>);
 
-pub(super) fn roles(password: &str) -> String {
+/// Few iterations, where the server lets us say so: hashing is not what is to be tried out.
+pub(super) fn roles(password: &str, major: u32) -> String {
     let role = |name: &str| {
         format!("create role {name} superuser login replication password '{password}';")
     };
     let md5 = format!("set password_encryption = 'md5'; {}", role("by_md5"));
     let others: Vec<String> = ["by_trust", "by_password", "by_scram"].map(role).into();
-    format!("{} {md5}", others.concat())
+    let iterations = if major >= 16 { "set scram_iterations = 1;" } else { "" };
+    format!("{iterations} {} {md5}", others.concat())
 }
 
 /// Types that no server brings along. The one named `vector` stands in for pgvector's, which prints
 /// itself in the same way.
-pub(super) fn preparation() -> String {
-    "create extension citext; create extension hstore; create extension ltree;
+pub(super) const PREPARATION: &str = "
+     create extension citext; create extension hstore; create extension ltree;
      create type mood as enum ('sad', 'ok');
      create domain positive as int check (value > 0);
      create domain very_positive as positive;
@@ -101,13 +103,12 @@ pub(super) fn preparation() -> String {
      create function vector_in(cstring) returns vector as 'textin' language internal immutable strict;
      create function vector_out(vector) returns cstring as 'textout' language internal immutable strict;
      create type vector (input = vector_in, output = vector_out, like = text);
-     select pg_replication_origin_create('elsewhere');"
-        .to_owned()
-}
+     select pg_replication_origin_create('elsewhere')
+         where not exists (select from pg_replication_origin where roname = 'elsewhere');";
 
 pub(super) fn scenes(major: u32) -> Vec<Scene> {
     let mut scenes = vec![types(), keys(), identities(), long(), truncates(), annotations()];
-    scenes.extend([origins(), partitions(), changing(), catalog(), parts()]);
+    scenes.extend([origins(), partitions("partitions"), changing(), catalog(), parts()]);
     if major >= 17 {
         scenes.push(scene(
             "infinite",
@@ -192,11 +193,16 @@ fn truncates() -> Scene {
     scene(
         "truncates",
         "create table parent (id serial primary key);
-         create table child (id int references parent, note text)",
+         create table child (id int references parent, note text);
+         create table asked (id int primary key, m mood);
+         alter table asked replica identity full;
+         create table asked_too (like asked including all);
+         alter table asked_too replica identity full",
         &[
             "begin; insert into parent values (1); insert into child values (1, null); commit",
             "begin; truncate parent restart identity cascade;
              insert into parent values (1); commit",
+            "truncate asked, asked_too",
         ],
     )
 }
@@ -235,9 +241,9 @@ fn origins() -> Scene {
     )
 }
 
-fn partitions() -> Scene {
+pub(super) fn partitions(name: &'static str) -> Scene {
     scene(
-        "partitions",
+        name,
         "create table parted (id int, day date, primary key (id, day)) partition by range (day);
          create table old partition of parted for values from (minvalue) to ('2024-01-01');
          create table new partition of parted for values from ('2024-01-01') to (maxvalue)",
