@@ -75,7 +75,8 @@ pub(crate) fn run(what: Option<What>, seconds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn directory() -> PathBuf {
+/// The workspace of the targets. Only who fuzzes builds it.
+pub(crate) fn directory() -> PathBuf {
     repository::root().join("host/postgres/fuzz")
 }
 
@@ -92,7 +93,7 @@ fn build(output: &Path, host: &str) -> anyhow::Result<()> {
         bail!("libFuzzer is built from source: install a C++ compiler (g++ or clang)");
     }
     let mut cargo = command::cargo(&directory());
-    cargo.args(["build", "--quiet", "--release", "--locked", "--target", host, "--target-dir"]);
+    cargo.args(["build", "--quiet", "--release", "--target", host, "--target-dir"]);
     command::run(cargo.arg(output).env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))
 }
 

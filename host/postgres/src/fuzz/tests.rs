@@ -66,7 +66,7 @@ fn recordings_are_decoded_to_their_end() {
     }
     let streamed = |(name, bytes): &(String, Vec<u8>)| {
         let log = super::frame::run(bytes);
-        assert!(!log.is_empty(), "{name}");
+        assert!(!log.is_empty() || name.ends_with("scram"), "{name}");
         log.iter().any(|line| line.contains("'d'"))
     };
     assert!(corpus("frame").iter().filter(|file| streamed(file)).count() > 6);
