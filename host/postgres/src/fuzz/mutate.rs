@@ -6,7 +6,7 @@ use fastrand::Rng;
 const NUMBERS: [u32; 9] = [0, 1, 3, 0x7F, 0xFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF];
 
 /// What some text or message begins, ends or hangs together with.
-const WORDS: [&[u8]; 16] = [
+const WORDS: [&[u8]; 18] = [
     b"{",
     b"}",
     b"\"",
@@ -23,6 +23,8 @@ const WORDS: [&[u8]; 16] = [
     b"\0",
     b"BCDIKMNORTUY",
     b"nut",
+    b"99999999999",
+    b" 9223372036854775807 years",
 ];
 
 /// No input is longer: time goes into many, not into long ones.
