@@ -85,8 +85,6 @@ fn write_within(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
     use crate::decode::tests::{insert, relation};
     use crate::pgoutput::Message;
@@ -96,8 +94,7 @@ mod tests {
     fn write(type_oid: u32, text: &str, text_bytes_max: usize) -> Result<(), Fault> {
         let definition = relation(7, b'd', &[("v", type_oid, false)]);
         let Ok(Message::Relation(definition)) = Message::parse(&definition) else { panic!() };
-        let facts = Facts { primary_keys: HashMap::new(), ..Facts::default() };
-        let mut table = Table::new(&definition, &facts);
+        let mut table = Table::new(&definition, &Facts::default());
         let row = insert(7, &[Some(text)]);
         let Ok(Message::Insert { new, .. }) = Message::parse(&row) else { panic!() };
         let builder = &mut Builder::default();
