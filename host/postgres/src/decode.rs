@@ -15,7 +15,7 @@
 mod annotations;
 mod row;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::change::{Operation, Transaction};
@@ -180,7 +180,8 @@ impl Decoder {
             | Message::Update { relation, .. }
             | Message::Delete { relation, .. } => self.require(*relation, &mut question)?,
             Message::Truncate { relations } => {
-                for relation in relations {
+                // Each once, however often it is named: what is asked has the tables as its bound.
+                for relation in relations.iter().collect::<BTreeSet<_>>() {
                     self.require(*relation, &mut question)?;
                 }
             }

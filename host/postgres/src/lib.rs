@@ -18,6 +18,9 @@
 mod catalog;
 mod decode;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod lookup;
 mod options;
 mod pgoutput;

@@ -11,6 +11,7 @@
 mod command;
 mod demo;
 mod env;
+mod fuzz;
 mod plugins;
 mod repository;
 mod services;
@@ -43,6 +44,14 @@ enum Task {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Hunt for inputs that the source does not survive, from real recordings, with libFuzzer.
+    Fuzz {
+        /// One target only, or `record`.
+        what: Option<fuzz::What>,
+        /// For each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Build the plugins into WebAssembly components.
     Plugins,
     /// Find or install the servers and tools that tests and demo need.
@@ -55,6 +64,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test { nextest } => test::run(&nextest),
         Task::Demo { seconds } => demo::run(seconds),
+        Task::Fuzz { what, seconds } => fuzz::run(what, seconds),
         Task::Plugins => plugins::build(),
         Task::Services => services::run(),
         Task::Tidy => tidy::run(),

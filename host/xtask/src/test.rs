@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::services::Services;
 use crate::step::{now, seconds, step};
-use crate::{command, env, plugins, repository, services, tidy};
+use crate::{command, env, fuzz, plugins, repository, services, tidy};
 
 pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
     let start = now();
@@ -32,7 +32,7 @@ pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
 }
 
 fn check_format() -> anyhow::Result<()> {
-    for dir in workspaces()? {
+    for dir in workspaces()?.into_iter().chain([fuzz::directory()]) {
         command::run(command::cargo(&dir).args(["fmt", "--all", "--check"]))?;
     }
     Ok(())

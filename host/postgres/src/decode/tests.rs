@@ -55,7 +55,7 @@ fn commit(lsn: u64) -> Vec<u8> {
 }
 
 /// A table of these columns: name, type, part of the identity.
-fn relation(oid: u32, identity: u8, columns: &[(&str, u32, bool)]) -> Vec<u8> {
+pub(super) fn relation(oid: u32, identity: u8, columns: &[(&str, u32, bool)]) -> Vec<u8> {
     let mut frame = Frame::new(b'R').u32(oid).text("public").text("t").bytes(&[identity]);
     frame = frame.bytes(&u16::try_from(columns.len()).unwrap().to_be_bytes());
     for (name, type_oid, key) in columns {
@@ -70,7 +70,7 @@ fn plain(identity: u8) -> Vec<u8> {
     relation(7, identity, &[("id", 23, true), ("body", 25, full)])
 }
 
-fn insert(oid: u32, values: &[Option<&str>]) -> Vec<u8> {
+pub(super) fn insert(oid: u32, values: &[Option<&str>]) -> Vec<u8> {
     Frame::new(b'I').u32(oid).tuple(b'N', values).0
 }
 
@@ -323,6 +323,15 @@ fn b074_b076_each_row_has_the_table_of_its_own_place() {
     assert!(Arc::ptr_eq(&first.relation, &second.relation));
     assert_eq!(&*first.relation.columns[1].name, "body");
     assert_eq!(&*third.relation.columns[1].name, "renamed");
+}
+
+#[test]
+fn b029_a_table_that_is_named_twice_is_asked_for_once() {
+    let mut decoder = Decoder::default();
+    feed(&mut decoder, &[begin(16), plain(b'f')]);
+    let truncate = Frame::new(b'T').u32(3).bytes(&[0]).u32(7).u32(7).u32(7).0;
+    let question = Question { waiting: vec![7], tables: vec![7], types: vec![] };
+    assert_eq!(decoder.feed(&truncate), Ok(Step::NeedCatalog(question)));
 }
 
 #[test]

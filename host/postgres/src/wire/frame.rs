@@ -73,6 +73,19 @@ impl Frames {
     }
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+impl Frames {
+    /// How many bytes were read and not consumed.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The memory that the buffer takes, in bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

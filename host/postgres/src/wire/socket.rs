@@ -145,6 +145,17 @@ impl BoxSocket {
     }
 }
 
+#[cfg(any(test, feature = "fuzz"))]
+impl BoxSocket {
+    /// A socket that nobody dialled.
+    pub(crate) fn new(
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        security: Security,
+    ) -> Self {
+        Self { inner: Box::new(socket), security }
+    }
+}
+
 impl std::fmt::Debug for BoxSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BoxSocket").field("security", &self.security).finish_non_exhaustive()

@@ -1,6 +1,6 @@
 //! TLS: asks the server for it, and shakes hands as `sslmode` demands.
 
-mod end_point;
+pub(crate) mod end_point;
 mod verify;
 
 use std::error::Error as _;

@@ -14,6 +14,8 @@ mod lookup;
 #[cfg(test)]
 mod majors;
 #[cfg(test)]
+mod record;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod stream;

@@ -27,7 +27,7 @@ const HASH_ALGORITHM: u8 = 0xA0;
 
 /// The digest by the function that the certificate is signed with; SHA-256 where that is MD5 or
 /// SHA-1. None if it has none of its own (Ed25519) or we do not know it.
-pub(super) fn of(certificate: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn of(certificate: &[u8]) -> Option<Vec<u8>> {
     let (algorithm, parameters) = signature_algorithm(certificate)?;
     Some(match algorithm {
         MD5_RSA | SHA1_RSA | SHA1_ECDSA | SHA256_RSA | SHA256_ECDSA => {
