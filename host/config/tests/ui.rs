@@ -81,6 +81,8 @@ pairs! {
     nothing
     forms_of_the_predecessor
     environment
+    b079_tables_by_oid
+    b079_bad_oids
     b126_bare_messages_one_by_one
     b240_every_mistake_at_once
     b241_malformed_yaml

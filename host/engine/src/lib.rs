@@ -19,6 +19,7 @@ mod bury;
 mod deliver;
 mod encode;
 mod fan_out;
+mod follow;
 mod intake;
 mod ledger;
 mod progress;

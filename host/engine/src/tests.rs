@@ -3,3 +3,4 @@
 mod delivery;
 mod simulation;
 mod state;
+mod tables;

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::relation::Ancestor;
 use model::source::SourceError;
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::error;
+use crate::lineage::Place;
 use crate::options::Options;
 use crate::relation::{Facts, Question};
 use crate::sql::{Parameter, QueryError, Sql};
@@ -20,6 +22,22 @@ use crate::value::form::{DEPTH_MAX, Shape, TypeFact};
 
 /// For an answer with all it takes: the stream waits for it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Each table with the partitioned tables above it, the nearest first. One that is gone has no
+/// `xmin`. `xid` has no cast to a number.
+const PLACES: &str = "
+    select o, c.xmin::text::int8,
+        coalesce((select not pubviaroot from pg_catalog.pg_publication
+                  where pubname::text = $2), false)
+            and exists (select from pg_catalog.pg_partitioned_table),
+        a.oid, n.nspname::text, a.relname::text
+    from unnest($1::oid[]) o
+    left join pg_catalog.pg_class c on c.oid = o
+    left join lateral pg_catalog.pg_partition_ancestors(c.oid::regclass)
+        with ordinality p(relid, nth) on p.relid <> c.oid
+    left join pg_catalog.pg_class a on a.oid = p.relid
+    left join pg_catalog.pg_namespace n on n.oid = a.relnamespace
+    order by o, p.nth";
 
 /// Key columns only: `INCLUDE`d ones follow them in the index.
 const PRIMARY_KEYS: &str = "
@@ -86,7 +104,7 @@ impl Catalog {
 
     async fn answer(&mut self, question: &Question) -> Result<Facts, SourceError> {
         if let Some(sql) = &mut self.sql {
-            match facts(sql, question).await {
+            match facts(sql, question, &self.options.publication).await {
                 Ok(facts) => return Ok(facts),
                 Err(error) => {
                     tracing::debug!(%error, "the catalog's session broke, opening another");
@@ -94,12 +112,34 @@ impl Catalog {
             }
         }
         let sql = self.sql.insert(Sql::open(&self.options).await?);
-        facts(sql, question).await.map_err(|error| error.to_source(&self.options))
+        let facts = facts(sql, question, &self.options.publication).await;
+        facts.map_err(|error| error.to_source(&self.options))
     }
 }
 
-async fn facts(sql: &mut Sql, question: &Question) -> Result<Facts, QueryError> {
+async fn facts(
+    sql: &mut Sql,
+    question: &Question,
+    publication: &String,
+) -> Result<Facts, QueryError> {
     let mut facts = Facts::default();
+    let parameters: [Parameter<'_>; 2] =
+        [(&question.waiting, Type::OID_ARRAY), (publication, Type::TEXT)];
+    for row in sql.rows(PLACES, &parameters).await? {
+        facts.leaves_published = row.try_get(2)?;
+        let Some(changed_by): Option<i64> = row.try_get(1)? else { continue };
+        let place = facts.places.entry(row.try_get(0)?).or_insert_with(|| Place {
+            ancestors: Vec::new(),
+            changed_by: u32::try_from(changed_by).unwrap_or_default(),
+        });
+        if let (Some(oid), Some(schema), Some(table)) = (
+            row.try_get(3)?,
+            row.try_get::<_, Option<&str>>(4)?,
+            row.try_get::<_, Option<&str>>(5)?,
+        ) {
+            place.ancestors.push(Ancestor { oid, schema: schema.into(), table: table.into() });
+        }
+    }
     if !question.tables.is_empty() {
         for row in sql.rows(PRIMARY_KEYS, &[(&question.tables, Type::OID_ARRAY)]).await? {
             let (table, column): (u32, String) = (row.try_get(0)?, row.try_get(1)?);

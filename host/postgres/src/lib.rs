@@ -18,6 +18,7 @@
 mod catalog;
 mod decode;
 mod error;
+mod lineage;
 mod options;
 mod pgoutput;
 mod publication;
