@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::lsn::Lsn;
 use model::relation::Ancestor;
 use model::source::SourceError;
 use tokio::time::timeout;
@@ -24,20 +25,23 @@ use crate::value::form::{DEPTH_MAX, Shape, TypeFact};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Each table with the partitioned tables above it, the nearest first. One that is gone has no
-/// `xmin`. `xid` has no cast to a number.
+/// `xmin`. `xid` has no cast to a number. The position is read under the snapshot that shows the
+/// rest, so that it is behind every commit which that shows.
 const PLACES: &str = "
     select o, c.xmin::text::int8,
-        coalesce((select not pubviaroot from pg_catalog.pg_publication
-                  where pubname::text = $2), false)
-            and exists (select from pg_catalog.pg_partitioned_table),
+        not p.pubviaroot and exists (select from pg_catalog.pg_partitioned_table),
+        case when p.pubviaroot then p.xmin::text::int8 end,
+        case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
+            else pg_catalog.pg_current_wal_insert_lsn() end::text,
         a.oid, n.nspname::text, a.relname::text
     from unnest($1::oid[]) o
+    left join pg_catalog.pg_publication p on p.pubname::text = $2
     left join pg_catalog.pg_class c on c.oid = o
     left join lateral pg_catalog.pg_partition_ancestors(c.oid::regclass)
-        with ordinality p(relid, nth) on p.relid <> c.oid
-    left join pg_catalog.pg_class a on a.oid = p.relid
+        with ordinality l(relid, nth) on l.relid <> c.oid
+    left join pg_catalog.pg_class a on a.oid = l.relid
     left join pg_catalog.pg_namespace n on n.oid = a.relnamespace
-    order by o, p.nth";
+    order by o, l.nth";
 
 /// Key columns only: `INCLUDE`d ones follow them in the index.
 const PRIMARY_KEYS: &str = "
@@ -126,17 +130,15 @@ async fn facts(
     let parameters: [Parameter<'_>; 2] =
         [(&question.waiting, Type::OID_ARRAY), (publication, Type::TEXT)];
     for row in sql.rows(PLACES, &parameters).await? {
-        facts.leaves_published = row.try_get(2)?;
-        let Some(changed_by): Option<i64> = row.try_get(1)? else { continue };
-        let place = facts.places.entry(row.try_get(0)?).or_insert_with(|| Place {
-            ancestors: Vec::new(),
-            changed_by: u32::try_from(changed_by).unwrap_or_default(),
-        });
-        if let (Some(oid), Some(schema), Some(table)) = (
-            row.try_get(3)?,
-            row.try_get::<_, Option<&str>>(4)?,
-            row.try_get::<_, Option<&str>>(5)?,
-        ) {
+        facts.leaves_published = row.try_get::<_, Option<bool>>(2)?.unwrap_or(false);
+        facts.via_root_since = row.try_get::<_, Option<i64>>(3)?.map(xid);
+        // Postgres writes it so.
+        facts.asked_at = row.try_get::<_, &str>(4)?.parse().unwrap_or(Lsn::ZERO);
+        let Some(changed_by) = row.try_get::<_, Option<i64>>(1)?.map(xid) else { continue };
+        let place = facts.places.entry(row.try_get(0)?);
+        let place = place.or_insert(Place { ancestors: Vec::new(), changed_by });
+        if let Some(oid) = row.try_get(5)? {
+            let (schema, table): (&str, &str) = (row.try_get(6)?, row.try_get(7)?);
             place.ancestors.push(Ancestor { oid, schema: schema.into(), table: table.into() });
         }
     }
@@ -154,6 +156,11 @@ async fn facts(
         facts.types = rows.iter().map(type_fact).collect::<Result<HashMap<_, _>, _>>()?;
     }
     Ok(facts)
+}
+
+/// A transaction id, as the server writes it: within 32 bits.
+fn xid(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or_default()
 }
 
 fn type_fact(row: &Row) -> Result<(u32, TypeFact), tokio_postgres::Error> {

@@ -22,10 +22,9 @@ use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Cell, Extent, RowSpan};
 use model::position::Position;
-use model::relation::Ancestor;
 use model::source::{Changes, Commit};
 
-use crate::lineage::Lineages;
+use crate::lineage::{At, Lineage, Lineages};
 use crate::pgoutput::{Definition, Message, Old, Tuple};
 use crate::relation::{Facts, Question, Table};
 use crate::wire::cursor::Malformed;
@@ -80,6 +79,8 @@ struct Entry {
     table: Option<Table>,
     /// Whether the table must be completed again.
     stale: bool,
+    /// Behind this commit, too: it was a partition until then.
+    until: Option<Lsn>,
 }
 
 /// The open transaction.
@@ -147,11 +148,14 @@ impl Decoder {
     /// What the catalog said to a [`Question`]. A table that it does not know is completed from
     /// the stream alone.
     pub(crate) fn answer(&mut self, question: &Question, facts: &Facts) {
-        let xid = self.open.as_ref().map(|open| open.transaction.xid);
+        let at = self.open.as_ref().map(|Open { transaction, .. }| At {
+            commit_lsn: transaction.commit_lsn,
+            xid: transaction.xid,
+        });
         for oid in &question.waiting {
             if let Some(entry) = self.relations.get_mut(oid) {
-                let ancestors = self.lineages.of(&entry.definition, xid, facts);
-                entry.complete(facts, ancestors);
+                let lineage = self.lineages.of(&entry.definition, at, facts);
+                entry.complete(facts, lineage);
             }
         }
     }
@@ -203,7 +207,9 @@ impl Decoder {
 
     fn require(&self, oid: u32, question: &mut Question) -> Result<(), Fault> {
         let entry = self.relations.get(&oid).ok_or_else(|| unknown(oid))?;
-        if entry.table.is_none() || entry.stale {
+        let commit_lsn = self.open.as_ref().map(|open| open.transaction.commit_lsn);
+        let is_past = entry.until.is_some_and(|until| commit_lsn > Some(until));
+        if entry.table.is_none() || entry.stale || is_past {
             question.add(&entry.definition);
         }
         Ok(())
@@ -247,7 +253,7 @@ impl Decoder {
             entry.stale = true;
             return;
         }
-        let entry = Entry { table: None, stale: false, definition };
+        let entry = Entry { table: None, stale: false, until: None, definition };
         self.relations.insert(entry.definition.oid, entry);
     }
 
@@ -307,9 +313,9 @@ impl Decoder {
 }
 
 impl Entry {
-    fn complete(&mut self, facts: &Facts, ancestors: Vec<Ancestor>) {
+    fn complete(&mut self, facts: &Facts, Lineage { ancestors, until }: Lineage) {
         let table = Table::new(&self.definition, facts, ancestors);
-        self.stale = false;
+        (self.stale, self.until) = (false, until);
         // The same version stays the same object.
         if self.table.as_ref().is_none_or(|known| known.relation != table.relation) {
             self.table = Some(table);

@@ -1,13 +1,23 @@
 //! Which tables a partition belongs to, at the place of its rows.
 //!
-//! The stream never says it, and the catalog says only how it is now. A partition that was detached
-//! or dropped since then is still known here if it was met before, on this connection or an earlier
-//! one; if it was not, that is said, for a sink that names its root would miss the rows in silence.
-//! In doubt a row counts as its former root's: a row too many is seen, a row too few is not.
+//! If the publication publishes via roots, Postgres itself says it: the row of a partition comes as
+//! its root's, and a row that comes as the table's own is that.
+//!
+//! Otherwise the stream does not say it, and the catalog says only how it is now; between the two
+//! lies what is still to be read. In doubt a row counts as its root's: a sink that names the root may get a row
+//! too many, which is seen, but none too few, which is not. So
+//!
+//! - a table that is a partition now counts as one from here on, even for rows that were written
+//!   shortly before it became one;
+//! - one that was met as a partition, on this connection or an earlier one, and is none any more or
+//!   was dropped, counts as one for every transaction up to the moment when that was found out;
+//! - one that was not met before may have been anything; if it was changed since the row, that is
+//!   said.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use model::lsn::Lsn;
 use model::relation::Ancestor;
 
 use crate::pgoutput::Definition;
@@ -30,65 +40,81 @@ pub(crate) struct Place {
     pub(crate) changed_by: u32,
 }
 
+/// The transaction whose rows are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) commit_lsn: Lsn,
+    pub(crate) xid: u32,
+}
+
+/// Whose partition a table is for rows at some place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lineage {
+    pub(crate) ancestors: Vec<Ancestor>,
+    /// Behind this commit it is none any more.
+    pub(crate) until: Option<Lsn>,
+}
+
 /// What was learned of partitions; outlives a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Lineages(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Ancestors of partitions.
-    ancestors: HashMap<u32, Vec<Ancestor>>,
+    partitions: HashMap<u32, Lineage>,
     /// Tables of which it was said that nobody can tell.
     told: HashSet<u32>,
 }
 
 impl Lineages {
-    /// The ancestors of a table for rows of the transaction `xid`, if one is open.
-    pub(crate) fn of(
-        &self,
-        definition: &Definition,
-        xid: Option<u32>,
-        facts: &Facts,
-    ) -> Vec<Ancestor> {
+    /// The lineage of a table, by what the catalog says now.
+    pub(crate) fn of(&self, definition: &Definition, at: Option<At>, facts: &Facts) -> Lineage {
+        // A publication that was changed since the row may have published in another way then.
+        let is_exact = |since| at.is_some_and(|at| !precedes(at.xid, since));
+        if facts.via_root_since.is_some_and(is_exact) {
+            return Lineage::default();
+        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let oid = definition.oid;
         let place = facts.places.get(&oid);
         if let Some(Place { ancestors, .. }) = place
             && !ancestors.is_empty()
         {
-            if known.ancestors.len() >= TABLES_MAX {
-                known.ancestors.clear();
+            let lineage = Lineage { ancestors: ancestors.clone(), until: None };
+            if known.partitions.len() >= TABLES_MAX {
+                known.partitions.clear();
             }
-            known.ancestors.insert(oid, ancestors.clone());
-            return ancestors.clone();
+            known.partitions.insert(oid, lineage.clone());
+            return lineage;
         }
-        let is_past = match (place, xid) {
-            // Dropped.
-            (None, _) => true,
-            (Some(place), Some(xid)) => precedes(xid, place.changed_by),
-            (Some(_), None) => false,
-        };
-        if !is_past {
-            known.ancestors.remove(&oid);
-            return Vec::new();
+        // Without a transaction there is no row.
+        let Some(At { commit_lsn, xid }) = at else { return Lineage::default() };
+        if let Some(lineage) = known.partitions.get_mut(&oid) {
+            // What the catalog shows was committed before it was asked.
+            let until = *lineage.until.get_or_insert(facts.asked_at);
+            if commit_lsn <= until {
+                return lineage.clone();
+            }
+            known.partitions.remove(&oid);
+            return Lineage::default();
         }
-        if let Some(ancestors) = known.ancestors.get(&oid) {
-            return ancestors.clone();
+        let was_changed = place.is_none_or(|place| precedes(xid, place.changed_by));
+        if was_changed && facts.leaves_published {
+            if known.told.len() >= TABLES_MAX {
+                known.told.clear();
+            }
+            if known.told.insert(oid) {
+                tracing::warn!(
+                    schema = definition.schema,
+                    table = definition.table,
+                    "the table was changed or dropped after these rows: whether it was a partition \
+                     of another table then cannot be told, and a sink that names that table does \
+                     not get them; set publish_via_partition_root = true on the publication, then \
+                     Postgres itself says it"
+                );
+            }
         }
-        if known.told.len() >= TABLES_MAX {
-            known.told.clear();
-        }
-        if facts.leaves_published && known.told.insert(oid) {
-            tracing::warn!(
-                schema = definition.schema,
-                table = definition.table,
-                "the table was changed or dropped after these rows: whether it was a partition of \
-                 another table then cannot be told, and a sink that names that table does not get \
-                 them; set publish_via_partition_root = true on the publication, then Postgres \
-                 itself says it"
-            );
-        }
-        Vec::new()
+        Lineage::default()
     }
 }
 
@@ -108,25 +134,50 @@ mod tests {
         vec![Ancestor { oid: 9, schema: "public".into(), table: "root".into() }]
     }
 
-    /// What is answered for a row of transaction 100; `place` is ancestors and the last change.
-    fn ask(lineages: &Lineages, place: Option<(Vec<Ancestor>, u32)>) -> Vec<Ancestor> {
+    /// What is answered for a row that committed at `lsn`, if the catalog is asked at `asked_at`.
+    fn ask(lineages: &Lineages, lsn: u64, asked_at: u64, now: Option<Vec<Ancestor>>) -> Lineage {
         let (schema, table) = ("public".to_owned(), "leaf".to_owned());
         let columns = Vec::new();
         let definition = Definition { oid: 7, schema, table, identity: Identity::Default, columns };
-        let place = place.map(|(ancestors, changed_by)| (7, Place { ancestors, changed_by }));
-        let facts = Facts { places: place.into_iter().collect(), ..Facts::default() };
-        lineages.of(&definition, Some(100), &facts)
+        let place = now.map(|ancestors| (7, Place { ancestors, changed_by: 90 }));
+        let places = place.into_iter().collect();
+        let facts = Facts { places, asked_at: Lsn(asked_at), ..Facts::default() };
+        lineages.of(&definition, Some(At { commit_lsn: Lsn(lsn), xid: 100 }), &facts)
     }
 
     #[test]
-    fn b086_a_partition_that_left_is_known_for_the_rows_before() {
+    fn b086_a_partition_that_left_is_one_for_the_rows_before() {
         let lineages = Lineages::default();
-        assert_eq!(ask(&lineages, Some((vec![], 101))), [], "nothing is known of it");
-        assert_eq!(ask(&lineages, Some((root(), 90))), root());
-        assert_eq!(ask(&lineages, Some((vec![], 101))), root(), "detached after this row");
-        assert_eq!(ask(&lineages, None), root(), "dropped");
-        assert_eq!(ask(&lineages, Some((vec![], 99))), [], "detached before this row");
-        assert_eq!(ask(&lineages, None), [], "and then dropped");
+        let was = |until: u64| Lineage { ancestors: root(), until: Some(Lsn(until)) };
+        assert_eq!(ask(&lineages, 10, 15, Some(vec![])), Lineage::default(), "never met");
+        let is = Lineage { ancestors: root(), until: None };
+        assert_eq!(ask(&lineages, 20, 25, Some(root())), is);
+        assert_eq!(ask(&lineages, 30, 50, Some(vec![])), was(50), "detached, but when?");
+        assert_eq!(ask(&lineages, 50, 60, None), was(50), "and dropped since");
+        assert_eq!(ask(&lineages, 51, 60, None), Lineage::default());
+        assert_eq!(ask(&lineages, 52, 60, Some(root())), is, "attached again");
+        assert_eq!(ask(&lineages, 53, 70, Some(vec![])), was(70));
+    }
+
+    #[test]
+    fn b086_postgres_says_it_itself_if_it_publishes_via_roots() {
+        let definition = Definition {
+            oid: 7,
+            schema: "public".to_owned(),
+            table: "leaf".to_owned(),
+            identity: Identity::Default,
+            columns: Vec::new(),
+        };
+        let place = Place { ancestors: root(), changed_by: 90 };
+        let places = HashMap::from([(7, place)]);
+        let facts = Facts { places, via_root_since: Some(100), ..Facts::default() };
+        let of = |xid| {
+            let at = Some(At { commit_lsn: Lsn(1), xid });
+            Lineages::default().of(&definition, at, &facts).ancestors
+        };
+        assert_eq!(of(100), []);
+        assert_eq!(of(101), []);
+        assert_eq!(of(99), root(), "the publication was changed after this row");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use model::lsn::Lsn;
 use model::relation::{Ancestor, Column, Identity, Relation};
 
 use crate::lineage::Place;
@@ -48,6 +49,11 @@ pub(crate) struct Facts {
     /// Whether rows of partitions may come under the partitions' own names: there are partitioned
     /// tables, and the publication does not publish via their roots.
     pub(crate) leaves_published: bool,
+    /// The transaction that changed the publication last (`xmin` of its row), if it publishes via
+    /// roots.
+    pub(crate) via_root_since: Option<u32>,
+    /// No transaction that these facts show committed behind this position.
+    pub(crate) asked_at: Lsn,
 }
 
 impl Question {

@@ -1,8 +1,9 @@
 use model::change::Change;
 use model::page::{Row, Value};
-use model::relation::Kind;
+use model::relation::{Ancestor, Kind};
 
 use super::*;
+use crate::lineage::Place;
 
 /// Builds messages as pgoutput does.
 struct Frame(Vec<u8>);
@@ -76,9 +77,17 @@ fn insert(oid: u32, values: &[Option<&str>]) -> Vec<u8> {
 
 fn feed(decoder: &mut Decoder, frames: &[Vec<u8>]) {
     for frame in frames {
-        if let Step::NeedCatalog(question) = decoder.feed(frame).unwrap() {
+        assert_eq!(try_feed(decoder, frame), Ok(Step::Taken), "answered and asked again");
+    }
+}
+
+/// The catalog knows nothing.
+fn try_feed(decoder: &mut Decoder, frame: &[u8]) -> Result<Step, Fault> {
+    match decoder.feed(frame)? {
+        Step::Taken => Ok(Step::Taken),
+        Step::NeedCatalog(question) => {
             decoder.answer(&question, &Facts::default());
-            assert_eq!(decoder.feed(frame), Ok(Step::Taken), "answered and asked again");
+            decoder.feed(frame)
         }
     }
 }
@@ -276,7 +285,7 @@ fn b030_impossible_orders_are_faults() {
         let mut decoder = Decoder::default();
         let (last, first) = frames.split_last().unwrap();
         feed(&mut decoder, first);
-        assert!(decoder.feed(last).is_err(), "{what}");
+        assert!(try_feed(&mut decoder, last).is_err(), "{what}");
     }
 }
 
@@ -287,7 +296,7 @@ fn b040_text_that_is_not_utf8_names_its_column() {
     let mut bytes = insert(7, &[Some("1"), Some("x")]);
     *bytes.last_mut().unwrap() = 0xFF;
     let expected = Fault::Encoding { table: "public.t".to_owned(), column: "body".to_owned() };
-    assert_eq!(decoder.feed(&bytes), Err(expected));
+    assert_eq!(try_feed(&mut decoder, &bytes), Err(expected));
 }
 
 #[test]
@@ -307,6 +316,41 @@ fn b074_b076_each_row_has_the_table_of_its_own_place() {
     assert!(Arc::ptr_eq(&first.relation, &second.relation));
     assert_eq!(&*first.relation.columns[1].name, "body");
     assert_eq!(&*third.relation.columns[1].name, "renamed");
+}
+
+#[test]
+fn b086_a_partition_that_was_detached_is_asked_for_again_behind_the_answer() {
+    let mut decoder = Decoder::default();
+    let row = || insert(7, &[Some("1"), None]);
+    let root = Ancestor { oid: 9, schema: "public".into(), table: "root".into() };
+    // The catalog's answer at a position.
+    let says = |ancestors: Vec<Ancestor>, asked_at: u64| Facts {
+        places: HashMap::from([(7, Place { ancestors, changed_by: 700 })]),
+        asked_at: Lsn(asked_at),
+        ..Facts::default()
+    };
+    let mut ask = |frames: &[Vec<u8>], answer: Option<Facts>| {
+        for frame in frames {
+            match (decoder.feed(frame).unwrap(), &answer) {
+                (Step::Taken, _) => {}
+                (Step::NeedCatalog(question), Some(facts)) => {
+                    decoder.answer(&question, facts);
+                    assert_eq!(decoder.feed(frame), Ok(Step::Taken));
+                }
+                (Step::NeedCatalog(_), None) => panic!("known already"),
+            }
+        }
+        let changes = decoder.seal().changes;
+        changes.iter().map(|change| change.relation.ancestors.len()).collect::<Vec<_>>()
+    };
+    let frames = [begin(16), plain(b'd'), row(), commit(16)];
+    assert_eq!(ask(&frames, Some(says(vec![root], 20))), [1]);
+    // The definition comes again, early or not: the server stands at 64 when it is asked.
+    let frames = [begin(32), plain(b'd'), row(), commit(32)];
+    assert_eq!(ask(&frames, Some(says(vec![], 64))), [1]);
+    assert_eq!(ask(&[begin(64), row(), row(), commit(64)], None), [1, 1]);
+    assert_eq!(ask(&[begin(80), row(), commit(80)], Some(says(vec![], 96))), [0]);
+    assert_eq!(ask(&[begin(96), row(), commit(96)], None), [0]);
 }
 
 #[test]

@@ -12,7 +12,11 @@ mod log;
 #[cfg(test)]
 mod majors;
 #[cfg(test)]
+mod partitions;
+#[cfg(test)]
 mod rows;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]
