@@ -110,9 +110,11 @@ fn tell_change(
     spec: &SinkSpec,
     status: &SinkStatus,
 ) {
-    let (sink, oid, old, new) = (&spec.name, relation.oid, name(before), name(relation));
-    let renamed = old != new;
-    match (is_wanted(was), renamed) {
+    let sink = &spec.name;
+    let renamed = renamed(before, relation);
+    let is_renamed = renamed.is_some();
+    let (oid, old, new) = renamed.unwrap_or_else(|| (relation.oid, name(before), name(relation)));
+    match (is_wanted(was), is_renamed) {
         (true, true) if choice == Choice::Excluded => {
             info!(
                 sink.name = %sink, table = new, before = old, oid,
@@ -157,6 +159,19 @@ fn tell_change(
             );
         }
     }
+}
+
+/// The oid, the old and the new name of what was renamed: the table, or one above it.
+fn renamed(before: &Relation, relation: &Relation) -> Option<(u32, String, String)> {
+    let (old, new) = (name(before), name(relation));
+    if old != new {
+        return Some((relation.oid, old, new));
+    }
+    let above = |ancestor: &Ancestor| format!("{}.{}", ancestor.schema, ancestor.table);
+    before.ancestors.iter().find_map(|old| {
+        let new = relation.ancestors.iter().find(|new| new.oid == old.oid && *new != old)?;
+        Some((old.oid, above(old), above(new)))
+    })
 }
 
 /// Said once for each partitioned table.

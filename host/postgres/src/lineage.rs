@@ -89,16 +89,20 @@ impl Lineages {
         }
         // Without a transaction there is no row.
         let Some(At { commit_lsn, xid }) = at else { return Lineage::default() };
-        if let Some(lineage) = known.partitions.get_mut(&oid) {
-            // What the catalog shows was committed before it was asked.
-            let until = *lineage.until.get_or_insert(facts.asked_at);
-            if commit_lsn <= until {
-                return lineage.clone();
-            }
-            known.partitions.remove(&oid);
-            return Lineage::default();
-        }
         let was_changed = place.is_none_or(|place| precedes(xid, place.changed_by));
+        if let Some(lineage) = known.partitions.get_mut(&oid) {
+            let is_over = lineage.until.is_some_and(|until| commit_lsn > until);
+            if is_over && !was_changed {
+                known.partitions.remove(&oid);
+                return Lineage::default();
+            }
+            if is_over || lineage.until.is_none() {
+                // What the catalog shows was committed before it was asked. After the last answer
+                // it may have been a partition once more, if it was changed since.
+                lineage.until = Some(facts.asked_at);
+            }
+            return lineage.clone();
+        }
         if was_changed && facts.leaves_published {
             if known.told.len() >= TABLES_MAX {
                 known.told.clear();
@@ -134,46 +138,59 @@ mod tests {
         vec![Ancestor { oid: 9, schema: "public".into(), table: "root".into() }]
     }
 
-    /// What is answered for a row that committed at `lsn`, if the catalog is asked at `asked_at`.
-    fn ask(lineages: &Lineages, lsn: u64, asked_at: u64, now: Option<Vec<Ancestor>>) -> Lineage {
+    fn definition() -> Definition {
         let (schema, table) = ("public".to_owned(), "leaf".to_owned());
-        let columns = Vec::new();
-        let definition = Definition { oid: 7, schema, table, identity: Identity::Default, columns };
-        let place = now.map(|ancestors| (7, Place { ancestors, changed_by: 90 }));
+        Definition { oid: 7, schema, table, identity: Identity::Default, columns: Vec::new() }
+    }
+
+    /// What is answered for a row that committed at `lsn` in a transaction of the same number, if
+    /// the catalog says this of the ancestors and of the last change when it is asked at `asked_at`.
+    fn ask(
+        lineages: &Lineages,
+        lsn: u32,
+        asked_at: u64,
+        now: Option<(Vec<Ancestor>, u32)>,
+    ) -> Lineage {
+        let place = now.map(|(ancestors, changed_by)| (7, Place { ancestors, changed_by }));
         let places = place.into_iter().collect();
         let facts = Facts { places, asked_at: Lsn(asked_at), ..Facts::default() };
-        lineages.of(&definition, Some(At { commit_lsn: Lsn(lsn), xid: 100 }), &facts)
+        let at = At { commit_lsn: Lsn(lsn.into()), xid: lsn };
+        lineages.of(&definition(), Some(at), &facts)
     }
 
     #[test]
     fn b086_a_partition_that_left_is_one_for_the_rows_before() {
         let lineages = Lineages::default();
-        let was = |until: u64| Lineage { ancestors: root(), until: Some(Lsn(until)) };
-        assert_eq!(ask(&lineages, 10, 15, Some(vec![])), Lineage::default(), "never met");
+        let none = Lineage::default();
         let is = Lineage { ancestors: root(), until: None };
-        assert_eq!(ask(&lineages, 20, 25, Some(root())), is);
-        assert_eq!(ask(&lineages, 30, 50, Some(vec![])), was(50), "detached, but when?");
-        assert_eq!(ask(&lineages, 50, 60, None), was(50), "and dropped since");
-        assert_eq!(ask(&lineages, 51, 60, None), Lineage::default());
-        assert_eq!(ask(&lineages, 52, 60, Some(root())), is, "attached again");
-        assert_eq!(ask(&lineages, 53, 70, Some(vec![])), was(70));
+        let was = |until: u64| Lineage { ancestors: root(), until: Some(Lsn(until)) };
+        assert_eq!(ask(&lineages, 10, 15, Some((vec![], 9))), none, "never met");
+        assert_eq!(ask(&lineages, 20, 25, Some((root(), 15))), is);
+        assert_eq!(ask(&lineages, 30, 50, Some((vec![], 40))), was(50), "detached, but when?");
+        assert_eq!(ask(&lineages, 45, 55, Some((vec![], 40))), was(50), "known by then");
+        assert_eq!(ask(&lineages, 51, 60, Some((vec![], 40))), none);
+        assert_eq!(ask(&lineages, 61, 65, Some((root(), 60))), is, "attached again");
+        assert_eq!(ask(&lineages, 66, 70, None), was(70), "dropped");
+    }
+
+    #[test]
+    fn b086_a_partition_that_came_and_went_unseen_is_in_doubt() {
+        let lineages = Lineages::default();
+        let was = |until: u64| Lineage { ancestors: root(), until: Some(Lsn(until)) };
+        ask(&lineages, 20, 25, Some((root(), 15)));
+        assert_eq!(ask(&lineages, 30, 50, Some((vec![], 40))), was(50));
+        assert_eq!(ask(&lineages, 60, 90, Some((vec![], 80))), was(90), "changed since this row");
+        assert_eq!(ask(&lineages, 91, 95, Some((vec![], 80))), Lineage::default());
     }
 
     #[test]
     fn b086_postgres_says_it_itself_if_it_publishes_via_roots() {
-        let definition = Definition {
-            oid: 7,
-            schema: "public".to_owned(),
-            table: "leaf".to_owned(),
-            identity: Identity::Default,
-            columns: Vec::new(),
-        };
         let place = Place { ancestors: root(), changed_by: 90 };
         let places = HashMap::from([(7, place)]);
         let facts = Facts { places, via_root_since: Some(100), ..Facts::default() };
         let of = |xid| {
             let at = Some(At { commit_lsn: Lsn(1), xid });
-            Lineages::default().of(&definition, at, &facts).ancestors
+            Lineages::default().of(&definition(), at, &facts).ancestors
         };
         assert_eq!(of(100), []);
         assert_eq!(of(101), []);

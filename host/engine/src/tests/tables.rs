@@ -127,3 +127,24 @@ async fn b085_b086_a_partition_is_delivered_to_a_sink_of_its_root_while_it_is_on
     let [("pubviaroot_not_set", problem)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(problem.contains("public.root") && problem.contains("public.t:"), "{problem}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn b079_a_renamed_root_is_reported_too() {
+    let renamed_root = || {
+        let log = Log::new();
+        for (value, name) in [("1", "root"), ("2", "trunk")] {
+            let root = Ancestor { oid: 9, schema: "public".into(), table: name.into() };
+            log.alter(|relation| relation.ancestors = vec![root]);
+            log.commit(vec![Row::update(1, value)]);
+        }
+        log
+    };
+    let (got, warnings) = run(&renamed_root(), Names::Only(vec![named("root")])).await;
+    assert_eq!(got, ["t 1"]);
+    let renamed = warnings.iter().find(|(code, _)| *code == "table_renamed");
+    let (_, problem) = renamed.unwrap_or_else(|| panic!("{warnings:?}"));
+    assert!(problem.contains("public.root is public.trunk now"), "{problem}");
+    assert!(problem.contains("oid (9)"), "{problem}");
+    let (got, _) = run(&renamed_root(), Names::Only(vec![Table::Oid(9)])).await;
+    assert_eq!(got, ["t 1", "t 2"]);
+}

@@ -226,3 +226,31 @@ async fn b086_a_backlog_of_a_partition_that_is_none_any_more() {
     );
     assert_eq!(told(), 2, "{:?}", log::lines("whether it was a partition"));
 }
+
+/// Postgres does not say that the root of a partition was renamed before it describes the partition
+/// anew: the oid is what stays, and the next connection has the name.
+#[tokio::test]
+async fn b079_a_renamed_root_keeps_its_oid_and_has_its_name_on_the_next_connection() {
+    for via_root in [true, false] {
+        let (mut db, options) = database(Database::create().await, via_root).await;
+        let root = db.sql.value("select 'root'::regclass::oid").await;
+        let mut source = connect(options.clone()).await;
+        db.sql.run("insert into root values (1, 'a')").await;
+        db.sql.run("alter table root rename to trunk").await;
+        db.sql.run("insert into trunk values (2, 'b')").await;
+        let (changes, commits) = read(&mut *source, 2).await;
+        for change in &changes {
+            assert_eq!(change.relation.root_oid().to_string(), root, "{}", placed(change));
+        }
+        source.confirm(commits[1].end_lsn);
+        source.close().await.unwrap();
+        db.sql.run("insert into trunk values (3, 'c')").await;
+        let mut source = connect(options).await;
+        let (changes, _) = read(&mut *source, 1).await;
+        let expected =
+            if via_root { "insert trunk (3, c)" } else { "insert low (3, c) in public.trunk" };
+        assert_eq!(changes.iter().map(placed).collect::<Vec<_>>(), [expected]);
+        assert_eq!(changes[0].relation.root_oid().to_string(), root);
+        source.close().await.unwrap();
+    }
+}
