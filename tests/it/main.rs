@@ -9,6 +9,7 @@ mod messages;
 mod plugins;
 mod story;
 mod stream;
+mod tables;
 mod tail;
 mod webhook;
 mod world;

@@ -82,6 +82,8 @@ pairs! {
     forms_of_the_predecessor
     environment
     b019_truncate
+    b079_tables_by_oid
+    b079_bad_oids
     b126_bare_messages_one_by_one
     b240_every_mistake_at_once
     b241_malformed_yaml

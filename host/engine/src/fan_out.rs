@@ -3,15 +3,14 @@
 //! A change is opened in a sink's ledger here, before anything can settle it: whatever becomes of
 //! it later, the slot is not confirmed past it until the sink settles it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::change::{Change, Operation};
-use model::relation::Relation;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::budget::Charge;
+use crate::follow::Follow;
 use crate::ledger::Ledger;
 use crate::spec::SinkSpec;
 use crate::status::{SinkStatus, SlotStatus};
@@ -36,14 +35,8 @@ pub(crate) struct Outlet {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) status: Arc<SinkStatus>,
     pub(crate) intake: mpsc::Sender<Portion>,
-    /// Whether the table of a relation version is wanted, by address. The relation is kept so that
-    /// its address is not used again.
-    wanted: HashMap<usize, (Arc<Relation>, bool)>,
+    follow: Follow,
 }
-
-/// Relation versions remembered per sink. A schema has far fewer tables; past it the memory is
-/// emptied and filled again.
-const RELATIONS_MAX: usize = 10_000;
 
 impl Outlet {
     pub(crate) fn new(
@@ -52,7 +45,7 @@ impl Outlet {
         status: Arc<SinkStatus>,
         intake: mpsc::Sender<Portion>,
     ) -> Self {
-        Self { spec, ledger, status, intake, wanted: HashMap::new() }
+        Self { spec, ledger, status, intake, follow: Follow::default() }
     }
 
     /// Whether a portion can be handed over without waiting. A sink that stopped takes none and
@@ -67,15 +60,7 @@ impl Outlet {
 
     /// Whether it wants the change's table, by the version in force at its place.
     fn wants_table(&mut self, change: &Change) -> bool {
-        let address = Arc::as_ptr(&change.relation).addr();
-        if self.wanted.len() > RELATIONS_MAX {
-            self.wanted.clear();
-        }
-        let (_, wanted) = self.wanted.entry(address).or_insert_with(|| {
-            let wanted = self.spec.selection.wants_table(&change.relation);
-            (Arc::clone(&change.relation), wanted)
-        });
-        *wanted
+        self.follow.wants(&change.relation, &self.spec, &self.status)
     }
 
     /// Opens what the sink wants of the batch in its ledger and hands it over.

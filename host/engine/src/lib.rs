@@ -20,6 +20,7 @@ mod complete;
 mod deliver;
 mod encode;
 mod fan_out;
+mod follow;
 mod intake;
 mod ledger;
 mod progress;

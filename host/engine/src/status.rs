@@ -2,6 +2,7 @@
 //!
 //! Writing never waits for a reader.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +56,40 @@ impl Note {
     #[must_use]
     pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Conditions that do not stop anything and that an operator should know, until they are over.
+#[derive(Debug, Default)]
+pub struct Warnings(Mutex<BTreeMap<(&'static str, String), String>>);
+
+impl Warnings {
+    /// How many are kept: more than anybody reads.
+    const MAX: usize = 100;
+
+    /// Adds one: a stable code, what it is about, and what is wrong and what to do. False if it
+    /// was there already.
+    pub fn raise(&self, code: &'static str, subject: &str, problem: String) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (code, subject.to_owned());
+        let is_new = !known.contains_key(&key);
+        if !is_new || known.len() < Self::MAX {
+            known.insert(key, problem);
+        }
+        is_new
+    }
+
+    /// Takes one away: it is over.
+    pub fn clear(&self, code: &'static str, subject: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(code, subject.to_owned()));
+    }
+
+    /// Code and text of each, by code.
+    #[must_use]
+    pub fn list(&self) -> Vec<(&'static str, String)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|((code, _), problem)| (*code, problem.clone())).collect()
     }
 }
 
@@ -127,4 +162,6 @@ pub struct SinkStatus {
     pub waiting: Note,
     /// Why it does not run any more.
     pub stopped: Note,
+    /// What its owner should know.
+    pub warnings: Warnings,
 }

@@ -4,4 +4,5 @@ mod complete;
 mod delivery;
 mod simulation;
 mod state;
+mod tables;
 mod truncate;

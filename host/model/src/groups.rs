@@ -67,12 +67,13 @@ impl Groups {
     }
 }
 
-/// The group of a row, if its table has a key. An unknown key value counts as a value of its own.
+/// The group of a row, if its table has a key. The partitions of one table share its groups: an
+/// update that moves a row to another of them is a delete here and an insert there. An unknown key value counts as a value of its own.
 fn group(relation: &Relation, row: &Row) -> Option<GroupKey> {
     // The standard hasher with its fixed keys. Nothing outlives the process, so it need not be the
     // same in another version.
     let mut hasher = DefaultHasher::new();
-    relation.oid.hash(&mut hasher);
+    relation.root_oid().hash(&mut hasher);
     let mut columns = 0_usize;
     for index in relation.key() {
         columns += 1;
@@ -92,6 +93,7 @@ mod tests {
 
     use super::*;
     use crate::page::Extent;
+    use crate::relation::Ancestor;
     use crate::sample::Cell::{self, Null, Text};
     use crate::sample::{change, relation};
 
@@ -117,6 +119,20 @@ mod tests {
         two.oid = 8;
         let cells = || [Text("1"), Null, Null, Null];
         assert_ne!(insert(&one, cells()), insert(&Arc::new(two), cells()));
+    }
+
+    #[test]
+    fn b087_a_row_that_moves_to_another_partition_stays_in_its_group() {
+        let leaf = |oid| {
+            let mut leaf = (*relation(&["id"])).clone();
+            leaf.oid = oid;
+            let root = Ancestor { oid: 9, schema: "camp".into(), table: "all".into() };
+            leaf.ancestors = vec![root];
+            Arc::new(leaf)
+        };
+        let old = (Extent::Key, [Text("1"), Null, Null, Null]);
+        let left = Groups::of(&change(&leaf(7), Operation::Delete, Some(old), None));
+        assert_eq!(left, insert(&leaf(8), [Text("1"), Null, Null, Null]));
     }
 
     #[test]

@@ -12,10 +12,24 @@ pub struct Relation {
     pub schema: Arc<str>,
     /// Table, unquoted.
     pub table: Arc<str>,
+    /// The partitioned tables whose partition it is, as far as that is known: the nearest first,
+    /// the root last. None if it is no partition, or if Postgres published the row as its root's.
+    pub ancestors: Vec<Ancestor>,
     /// What Postgres sends of the old row.
     pub identity: Identity,
     /// In attribute order.
     pub columns: Vec<Column>,
+}
+
+/// A partitioned table above a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// Postgres' id of it.
+    pub oid: u32,
+    /// Schema, unquoted.
+    pub schema: Arc<str>,
+    /// Table, unquoted.
+    pub table: Arc<str>,
 }
 
 /// `REPLICA IDENTITY` of a table.
@@ -65,6 +79,12 @@ impl Relation {
     /// Indexes of the key columns in attribute order; none if the table has no key.
     pub fn key(&self) -> impl Iterator<Item = usize> + '_ {
         self.columns.iter().enumerate().filter(|(_, column)| column.key).map(|(index, _)| index)
+    }
+
+    /// The oid of the table that a reader sees: the root of a partition, else its own.
+    #[must_use]
+    pub fn root_oid(&self) -> u32 {
+        self.ancestors.last().map_or(self.oid, |root| root.oid)
     }
 
     /// The index of the column of this name.

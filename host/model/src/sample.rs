@@ -27,6 +27,7 @@ pub(crate) fn relation(keys: &[&str]) -> Arc<Relation> {
         oid: 7,
         schema: "camp".into(),
         table: "poi".into(),
+        ancestors: Vec::new(),
         identity: Identity::Default,
         columns: vec![
             column("id", Kind::Integer),

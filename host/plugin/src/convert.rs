@@ -192,6 +192,7 @@ mod tests {
             oid: 1,
             schema: "public".into(),
             table: "t".into(),
+            ancestors: Vec::new(),
             identity: Identity::Default,
             columns: TEXTS.map(column).into(),
         })

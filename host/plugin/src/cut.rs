@@ -80,6 +80,7 @@ mod tests {
             oid: 1,
             schema: "public".into(),
             table: "t".into(),
+            ancestors: Vec::new(),
             identity: Identity::Default,
             columns: Vec::new(),
         };

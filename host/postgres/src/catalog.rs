@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::lsn::Lsn;
+use model::relation::Ancestor;
 use model::source::SourceError;
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::error;
+use crate::lineage::Place;
 use crate::options::Options;
 use crate::relation::{Facts, Question};
 use crate::sql::{Parameter, QueryError, Sql};
@@ -20,6 +23,25 @@ use crate::value::form::{DEPTH_MAX, Shape, TypeFact};
 
 /// For an answer with all it takes: the stream waits for it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Each table with the partitioned tables above it, the nearest first. One that is gone has no
+/// `xmin`. `xid` has no cast to a number. The position is read under the snapshot that shows the
+/// rest, so that it is behind every commit which that shows.
+const PLACES: &str = "
+    select o, c.xmin::text::int8,
+        not p.pubviaroot and exists (select from pg_catalog.pg_partitioned_table),
+        case when p.pubviaroot then p.xmin::text::int8 end,
+        case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
+            else pg_catalog.pg_current_wal_insert_lsn() end::text,
+        a.oid, n.nspname::text, a.relname::text
+    from unnest($1::oid[]) o
+    left join pg_catalog.pg_publication p on p.pubname::text = $2
+    left join pg_catalog.pg_class c on c.oid = o
+    left join lateral pg_catalog.pg_partition_ancestors(c.oid::regclass)
+        with ordinality l(relid, nth) on l.relid <> c.oid
+    left join pg_catalog.pg_class a on a.oid = l.relid
+    left join pg_catalog.pg_namespace n on n.oid = a.relnamespace
+    order by o, l.nth";
 
 /// Key columns only: `INCLUDE`d ones follow them in the index.
 const PRIMARY_KEYS: &str = "
@@ -93,7 +115,7 @@ impl Catalog {
 
     async fn answer(&mut self, question: &Question) -> Result<Facts, SourceError> {
         if let Some(sql) = &mut self.sql {
-            match facts(sql, question).await {
+            match facts(sql, question, &self.options.publication).await {
                 Ok(facts) => return Ok(facts),
                 Err(error) => {
                     tracing::debug!(%error, "the catalog's session broke, opening another");
@@ -101,26 +123,59 @@ impl Catalog {
             }
         }
         let sql = self.sql.insert(Sql::open(&self.options).await?);
-        facts(sql, question).await.map_err(|error| error.to_source(&self.options))
+        let facts = facts(sql, question, &self.options.publication).await;
+        facts.map_err(|error| error.to_source(&self.options))
     }
 }
 
-pub(crate) async fn facts(sql: &mut Sql, question: &Question) -> Result<Facts, QueryError> {
+async fn facts(
+    sql: &mut Sql,
+    question: &Question,
+    publication: &String,
+) -> Result<Facts, QueryError> {
     let mut facts = Facts::default();
+    let parameters: [Parameter<'_>; 2] =
+        [(&question.waiting, Type::OID_ARRAY), (publication, Type::TEXT)];
+    for row in sql.rows(PLACES, &parameters).await? {
+        facts.leaves_published = row.try_get::<_, Option<bool>>(2)?.unwrap_or(false);
+        facts.via_root_since = row.try_get::<_, Option<i64>>(3)?.map(xid);
+        // Postgres writes it so.
+        facts.asked_at = row.try_get::<_, &str>(4)?.parse().unwrap_or(Lsn::ZERO);
+        let Some(changed_by) = row.try_get::<_, Option<i64>>(1)?.map(xid) else { continue };
+        let place = facts.places.entry(row.try_get(0)?);
+        let place = place.or_insert(Place { ancestors: Vec::new(), changed_by });
+        if let Some(oid) = row.try_get(5)? {
+            let (schema, table): (&str, &str) = (row.try_get(6)?, row.try_get(7)?);
+            place.ancestors.push(Ancestor { oid, schema: schema.into(), table: table.into() });
+        }
+    }
     if !question.tables.is_empty() {
         for row in sql.rows(PRIMARY_KEYS, &[(&question.tables, Type::OID_ARRAY)]).await? {
             let (table, column): (u32, String) = (row.try_get(0)?, row.try_get(1)?);
             facts.primary_keys.entry(table).or_default().insert(column);
         }
     }
-    if !question.types.is_empty() {
-        let depth = i32::try_from(DEPTH_MAX).unwrap_or(i32::MAX);
-        let parameters: [Parameter<'_>; 2] =
-            [(&question.types, Type::OID_ARRAY), (&depth, Type::INT4)];
-        let rows = sql.rows(TYPES, &parameters).await?;
-        facts.types = rows.iter().map(type_fact).collect::<Result<HashMap<_, _>, _>>()?;
-    }
+    facts.types = types(sql, &question.types).await?;
     Ok(facts)
+}
+
+/// The types of these ids that are not built in, and all they are made of.
+pub(crate) async fn types(
+    sql: &mut Sql,
+    types: &Vec<u32>,
+) -> Result<HashMap<u32, TypeFact>, QueryError> {
+    if types.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let depth = i32::try_from(DEPTH_MAX).unwrap_or(i32::MAX);
+    let parameters: [Parameter<'_>; 2] = [(types, Type::OID_ARRAY), (&depth, Type::INT4)];
+    let rows = sql.rows(TYPES, &parameters).await?;
+    Ok(rows.iter().map(type_fact).collect::<Result<_, _>>()?)
+}
+
+/// A transaction id, as the server writes it: within 32 bits.
+fn xid(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or_default()
 }
 
 fn type_fact(row: &Row) -> Result<(u32, TypeFact), tokio_postgres::Error> {

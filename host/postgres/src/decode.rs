@@ -22,9 +22,9 @@ use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Cell, Extent, RowSpan};
 use model::position::Position;
-use model::relation::Identity;
 use model::source::{Changes, Commit};
 
+use crate::lineage::{At, Lineage, Lineages};
 use crate::pgoutput::{Definition, Message, Old, Tuple};
 use crate::relation::{Facts, Question, Table};
 use crate::wire::cursor::Malformed;
@@ -58,6 +58,7 @@ pub(crate) enum Step {
 /// The state machine, with the batch it is filling.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
+    lineages: Arc<Lineages>,
     relations: HashMap<u32, Entry>,
     open: Option<Open>,
     last_commit: Lsn,
@@ -75,6 +76,8 @@ struct Entry {
     table: Option<Table>,
     /// Whether the table must be completed again.
     stale: bool,
+    /// Behind this commit, too: it was a partition until then.
+    until: Option<Lsn>,
 }
 
 /// The open transaction.
@@ -95,6 +98,11 @@ impl Open {
 }
 
 impl Decoder {
+    /// A decoder for a stream from its beginning, with what is known of partitions.
+    pub(crate) fn new(lineages: Arc<Lineages>) -> Self {
+        Self { lineages, ..Self::default() }
+    }
+
     /// Takes one message of the output plugin.
     ///
     /// # Errors
@@ -137,9 +145,14 @@ impl Decoder {
     /// What the catalog said to a [`Question`]. A table that it does not know is completed from
     /// the stream alone.
     pub(crate) fn answer(&mut self, question: &Question, facts: &Facts) {
+        let at = self.open.as_ref().map(|Open { transaction, .. }| At {
+            commit_lsn: transaction.commit_lsn,
+            xid: transaction.xid,
+        });
         for oid in &question.waiting {
             if let Some(entry) = self.relations.get_mut(oid) {
-                entry.complete(facts);
+                let lineage = self.lineages.of(&entry.definition, at, facts);
+                entry.complete(facts, lineage);
             }
         }
     }
@@ -173,7 +186,7 @@ impl Decoder {
     }
 
     /// What must be known before the message can be taken.
-    fn question(&mut self, message: &Message<'_>) -> Result<Question, Fault> {
+    fn question(&self, message: &Message<'_>) -> Result<Question, Fault> {
         let mut question = Question::default();
         match message {
             Message::Insert { relation, .. }
@@ -195,13 +208,12 @@ impl Decoder {
         Ok(question)
     }
 
-    fn require(&mut self, oid: u32, question: &mut Question) -> Result<(), Fault> {
-        let entry = self.relations.get_mut(&oid).ok_or_else(|| unknown(oid))?;
-        if entry.table.is_some() && !entry.stale {
-            return Ok(());
-        }
-        if !question.add(&entry.definition) {
-            entry.complete(&Facts::default());
+    fn require(&self, oid: u32, question: &mut Question) -> Result<(), Fault> {
+        let entry = self.relations.get(&oid).ok_or_else(|| unknown(oid))?;
+        let commit_lsn = self.open.as_ref().map(|open| open.transaction.commit_lsn);
+        let is_past = entry.until.is_some_and(|until| commit_lsn > Some(until));
+        if entry.table.is_none() || entry.stale || is_past {
+            question.add(&entry.definition);
         }
         Ok(())
     }
@@ -239,11 +251,12 @@ impl Decoder {
         if let Some(entry) = self.relations.get_mut(&definition.oid)
             && entry.definition == definition
         {
-            // Under other identities the definition does not show that the primary key changed.
-            entry.stale |= definition.identity != Identity::Default;
+            // It does not show that the table became a partition or is none any more, nor, under
+            // other identities than the default, that the primary key changed.
+            entry.stale = true;
             return;
         }
-        let entry = Entry { table: None, stale: false, definition };
+        let entry = Entry { table: None, stale: false, until: None, definition };
         self.relations.insert(entry.definition.oid, entry);
     }
 
@@ -303,9 +316,9 @@ impl Decoder {
 }
 
 impl Entry {
-    fn complete(&mut self, facts: &Facts) {
-        let table = Table::new(&self.definition, facts);
-        self.stale = false;
+    fn complete(&mut self, facts: &Facts, Lineage { ancestors, until }: Lineage) {
+        let table = Table::new(&self.definition, facts, ancestors);
+        (self.stale, self.until) = (false, until);
         // The same version stays the same object.
         if self.table.as_ref().is_none_or(|known| known.relation != table.relation) {
             self.table = Some(table);

@@ -21,6 +21,7 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod lineage;
 mod lookup;
 mod options;
 mod pgoutput;

@@ -1,14 +1,17 @@
 //! Tables as the stream defines them, completed by what only the catalog knows.
 //!
 //! Names, types and the replica identity come from the stream and belong to its place in it. The
-//! catalog shows the present, so it is asked only for what the stream never says: the primary key
-//! behind another identity, and what stands behind types that are not built in.
+//! catalog shows the present, so it is asked only for what the stream never says: whose partition a
+//! table is, the primary key behind another identity, and what stands behind types that are not
+//! built in.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use model::relation::{Column, Identity, Relation};
+use model::lsn::Lsn;
+use model::relation::{Ancestor, Column, Identity, Relation};
 
+use crate::lineage::Place;
 use crate::pgoutput::Definition;
 use crate::value::Form;
 use crate::value::form::{TypeFact, builtin};
@@ -26,7 +29,7 @@ pub(crate) struct Table {
 /// What the catalog is to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// The tables that wait for the answer.
+    /// The tables that wait for the answer; their places among partitions are always asked for.
     pub(crate) waiting: Vec<u32>,
     /// Those of them whose primary key is needed.
     pub(crate) tables: Vec<u32>,
@@ -41,6 +44,16 @@ pub(crate) struct Facts {
     pub(crate) primary_keys: HashMap<u32, HashSet<String>>,
     /// The types asked for, and those they are made of.
     pub(crate) types: HashMap<u32, TypeFact>,
+    /// Where the waiting tables stand.
+    pub(crate) places: HashMap<u32, Place>,
+    /// Whether rows of partitions may come under the partitions' own names: there are partitioned
+    /// tables, and the publication does not publish via their roots.
+    pub(crate) leaves_published: bool,
+    /// The transaction that changed the publication last (`xmin` of its row), if it publishes via
+    /// roots.
+    pub(crate) via_root_since: Option<u32>,
+    /// No transaction that these facts show committed behind this position.
+    pub(crate) asked_at: Lsn,
 }
 
 impl Question {
@@ -48,20 +61,14 @@ impl Question {
         self.waiting.is_empty()
     }
 
-    /// Adds what is needed for a table. False if the stream tells everything.
-    pub(crate) fn add(&mut self, definition: &Definition) -> bool {
-        let key_needed = !key_is_told(definition);
-        let known = self.types.len();
-        let types = definition.columns.iter().map(|column| column.type_oid);
-        self.types.extend(types.filter(|oid| builtin(*oid).is_none()));
-        let needed = key_needed || self.types.len() > known;
-        if key_needed {
+    /// Adds what is needed for a table.
+    pub(crate) fn add(&mut self, definition: &Definition) {
+        self.waiting.push(definition.oid);
+        if !key_is_told(definition) {
             self.tables.push(definition.oid);
         }
-        if needed {
-            self.waiting.push(definition.oid);
-        }
-        needed
+        let types = definition.columns.iter().map(|column| column.type_oid);
+        self.types.extend(types.filter(|oid| builtin(*oid).is_none()));
     }
 }
 
@@ -76,7 +83,7 @@ pub(crate) fn key_is_told(definition: &Definition) -> bool {
 
 impl Table {
     /// Completes a definition.
-    pub(crate) fn new(definition: &Definition, facts: &Facts) -> Self {
+    pub(crate) fn new(definition: &Definition, facts: &Facts, ancestors: Vec<Ancestor>) -> Self {
         let key = key(definition, facts);
         let (columns, forms) = definition
             .columns
@@ -93,6 +100,7 @@ impl Table {
             oid: definition.oid,
             schema: definition.schema.as_str().into(),
             table: definition.table.as_str().into(),
+            ancestors,
             identity: definition.identity,
             columns,
         });
@@ -167,15 +175,18 @@ mod tests {
 
     #[test]
     fn b080_the_catalog_is_asked_only_for_what_the_stream_does_not_say() {
-        let mut question = Question::default();
-        assert!(!question.add(&definition(Identity::Default, [true, false])));
-        assert!(question.is_empty());
-        assert!(question.add(&definition(Identity::Full, [true, true])));
-        assert_eq!(question, Question { waiting: vec![7], tables: vec![7], types: vec![] });
-        let mut custom = definition(Identity::Default, [true, false]);
+        let ask = |definition: &Definition| {
+            let mut question = Question::default();
+            assert!(question.is_empty());
+            question.add(definition);
+            question
+        };
+        let question = |tables, types| Question { waiting: vec![7], tables, types };
+        let told = definition(Identity::Default, [true, false]);
+        assert_eq!(ask(&told), question(vec![], vec![]), "but whose partition it is");
+        assert_eq!(ask(&definition(Identity::Full, [true, true])), question(vec![7], vec![]));
+        let mut custom = told;
         custom.columns[1].type_oid = 99_999;
-        let mut question = Question::default();
-        assert!(question.add(&custom));
-        assert_eq!(question, Question { waiting: vec![7], tables: vec![], types: vec![99_999] });
+        assert_eq!(ask(&custom), question(vec![], vec![99_999]));
     }
 }

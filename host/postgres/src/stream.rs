@@ -30,6 +30,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error;
+use crate::lineage::Lineages;
 use crate::options::Options;
 
 /// Batches between reader and engine: enough that neither waits for the other's turn, few enough
@@ -40,13 +41,15 @@ const QUEUE_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Connector {
     options: Arc<Options>,
+    /// From one connection to the next.
+    lineages: Arc<Lineages>,
 }
 
 impl Connector {
     /// Nothing is checked or opened before [`Connect::connect`].
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Arc::new(options) }
+        Self { options: Arc::new(options), lineages: Arc::default() }
     }
 }
 
@@ -61,6 +64,7 @@ impl Connect for Connector {
                 stop: CancellationToken::new(),
                 closing: CancellationToken::new(),
                 confirmed: Arc::default(),
+                lineages: Arc::clone(&self.lineages),
                 events: events_sender,
             };
             // Dropped with this future or with the stream: the thread stops.
@@ -103,6 +107,7 @@ struct Link {
     /// Send the last status and say goodbye.
     closing: CancellationToken,
     confirmed: Arc<Confirmed>,
+    lineages: Arc<Lineages>,
     events: mpsc::Sender<Result<Event, SourceError>>,
 }
 

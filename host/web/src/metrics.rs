@@ -95,6 +95,14 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         }
         registry.register(Box::new(family))?;
     }
+    let warnings = Opts::new("sequin_sink_warnings", "Conditions the sink's owner should know.");
+    let warnings = IntGaugeVec::new(warnings, &[SINK[0], SINK[1], "code"])?;
+    for sink in sinks() {
+        for (code, _) in sink.warnings.list() {
+            warnings.with_label_values(&[&*sink.id, &*sink.name, code]).inc();
+        }
+    }
+    registry.register(Box::new(warnings))?;
     for (name, help, read) in SLOT_COUNTERS {
         let family = IntCounterVec::new(Opts::new(name, help), &SLOT)?;
         for slot in &status.slots {
@@ -134,6 +142,7 @@ mod tests {
     fn metrics_have_the_predecessors_names_and_labels() {
         let sink = SinkStatus { id: "i".into(), name: "poi".into(), ..SinkStatus::default() };
         sink.delivered.add(3);
+        sink.warnings.raise("table_renamed", "public.t", "…".to_owned());
         let slot = SlotStatus {
             name: "s".into(),
             database: "d".into(),
@@ -146,6 +155,7 @@ mod tests {
         for line in [
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
             "sequin_messages_ingested_count{database_name=\"d\",slot_name=\"s\"} 5",
+            "sequin_sink_warnings{code=\"table_renamed\",consumer_id=\"i\",consumer_name=\"poi\"} 1",
             "sequin_memory_max_bytes 9",
         ] {
             assert!(text.contains(line), "{text}");

@@ -1,7 +1,9 @@
 //! `sinks[]`.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{Error, IgnoredAny, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::keys;
 use crate::diagnostic::Report;
@@ -99,8 +101,48 @@ pub(crate) enum UnchangedValues {
 pub(crate) struct Source {
     pub(crate) include_schemas: Option<Vec<String>>,
     pub(crate) exclude_schemas: Option<Vec<String>>,
-    pub(crate) include_tables: Option<Vec<String>>,
-    pub(crate) exclude_tables: Option<Vec<String>>,
+    pub(crate) include_tables: Option<Vec<Table>>,
+    pub(crate) exclude_tables: Option<Vec<Table>>,
+}
+
+/// A table of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// `schema.table`, or a table of `public`.
+    Name(String),
+    /// Ours: a number is the oid of a table, which is then followed when it is renamed.
+    Oid(u32),
+}
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrOid;
+
+        impl Visitor<'_> for NameOrOid {
+            type Value = Table;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a table or its oid")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Table, E> {
+                Ok(Table::Name(name.to_owned()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Table, E> {
+                let oid = u32::try_from(number).ok().filter(|oid| *oid > 0);
+                let error = || E::custom("must be between 1 and 4294967295 to be an oid");
+                oid.map(Table::Oid).ok_or_else(error)
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Table, E> {
+                // What is negative is told as what is too small.
+                self.visit_u64(number.try_into().unwrap_or(0))
+            }
+        }
+
+        deserializer.deserialize_str(NameOrOid)
+    }
 }
 
 #[derive(Deserialize)]

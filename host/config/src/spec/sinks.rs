@@ -184,57 +184,78 @@ fn tables(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Tables {
         }
     }
     let given = fields.source.as_ref();
-    let mut names = |kind: &str, include: Option<&Vec<String>>, exclude: Option<&Vec<String>>| {
-        let keys = (format!("include_{kind}"), format!("exclude_{kind}"));
-        for (key, list) in [(&keys.0, include), (&keys.1, exclude)] {
-            let place = sink.place(&["source", key]);
-            if list.is_some_and(Vec::is_empty) {
-                let help = "leave it out to name none";
-                report.error_with_help(place, format_args!("`source.{key}` is empty"), help);
-            }
-            if list.is_some_and(|list| list.iter().any(String::is_empty)) {
-                report.error(place, format_args!("`source.{key}` holds an empty name"));
-            }
-        }
-        match (include, exclude) {
-            (None, None) => Names::All,
-            (Some(names), None) => Names::Only(names.clone()),
-            (None, Some(names)) => Names::Except(names.clone()),
-            (Some(names), Some(_)) => {
-                let message = format!("`{}` and `{}` exclude each other", keys.0, keys.1);
-                report.error(sink.place(&["source", &keys.1]), message);
-                Names::Only(names.clone())
-            }
-        }
-    };
     let mut schemas = names(
+        sink,
         "schemas",
         given.and_then(|source| source.include_schemas.as_ref()),
         given.and_then(|source| source.exclude_schemas.as_ref()),
+        String::is_empty,
+        report,
     );
-    let mut tables = names(
+    let tables = names(
+        sink,
         "tables",
         given.and_then(|source| source.include_tables.as_ref()),
         given.and_then(|source| source.exclude_tables.as_ref()),
+        |table| matches!(table, document::Table::Name(name) if name.is_empty()),
+        report,
     );
     if let Some(schema) = &fields.schema {
         schemas = Names::Only(vec![schema.clone()]);
     }
-    if let Some(table) = &fields.table {
-        tables = Names::Only(vec![table.clone()]);
-    }
-    let tables = match tables {
-        Names::All => Names::All,
-        Names::Only(names) => Names::Only(names.iter().map(|name| table(name)).collect()),
-        Names::Except(names) => Names::Except(names.iter().map(|name| table(name)).collect()),
+    let all = |tables: Vec<document::Table>| tables.iter().map(table).collect();
+    let tables = match (tables, &fields.table) {
+        (_, Some(name)) => Names::Only(vec![named(name)]),
+        (Names::All, None) => Names::All,
+        (Names::Only(tables), None) => Names::Only(all(tables)),
+        (Names::Except(tables), None) => Names::Except(all(tables)),
     };
     Tables { schemas, tables }
 }
 
+/// `include_KIND` and `exclude_KIND` of the source.
+fn names<T: Clone>(
+    sink: &Resource<document::Sink>,
+    kind: &str,
+    include: Option<&Vec<T>>,
+    exclude: Option<&Vec<T>>,
+    is_empty: impl Fn(&T) -> bool,
+    report: &mut Report<'_>,
+) -> Names<T> {
+    let keys = (format!("include_{kind}"), format!("exclude_{kind}"));
+    for (key, list) in [(&keys.0, include), (&keys.1, exclude)] {
+        let place = sink.place(&["source", key]);
+        if list.is_some_and(Vec::is_empty) {
+            let help = "leave it out to name none";
+            report.error_with_help(place, format_args!("`source.{key}` is empty"), help);
+        }
+        if list.is_some_and(|list| list.iter().any(&is_empty)) {
+            report.error(place, format_args!("`source.{key}` holds an empty name"));
+        }
+    }
+    match (include, exclude) {
+        (None, None) => Names::All,
+        (Some(names), None) => Names::Only(names.clone()),
+        (None, Some(names)) => Names::Except(names.clone()),
+        (Some(names), Some(_)) => {
+            let message = format!("`{}` and `{}` exclude each other", keys.0, keys.1);
+            report.error(sink.place(&["source", &keys.1]), message);
+            Names::Only(names.clone())
+        }
+    }
+}
+
+fn table(table: &document::Table) -> Table {
+    match table {
+        document::Table::Name(name) => named(name),
+        document::Table::Oid(oid) => Table::Oid(*oid),
+    }
+}
+
 /// `schema.table`, or a table of `public`.
-fn table(name: &str) -> Table {
+fn named(name: &str) -> Table {
     let (schema, table) = name.split_once('.').unwrap_or(("public", name));
-    Table { schema: schema.to_owned(), table: table.to_owned() }
+    Table::Named { schema: schema.to_owned(), table: table.to_owned() }
 }
 
 fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions {

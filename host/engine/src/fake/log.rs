@@ -19,12 +19,13 @@ const STEP: u64 = 100;
 pub(crate) struct Log {
     state: Arc<Mutex<State>>,
     more: Arc<Notify>,
-    relation: Arc<Relation>,
+    /// Of the transactions to come.
+    relation: Arc<Mutex<Arc<Relation>>>,
 }
 
 #[derive(Default)]
 struct State {
-    transactions: Vec<Vec<Row>>,
+    transactions: Vec<(Arc<Relation>, Vec<Row>)>,
     confirmed: Lsn,
     /// The stream breaks after this many more events, once.
     break_after: Option<usize>,
@@ -72,15 +73,26 @@ impl Log {
             oid: 1,
             schema: "public".into(),
             table: "t".into(),
+            ancestors: Vec::new(),
             identity: Identity::Default,
             columns: vec![column("id", Kind::Integer, true), column("value", Kind::Text, false)],
         };
-        Self { state: Arc::default(), more: Arc::new(Notify::new()), relation: Arc::new(relation) }
+        let relation = Arc::new(Mutex::new(Arc::new(relation)));
+        Self { state: Arc::default(), more: Arc::new(Notify::new()), relation }
+    }
+
+    /// The next transactions are of another version of the table, or of another table.
+    pub(crate) fn alter(&self, change: impl FnOnce(&mut Relation)) {
+        let mut relation = self.relation.lock().unwrap();
+        let mut next = (**relation).clone();
+        change(&mut next);
+        *relation = Arc::new(next);
     }
 
     /// Commits a transaction.
     pub(crate) fn commit(&self, rows: Vec<Row>) {
-        self.state.lock().unwrap().transactions.push(rows);
+        let relation = Arc::clone(&self.relation.lock().unwrap());
+        self.state.lock().unwrap().transactions.push((relation, rows));
         self.more.notify_waiters();
     }
 
@@ -137,7 +149,7 @@ impl Log {
     }
 
     fn event(&self, index: usize) -> Option<Event> {
-        let rows = self.state.lock().unwrap().transactions.get(index)?.clone();
+        let (relation, rows) = self.state.lock().unwrap().transactions.get(index)?.clone();
         let commit_lsn = Self::commit_lsn(index);
         let transaction = Arc::new(Transaction { commit_lsn, xid: 1, committed_at_us: 0 });
         let mut builder = Builder::default();
@@ -162,7 +174,7 @@ impl Log {
                 Operation::Insert | Operation::Update | Operation::Read => (None, span),
             };
             let position = Position::new(commit_lsn, ordinal);
-            let (relation, transaction) = (Arc::clone(&self.relation), Arc::clone(&transaction));
+            let (relation, transaction) = (Arc::clone(&relation), Arc::clone(&transaction));
             builder.change(position, row.operation, relation, transaction, before, after);
         }
         let bytes = builder.bytes();

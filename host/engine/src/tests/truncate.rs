@@ -82,7 +82,7 @@ async fn b019_a_truncate_that_a_sink_did_not_ask_for_is_counted() {
     log.commit(vec![Row::update(1, 1), Row::truncate()]);
     let (told, untold, other) = (Recording::willing(), Recording::willing(), Recording::willing());
     let mut elsewhere = sink_spec("other", &other);
-    let table = Table { schema: "public".into(), table: "elsewhere".into() };
+    let table = Table::Named { schema: "public".into(), table: "elsewhere".into() };
     elsewhere.selection.tables.tables = Names::Only(vec![table]);
     let specs = vec![spec("told", &told), sink_spec("untold", &untold), elsewhere];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);

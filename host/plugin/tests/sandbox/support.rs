@@ -76,6 +76,7 @@ pub(crate) fn hotels() -> Arc<Relation> {
         oid: 16_384,
         schema: "public".into(),
         table: "hotels".into(),
+        ancestors: Vec::new(),
         identity: Identity::Default,
         columns: vec![
             column("id", Kind::Integer, "int8"),

@@ -105,7 +105,7 @@ mod tests {
     fn write(type_oid: u32, text: &str, text_bytes_max: usize) -> Result<(), Fault> {
         let definition = relation(7, b'd', &[("v", type_oid, false)]);
         let Ok(Message::Relation(definition)) = Message::parse(&definition) else { panic!() };
-        let mut table = Table::new(&definition, &Facts::default());
+        let mut table = Table::new(&definition, &Facts::default(), Vec::new());
         let row = insert(7, &[Some(text)]);
         let Ok(Message::Insert { new, .. }) = Message::parse(&row) else { panic!() };
         let builder = &mut Builder::default();

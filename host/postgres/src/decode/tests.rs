@@ -1,8 +1,9 @@
 use model::change::Change;
 use model::page::{Row, Value};
-use model::relation::Kind;
+use model::relation::{Ancestor, Kind};
 
 use super::*;
+use crate::lineage::Place;
 
 /// Builds messages as pgoutput does.
 struct Frame(Vec<u8>);
@@ -76,9 +77,17 @@ pub(super) fn insert(oid: u32, values: &[Option<&str>]) -> Vec<u8> {
 
 fn feed(decoder: &mut Decoder, frames: &[Vec<u8>]) {
     for frame in frames {
-        if let Step::NeedCatalog(question) = decoder.feed(frame).unwrap() {
+        assert_eq!(try_feed(decoder, frame), Ok(Step::Taken), "answered and asked again");
+    }
+}
+
+/// The catalog knows nothing.
+fn try_feed(decoder: &mut Decoder, frame: &[u8]) -> Result<Step, Fault> {
+    match decoder.feed(frame)? {
+        Step::Taken => Ok(Step::Taken),
+        Step::NeedCatalog(question) => {
             decoder.answer(&question, &Facts::default());
-            assert_eq!(decoder.feed(frame), Ok(Step::Taken), "answered and asked again");
+            decoder.feed(frame)
         }
     }
 }
@@ -276,7 +285,7 @@ fn b030_impossible_orders_are_faults() {
         let mut decoder = Decoder::default();
         let (last, first) = frames.split_last().unwrap();
         feed(&mut decoder, first);
-        assert!(decoder.feed(last).is_err(), "{what}");
+        assert!(try_feed(&mut decoder, last).is_err(), "{what}");
     }
 }
 
@@ -332,6 +341,41 @@ fn b029_a_table_that_is_named_twice_is_asked_for_once() {
     let truncate = Frame::new(b'T').u32(3).bytes(&[0]).u32(7).u32(7).u32(7).0;
     let question = Question { waiting: vec![7], tables: vec![7], types: vec![] };
     assert_eq!(decoder.feed(&truncate), Ok(Step::NeedCatalog(question)));
+}
+
+#[test]
+fn b086_a_partition_that_was_detached_is_asked_for_again_behind_the_answer() {
+    let mut decoder = Decoder::default();
+    let row = || insert(7, &[Some("1"), None]);
+    let root = Ancestor { oid: 9, schema: "public".into(), table: "root".into() };
+    // The catalog's answer at a position.
+    let says = |ancestors: Vec<Ancestor>, asked_at: u64| Facts {
+        places: HashMap::from([(7, Place { ancestors, changed_by: 700 })]),
+        asked_at: Lsn(asked_at),
+        ..Facts::default()
+    };
+    let mut ask = |frames: &[Vec<u8>], answer: Option<Facts>| {
+        for frame in frames {
+            match (decoder.feed(frame).unwrap(), &answer) {
+                (Step::Taken, _) => {}
+                (Step::NeedCatalog(question), Some(facts)) => {
+                    decoder.answer(&question, facts);
+                    assert_eq!(decoder.feed(frame), Ok(Step::Taken));
+                }
+                (Step::NeedCatalog(_), None) => panic!("known already"),
+            }
+        }
+        let changes = decoder.seal().changes;
+        changes.iter().map(|change| change.relation.ancestors.len()).collect::<Vec<_>>()
+    };
+    let frames = [begin(16), plain(b'd'), row(), commit(16)];
+    assert_eq!(ask(&frames, Some(says(vec![root], 20))), [1]);
+    // The definition comes again, early or not: the server stands at 64 when it is asked.
+    let frames = [begin(32), plain(b'd'), row(), commit(32)];
+    assert_eq!(ask(&frames, Some(says(vec![], 64))), [1]);
+    assert_eq!(ask(&[begin(64), row(), row(), commit(64)], None), [1, 1]);
+    assert_eq!(ask(&[begin(80), row(), commit(80)], Some(says(vec![], 96))), [0]);
+    assert_eq!(ask(&[begin(96), row(), commit(96)], None), [0]);
 }
 
 #[test]

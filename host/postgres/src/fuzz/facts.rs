@@ -3,7 +3,7 @@
 //! A count of types; for each its id, what stands behind it (0 nothing, 1 a domain's base, 2 an
 //! array's element), that one's id, the delimiter, and its name. A count of columns of primary keys;
 //! for each the table's id and the column's name. Counts and the lengths of names have one byte, ids
-//! four. It ends early where the input does.
+//! four. It ends early where the input does. No table is a partition.
 
 use crate::relation::Facts;
 use crate::value::form::{Shape, TypeFact};

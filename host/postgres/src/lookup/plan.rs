@@ -8,7 +8,6 @@ use model::relation::{Kind, Relation};
 use tokio_postgres::types::Type;
 
 use crate::catalog;
-use crate::relation::Question;
 use crate::sql::{Parameter, QueryError, Sql};
 use crate::value::Form;
 use crate::value::form::builtin;
@@ -76,11 +75,11 @@ impl Plan {
         }
         let types = described.values().map(|column| column.type_oid);
         let types: Vec<u32> = types.filter(|oid| builtin(*oid).is_none()).collect();
-        let facts = catalog::facts(sql, &Question { types, ..Question::default() }).await?;
+        let facts = catalog::types(sql, &types).await?;
         let now = |index: &usize| {
             let column = relation.columns.get(*index)?;
             let described = described.get(&*column.name)?;
-            let (form, type_name) = Form::of(described.type_oid, &facts.types);
+            let (form, type_name) = Form::of(described.type_oid, &facts);
             let same = form.kind() == column.kind && type_name == column.type_name;
             same.then_some((described, form))
         };

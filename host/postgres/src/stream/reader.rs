@@ -94,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             duplex,
             out: BytesMut::new(),
             unsent: false,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(Arc::clone(&link.lineages)),
             feedback,
             pace: Pace::default(),
             catalog: Knowledge::Here(catalog),

@@ -14,9 +14,13 @@ mod lookup;
 #[cfg(test)]
 mod majors;
 #[cfg(test)]
+mod partitions;
+#[cfg(test)]
 mod record;
 #[cfg(test)]
 mod rows;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]

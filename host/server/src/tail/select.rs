@@ -26,7 +26,7 @@ impl Choice {
             delete: wants(Action::Delete),
             truncate: wants(Action::Truncate),
         };
-        let table = |TableName { schema, table }: &TableName| Table {
+        let table = |TableName { schema, table }: &TableName| Table::Named {
             schema: schema.clone(),
             table: table.clone(),
         };
