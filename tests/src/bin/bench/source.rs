@@ -15,6 +15,12 @@ use crate::{offline, proc, say, watch};
 /// What the others are compared with.
 const BASE: &str = "pg_recvlogical";
 
+/// What can be picked.
+const WORDS: [&str; 10] =
+    ["batched", "single", "unix", "tcp", "tls", BASE, "drain", "decode", "json", OFFLINE];
+
+const OFFLINE: &str = "offline";
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Row changes in 1,000-row transactions; of one-row transactions a fifth of it.
@@ -24,8 +30,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
     /// Only these: batched, single; unix, tcp, tls; pg_recvlogical, drain, decode, json; offline.
-    /// Of a group that none is named of, all run.
-    #[arg(long, value_delimiter = ',')]
+    /// Of a group that none is named of, all run; `offline` without a way or a reader runs alone.
+    #[arg(long, value_delimiter = ',', value_parser = WORDS)]
     only: Vec<String>,
     /// Postgres 16, 17 or 18 instead of the first one found.
     #[arg(long)]
@@ -36,9 +42,13 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    fn names(&self, word: &str) -> bool {
+        self.only.iter().any(|only| only == word)
+    }
+
     /// Those of a group that are to run.
     fn pick<T: Copy>(&self, all: &[T], name: impl Fn(T) -> &'static str) -> Vec<T> {
-        let named = |item: &T| self.only.iter().any(|only| only == name(*item));
+        let named = |item: &T| self.names(name(*item));
         if all.iter().any(named) {
             all.iter().copied().filter(named).collect()
         } else {
@@ -47,7 +57,9 @@ impl Arguments {
     }
 }
 
-/// One of those that are measured; none of ours is `pg_recvlogical`.
+/// Those that are measured: `pg_recvlogical`, and ours.
+const READERS: [Option<Mode>; 4] = [None, Some(Mode::Drain), Some(Mode::Decode), Some(Mode::Json)];
+
 fn reader_name(reader: Option<Mode>) -> &'static str {
     match reader {
         None => BASE,
@@ -61,9 +73,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let server = Server::start(arguments.major).await?;
     say(&format!("machine: {}", proc::machine()));
     say(&format!("server: PostgreSQL {}, on the same machine", server.version));
-    let offline_alone = arguments.only.iter().all(|only| only == "offline");
-    let offline_alone = offline_alone && !arguments.only.is_empty();
-    let offline_too = arguments.only.is_empty() || arguments.only.iter().any(|o| o == "offline");
+    let by_name = Transport::ALL.map(Transport::name).into_iter().chain(READERS.map(reader_name));
+    let live = by_name.into_iter().any(|name| arguments.names(name));
+    let offline = arguments.names(OFFLINE);
     for by in arguments.pick(&Transactions::ALL, Transactions::name) {
         let rows = match by {
             Transactions::Batched => arguments.rows,
@@ -71,10 +83,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         };
         let log = server.write(rows, by).await?;
         say(&format!("\n{} transactions, {rows} rows, log to {}", by.name(), log.end));
-        if offline_too {
+        if offline || !live {
             say(&offline::run(&server, &log, arguments.repeats.max(5)).await?);
         }
-        if offline_alone {
+        if offline && !live {
             continue;
         }
         for (transport, lines) in rounds(&arguments, &server, &log).await? {
@@ -92,8 +104,7 @@ async fn rounds(
     server: &Server,
     log: &Log,
 ) -> Result<Vec<(Transport, Vec<Line>)>> {
-    let all = [None, Some(Mode::Drain), Some(Mode::Decode), Some(Mode::Json)];
-    let readers = arguments.pick(&all, reader_name);
+    let readers = arguments.pick(&READERS, reader_name);
     let line = |reader: &Option<Mode>| Line { name: reader_name(*reader).into(), runs: vec![] };
     let transports = arguments.pick(&Transport::ALL, Transport::name);
     let mut measured: Vec<_> = transports
