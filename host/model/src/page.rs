@@ -83,6 +83,9 @@ impl Row {
     }
 }
 
+/// What a page is given room for beforehand, at most, in text, cells and changes each.
+const ROOM_BYTES_MAX: usize = 512 * 1024;
+
 /// Rows and changes under construction; [`Builder::finish`] seals them.
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -116,6 +119,22 @@ impl Builder {
     /// The largest text of a page, in bytes: cells address it with 32 bits.
     pub const TEXT_BYTES_MAX: usize = u32::MAX as usize;
 
+    /// An empty one with room for as much again, so that the next page of a stream does not grow
+    /// piece by piece; after a large one it does.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        let Page { text, cells } = &self.page;
+        Self {
+            page: Page {
+                text: String::with_capacity(text.len().min(ROOM_BYTES_MAX)),
+                cells: Vec::with_capacity(cells.len().min(ROOM_BYTES_MAX / size_of::<Cell>())),
+            },
+            drafts: Vec::with_capacity(self.drafts.len().min(ROOM_BYTES_MAX / size_of::<Draft>())),
+            annotations: None,
+            annotation_bytes: 0,
+        }
+    }
+
     /// Where the next row will begin; hand it to [`Builder::end_row`].
     #[must_use]
     pub fn begin_row(&self) -> usize {
@@ -123,6 +142,7 @@ impl Builder {
     }
 
     /// Appends a null.
+    #[inline]
     pub fn null(&mut self) {
         self.page.cells.push(Cell::Null);
     }
@@ -232,7 +252,15 @@ impl Builder {
     /// Seals the page and hands out its changes, in order.
     #[must_use]
     pub fn finish(self) -> Vec<Change> {
-        let page = Arc::new(self.page);
+        let mut page = self.page;
+        // What is charged for is what is used: a page may take twice that, and no more.
+        if page.text.capacity() / 2 > page.text.len() {
+            page.text.shrink_to_fit();
+        }
+        if page.cells.capacity() / 2 > page.cells.len() {
+            page.cells.shrink_to_fit();
+        }
+        let page = Arc::new(page);
         let row = |span: RowSpan| Row {
             page: Arc::clone(&page),
             first: span.first,

@@ -47,6 +47,7 @@ impl<'a> Tuple<'a> {
     }
 }
 
+#[inline]
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Malformed> {
     match cursor.u8()? {
         b'n' => Ok(Value::Null),
