@@ -8,6 +8,7 @@
     reason = "a command line tool talks to its user"
 )]
 
+mod bench;
 mod command;
 mod demo;
 mod env;
@@ -43,6 +44,12 @@ enum Task {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Measure: `source` beside pg_recvlogical, `peers` beside other engines; each has `--help`.
+    Bench {
+        /// Passed to the benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
     /// Build the plugins into WebAssembly components.
     Plugins,
     /// Find or install the servers and tools that tests and demo need.
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test { nextest } => test::run(&nextest),
         Task::Demo { seconds } => demo::run(seconds),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Plugins => plugins::build(),
         Task::Services => services::run(),
         Task::Tidy => tidy::run(),

