@@ -104,7 +104,14 @@ async fn rounds(
     server: &Server,
     log: &Log,
 ) -> Result<Vec<(Transport, Vec<Line>)>> {
-    let readers = arguments.pick(&READERS, reader_name);
+    let mut readers = arguments.pick(&READERS, reader_name);
+    let version = Command::new(&arguments.pg_recvlogical).arg("--version").output();
+    if readers.contains(&None) && !version.is_ok_and(|output| output.status.success()) {
+        say(
+            "pg_recvlogical is left out: install PostgreSQL's client programs, or set PG_RECVLOGICAL",
+        );
+        readers.retain(Option::is_some);
+    }
     let line = |reader: &Option<Mode>| Line { name: reader_name(*reader).into(), runs: vec![] };
     let transports = arguments.pick(&Transport::ALL, Transport::name);
     let mut measured: Vec<_> = transports
