@@ -48,21 +48,27 @@ impl<'a> Cursor<'a> {
         self.bad("ends early")
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
+    fn negative(&self) -> Malformed {
+        self.bad("negative length")
+    }
+
+    #[inline(always)]
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.ends_early())?;
         self.rest = rest;
         Ok(head)
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.rest.split_first_chunk().ok_or_else(|| self.ends_early())?;
         self.rest = rest;
         Ok(*head)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         self.array().map(|[byte]| byte)
     }
@@ -71,7 +77,7 @@ impl<'a> Cursor<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         self.array().map(i32::from_be_bytes)
     }
@@ -89,10 +95,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// As many bytes as a signed 32-bit length in front of them says.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.i32()?;
-        let len = usize::try_from(len).map_err(|_| self.bad("negative length"))?;
+        let len = usize::try_from(len).map_err(|_| self.negative())?;
         self.take(len)
     }
 
