@@ -281,3 +281,41 @@ impl Builder {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+
+    /// A change of one row with a short text.
+    fn small(mut builder: Builder) -> Change {
+        let transaction = Transaction { commit_lsn: Lsn(8), xid: 1, committed_at_us: 0 };
+        let first = builder.begin_row();
+        write(&mut builder, "short");
+        let row = builder.end_row(first, Extent::Full);
+        let (relation, transaction) = (crate::sample::relation(&["id"]), Arc::new(transaction));
+        let position = Position::new(Lsn(8), 0);
+        builder.change(position, Operation::Insert, relation, transaction, None, Some(row));
+        builder.finish().remove(0)
+    }
+
+    fn write(builder: &mut Builder, text: &str) {
+        let written = builder.value::<()>(|out| {
+            out.push_str(text);
+            Ok(())
+        });
+        assert_eq!(written, Ok(()));
+    }
+
+    #[test]
+    fn room_made_beforehand_does_not_stay_with_a_small_page() {
+        let mut large = Builder::default();
+        write(&mut large, &"x".repeat(4 * ROOM_BYTES_MAX));
+        let next = large.successor();
+        assert!(next.bytes() == 0 && next.page.text.capacity() >= ROOM_BYTES_MAX);
+        assert!(next.page.text.capacity() < 2 * ROOM_BYTES_MAX, "room is bounded");
+        let change = small(next);
+        let page = &change.after.as_ref().unwrap().page;
+        assert!(page.text.capacity() <= 2 * page.text.len(), "{}", page.text.capacity());
+    }
+}

@@ -14,7 +14,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let root = repository::root();
     let mut bench = Command::new(repository::binary("release", "bench")?);
     step("services", || {
-        let (pg_bin, majors) = services::ensure_postgres(arguments.iter().any(is_major))?;
+        let (pg_bin, majors) =
+            services::ensure_postgres(arguments.iter().any(|argument| is_major(argument)))?;
         bench.envs(majors.iter().map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
         if arguments.first().is_some_and(|what| what == "peers") {
             let (debezium, psycopg2) = (services::bench::debezium(), services::bench::psycopg2());
@@ -37,6 +38,6 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     Err(bench.current_dir(root).args(arguments).exec()).context("start the benchmarks")
 }
 
-fn is_major(argument: &String) -> bool {
+fn is_major(argument: &str) -> bool {
     argument.starts_with("--major")
 }

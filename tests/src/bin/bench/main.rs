@@ -54,7 +54,10 @@ async fn measure(work: impl Future<Output = Result<()>>) -> Result<()> {
     process::use_own_groups();
     tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Ok(say("stopping …")),
+        _ = tokio::signal::ctrl_c() => {
+            say("stopping …");
+            Ok(())
+        }
     }
 }
 
