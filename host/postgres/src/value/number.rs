@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn b029_integers_are_of_64_bits_and_written_as_json_has_them() {
+    fn integers_are_of_64_bits_and_written_as_json_has_them() {
         for good in ["0", "-1", "7", "999999999999999999", "9223372036854775807"] {
             assert_eq!(integer(good), Ok(good));
         }
