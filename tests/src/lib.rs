@@ -5,7 +5,7 @@
 //! files are gone, when the value is dropped, also when the test panics; that two values never share
 //! a port or a directory; and that every wait has a deadline and says what it waited for.
 //!
-//! It knows no crate of the engine: only its command line, its `sequin.yaml`, its ports and its log.
+//! It knows no crate of the engine (the benchmarks in `bin/bench` do): only its command line, its `sequin.yaml`, its ports and its log.
 
 mod env;
 pub mod http;

@@ -54,6 +54,8 @@ pub struct Setup<'a> {
     /// Whether it takes TLS connections over TCP, and no others. The certificates are in
     /// [`Cluster::certificates`].
     pub tls: bool,
+    /// Beside TLS: whether it takes TCP connections without it, too.
+    pub plain: bool,
     /// The password of `postgres` over TCP, by SCRAM.
     pub password: Option<&'a str>,
 }
@@ -213,7 +215,7 @@ impl Cluster {
             }
         }
         if setup.tls || setup.password.is_some() {
-            let kind = if setup.tls { "hostssl" } else { "host" };
+            let kind = if setup.tls && !setup.plain { "hostssl" } else { "host" };
             let method = if setup.password.is_some() { "scram-sha-256" } else { "trust" };
             let access = format!(
                 "local all all trust\n{kind} all all samehost {method}\n\

@@ -1,6 +1,7 @@
 //! What a sink sends for a change.
 
 use crate::groups::Groups;
+use crate::json::Digits;
 use crate::position::Position;
 
 /// One message, encoded once, copied out of its page.
@@ -47,12 +48,31 @@ impl Message {
 /// predecessor wrote it; further outputs of one change add `:output`.
 #[must_use]
 pub fn idempotency_key(position: Position, output: u32) -> Box<str> {
+    let mut key = String::new();
+    push_idempotency_key(&mut key, position, output);
+    key.into()
+}
+
+/// Appends it: once for each row, and so without a heap of its own.
+pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output: u32) {
     use base64::Engine as _;
-    let mut plain = format!("{}:{}", position.commit_lsn.0, position.ordinal);
+    // Three numbers of at most 20 digits, and two colons.
+    let (mut plain, mut len) = ([0; 64], 0);
+    let mut push = |text: &str| {
+        for (to, from) in plain.iter_mut().skip(len).zip(text.bytes()) {
+            *to = from;
+        }
+        len += text.len();
+    };
+    push(Digits::of(position.commit_lsn.0).as_str());
+    push(":");
+    push(Digits::of(position.ordinal).as_str());
     if output > 0 {
-        crate::json::push_fmt(&mut plain, format_args!(":{output}"));
+        push(":");
+        push(Digits::of(output.into()).as_str());
     }
-    base64::engine::general_purpose::STANDARD.encode(plain).into()
+    let plain = plain.get(..len).unwrap_or_default();
+    base64::engine::general_purpose::STANDARD.encode_string(plain, out);
 }
 
 #[cfg(test)]
@@ -65,6 +85,10 @@ mod tests {
         let position = Position::new(Lsn(24_034_832), 7);
         // base64("24034832:7")
         assert_eq!(&*idempotency_key(position, 0), "MjQwMzQ4MzI6Nw==");
+        let position = Position::new(Lsn(u64::MAX), u64::MAX);
+        // base64("18446744073709551615:18446744073709551615:4294967295")
+        let longest = "MTg0NDY3NDQwNzM3MDk1NTE2MTU6MTg0NDY3NDQwNzM3MDk1NTE2MTU6NDI5NDk2NzI5NQ==";
+        assert_eq!(&*idempotency_key(position, u32::MAX), longest);
         assert_ne!(idempotency_key(position, 1), idempotency_key(position, 0));
     }
 }

@@ -83,6 +83,8 @@ impl Row {
     }
 }
 
+/// What a page is given room for beforehand, at most, in text, cells and changes each.
+const ROOM_BYTES_MAX: usize = 512 * 1024;
 impl Row {
     /// A copy of the row with `columns` columns, in a page of its own, in which each pair of
     /// `taken` (a column here, a column of `other`) has the value of `other`.
@@ -165,6 +167,22 @@ impl Builder {
     /// The largest text of a page, in bytes: cells address it with 32 bits.
     pub const TEXT_BYTES_MAX: usize = u32::MAX as usize;
 
+    /// An empty one with room for as much again, so that the next page of a stream does not grow
+    /// piece by piece; after a large one it does.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        let Page { text, cells } = &self.page;
+        Self {
+            page: Page {
+                text: String::with_capacity(text.len().min(ROOM_BYTES_MAX)),
+                cells: Vec::with_capacity(cells.len().min(ROOM_BYTES_MAX / size_of::<Cell>())),
+            },
+            drafts: Vec::with_capacity(self.drafts.len().min(ROOM_BYTES_MAX / size_of::<Draft>())),
+            annotations: None,
+            annotation_bytes: 0,
+        }
+    }
+
     /// Where the next row will begin; hand it to [`Builder::end_row`].
     #[must_use]
     pub fn begin_row(&self) -> usize {
@@ -172,6 +190,7 @@ impl Builder {
     }
 
     /// Appends a null.
+    #[inline]
     pub fn null(&mut self) {
         self.page.cells.push(Cell::Null);
     }
@@ -288,7 +307,15 @@ impl Builder {
     /// Seals the page and hands out its changes, in order.
     #[must_use]
     pub fn finish(self) -> Vec<Change> {
-        let page = Arc::new(self.page);
+        let mut page = self.page;
+        // What is charged for is what is used: a page may take twice that, and no more.
+        if page.text.capacity() / 2 > page.text.len() {
+            page.text.shrink_to_fit();
+        }
+        if page.cells.capacity() / 2 > page.cells.len() {
+            page.cells.shrink_to_fit();
+        }
+        let page = Arc::new(page);
         let row = |span: RowSpan| span.of(&page);
         self.drafts
             .into_iter()
@@ -303,5 +330,43 @@ impl Builder {
                 fetched: None,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+
+    /// A change of one row with a short text.
+    fn small(mut builder: Builder) -> Change {
+        let transaction = Transaction { commit_lsn: Lsn(8), xid: 1, committed_at_us: 0 };
+        let first = builder.begin_row();
+        write(&mut builder, "short");
+        let row = builder.end_row(first, Extent::Full);
+        let (relation, transaction) = (crate::sample::relation(&["id"]), Arc::new(transaction));
+        let position = Position::new(Lsn(8), 0);
+        builder.change(position, Operation::Insert, relation, transaction, None, Some(row));
+        builder.finish().remove(0)
+    }
+
+    fn write(builder: &mut Builder, text: &str) {
+        let written = builder.value::<()>(|out| {
+            out.push_str(text);
+            Ok(())
+        });
+        assert_eq!(written, Ok(()));
+    }
+
+    #[test]
+    fn room_made_beforehand_does_not_stay_with_a_small_page() {
+        let mut large = Builder::default();
+        write(&mut large, &"x".repeat(4 * ROOM_BYTES_MAX));
+        let next = large.successor();
+        assert!(next.bytes() == 0 && next.page.text.capacity() >= ROOM_BYTES_MAX);
+        assert!(next.page.text.capacity() < 2 * ROOM_BYTES_MAX, "room is bounded");
+        let change = small(next);
+        let page = &change.after.as_ref().unwrap().page;
+        assert!(page.text.capacity() <= 2 * page.text.len(), "{}", page.text.capacity());
     }
 }

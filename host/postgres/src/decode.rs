@@ -15,7 +15,7 @@
 mod annotations;
 mod row;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::change::{Operation, Transaction};
@@ -59,7 +59,8 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     lineages: Arc<Lineages>,
-    relations: HashMap<u32, Entry>,
+    /// Few, and looked up for each row: no hash is as fast as comparing.
+    relations: BTreeMap<u32, Entry>,
     open: Option<Open>,
     last_commit: Lsn,
     builder: Builder,
@@ -179,7 +180,8 @@ impl Decoder {
 
     /// Seals what waits to be handed over.
     pub(crate) fn seal(&mut self) -> Changes {
-        let builder = std::mem::take(&mut self.builder);
+        let next = self.builder.successor();
+        let builder = std::mem::replace(&mut self.builder, next);
         let bytes = builder.bytes();
         let commits = std::mem::take(&mut self.commits);
         Changes { changes: builder.finish(), commits, bytes }

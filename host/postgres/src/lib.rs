@@ -39,5 +39,5 @@ pub use options::{
     Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Password, Roots,
     SslMode, Tls,
 };
-pub use stream::Connector;
+pub use stream::{Connector, measure};
 pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

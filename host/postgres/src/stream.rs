@@ -15,6 +15,7 @@
 //! before it.
 
 mod feedback;
+pub mod measure;
 mod open;
 mod pace;
 mod reader;

@@ -8,6 +8,7 @@
     reason = "a command line tool talks to its user"
 )]
 
+mod bench;
 mod command;
 mod demo;
 mod env;
@@ -52,6 +53,12 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Measure: `source` beside pg_recvlogical, `peers` beside other engines; each has `--help`.
+    Bench {
+        /// Passed to the benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
     /// Build the plugins into WebAssembly components.
     Plugins,
     /// Find or install the servers and tools that tests and demo need.
@@ -65,6 +72,7 @@ fn main() -> ExitCode {
         Task::Test { nextest } => test::run(&nextest),
         Task::Demo { seconds } => demo::run(seconds),
         Task::Fuzz { what, seconds } => fuzz::run(what, seconds),
+        Task::Bench { arguments } => bench::run(&arguments),
         Task::Plugins => plugins::build(),
         Task::Services => services::run(),
         Task::Tidy => tidy::run(),

@@ -4,6 +4,7 @@
 //! the system (as root) or into a cache directory outside the clone. Real servers, never containers:
 //! no container engine is assumed. It starts nothing: the harness in `tests/src` does.
 
+pub(crate) mod bench;
 mod cache;
 mod extensions;
 mod packages;
@@ -63,6 +64,12 @@ pub(crate) fn ensure_for_tests() -> anyhow::Result<Services> {
         ("POSTGIS", extensions::ensure_postgis()?),
     ];
     Ok(Services { pg_majors, pg_extensions, ..services })
+}
+
+/// PostgreSQL alone: the directory of its programs and, if they are asked for, those of further majors.
+pub(crate) fn ensure_postgres(further: bool) -> anyhow::Result<(PathBuf, Vec<(u32, PathBuf)>)> {
+    let majors = if further { postgres::ensure_majors()? } else { Vec::new() };
+    Ok((postgres::ensure()?, majors))
 }
 
 /// What only tests need.

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use model::change::Change;
 use model::page::{Row, Value};
 use model::relation::{Ancestor, Kind};

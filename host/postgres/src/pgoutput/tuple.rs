@@ -47,14 +47,21 @@ impl<'a> Tuple<'a> {
     }
 }
 
+#[inline(always)]
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Malformed> {
     match cursor.u8()? {
         b'n' => Ok(Value::Null),
         b'u' => Ok(Value::Unchanged),
         b't' => Ok(Value::Text(cursor.counted()?)),
         // Binary is only sent to who asks for it.
-        kind => Err(cursor.bad(format!("unknown kind of column {:?}", char::from(kind)))),
+        kind => Err(unknown(*cursor, kind)),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn unknown(cursor: Cursor<'_>, kind: u8) -> Malformed {
+    cursor.bad(format!("unknown kind of column {:?}", char::from(kind)))
 }
 
 /// The tuple behind the tag of a new row.

@@ -21,6 +21,9 @@ use crate::{publication, slot};
 /// Before it, a server cannot tell that a slot's log is lost (`wal_status`).
 const SERVER_MAJOR_MIN: u32 = 13;
 
+/// `wal_sender_timeout` as a server has it unless it is told otherwise.
+pub(super) const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
+
 const SETTINGS: &str = "
     select pg_catalog.current_setting('wal_level'),
         coalesce((select setting::int8 from pg_catalog.pg_settings
@@ -72,7 +75,9 @@ pub(super) async fn open(
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }
 
-async fn login(options: &Options) -> Result<(Connection<BoxSocket>, System), SourceError> {
+pub(super) async fn login(
+    options: &Options,
+) -> Result<(Connection<BoxSocket>, System), SourceError> {
     let failed = |error| error::wire(&error, Phase::Login, options);
     let socket = socket::dial(options).await.map_err(|error| failed(error.into()))?;
     let mut connection = Connection::login(socket, options).await.map_err(failed)?;

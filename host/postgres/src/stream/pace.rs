@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Less than this is a short read: a few dozen rows.
-const SHORT_BYTES: usize = 16 * 1024;
+/// Less than this is a short read: a Unix socket holds about twice as much of a walsender's small
+/// writes before that has to wait. At a lower limit, reads of a hot stream are long enough to be
+/// followed at once by one that finds nothing, and what is handed over are a few dozen rows.
+const SHORT_BYTES: usize = 64 * 1024;
 
 /// Reads closer to each other than this are of a hot stream.
 const HOT: Duration = Duration::from_millis(1);

@@ -264,9 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 _ => return Err(error::transient("the server ended the stream")),
             }
             self.duplex.frames.consume(len);
-            if self.decoder.waiting() >= BATCH_CHANGES_MAX
-                || self.decoder.bytes() >= BATCH_BYTES_MAX
-            {
+            if is_full(&self.decoder) {
                 self.sealed = Some(self.decoder.seal());
             }
         }
@@ -355,8 +353,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     }
 }
 
+/// Whether what waits in the decoder is a batch, also if more is there.
+pub(super) fn is_full(decoder: &Decoder) -> bool {
+    decoder.waiting() >= BATCH_CHANGES_MAX || decoder.bytes() >= BATCH_BYTES_MAX
+}
+
 /// Writes out what is there. Cancel-safe: what left is no longer in `out`.
-async fn send<W: AsyncWrite + Unpin>(transmit: &mut W, out: &mut BytesMut) -> io::Result<()> {
+pub(super) async fn send<W: AsyncWrite + Unpin>(
+    transmit: &mut W,
+    out: &mut BytesMut,
+) -> io::Result<()> {
     transmit.write_all_buf(out).await?;
     transmit.flush().await
 }

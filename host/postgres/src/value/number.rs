@@ -5,6 +5,13 @@ use super::Unreadable;
 
 /// `text` if it is an integer of 64 bits.
 pub(super) fn integer(text: &str) -> Result<&str, Unreadable> {
+    // Nearly all: up to 18 digits fit whatever they are.
+    if let [b'1'..=b'9', rest @ ..] = text.as_bytes()
+        && rest.len() < 18
+        && rest.iter().all(u8::is_ascii_digit)
+    {
+        return Ok(text);
+    }
     // The standard parser also takes a plus sign and leading zeros, which JSON does not.
     if is_json(text) && text.parse::<i64>().is_ok() { Ok(text) } else { Err(Unreadable) }
 }
@@ -73,6 +80,16 @@ mod tests {
         for bad in ["", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x1", "1 ", "1e5x", "NaN", "--1"]
         {
             assert!(!is_json(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn integers_are_of_64_bits_and_written_as_json_has_them() {
+        for good in ["0", "-1", "7", "999999999999999999", "9223372036854775807"] {
+            assert_eq!(integer(good), Ok(good));
+        }
+        for bad in ["", "-", "00", "01", "1x", "1.0", "-01", "9223372036854775808", "1 "] {
+            assert_eq!(integer(bad), Err(Unreadable), "{bad}");
         }
     }
 

@@ -36,22 +36,39 @@ impl<'a> Cursor<'a> {
         self.rest
     }
 
+    #[cold]
     pub(crate) fn bad(&self, reason: impl Into<String>) -> Malformed {
         Malformed::new(self.what, reason)
     }
 
+    /// Out of line: what reads every column has only the way of success in it.
+    #[cold]
+    #[inline(never)]
+    fn ends_early(&self) -> Malformed {
+        self.bad("ends early")
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn negative(&self) -> Malformed {
+        self.bad("negative length")
+    }
+
+    #[inline(always)]
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.bad("ends early"))?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.ends_early())?;
         self.rest = rest;
         Ok(head)
     }
 
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, rest) = self.rest.split_first_chunk().ok_or_else(|| self.bad("ends early"))?;
+        let (head, rest) = self.rest.split_first_chunk().ok_or_else(|| self.ends_early())?;
         self.rest = rest;
         Ok(*head)
     }
 
+    #[inline(always)]
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         self.array().map(|[byte]| byte)
     }
@@ -60,6 +77,7 @@ impl<'a> Cursor<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
+    #[inline(always)]
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         self.array().map(i32::from_be_bytes)
     }
@@ -77,9 +95,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// As many bytes as a signed 32-bit length in front of them says.
+    #[inline(always)]
     pub(crate) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.i32()?;
-        let len = usize::try_from(len).map_err(|_| self.bad("negative length"))?;
+        let len = usize::try_from(len).map_err(|_| self.negative())?;
         self.take(len)
     }
 

@@ -54,6 +54,12 @@ impl Frames {
         }
     }
 
+    /// The first frame with its header, whose body has `body_len` bytes.
+    pub(crate) fn whole(&self, body_len: usize) -> &[u8] {
+        let len = HEADER_BYTES.saturating_add(body_len).min(self.buffer.len());
+        self.buffer.get(..len).unwrap_or_default()
+    }
+
     /// Drops the first frame, whose body has `body_len` bytes.
     pub(crate) fn consume(&mut self, body_len: usize) {
         let len = HEADER_BYTES.saturating_add(body_len).min(self.buffer.len());

