@@ -22,6 +22,7 @@ mod fan_out;
 mod intake;
 mod ledger;
 mod progress;
+mod recorded;
 mod slot;
 
 #[cfg(test)]

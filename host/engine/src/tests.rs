@@ -2,4 +2,5 @@
 
 mod delivery;
 mod simulation;
+mod slot;
 mod state;

@@ -31,6 +31,10 @@ pub trait Source: Send {
     /// be beyond it.
     fn server_position(&self) -> Lsn;
 
+    /// Where the slot stood when the stream was opened: what is below is gone from it, whoever
+    /// confirmed it.
+    fn slot_position(&self) -> Lsn;
+
     /// The next event, in commit order. Cancel-safe: a dropped call loses nothing.
     ///
     /// # Errors

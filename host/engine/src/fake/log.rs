@@ -101,6 +101,22 @@ impl Log {
         self.more.notify_waiters();
     }
 
+    /// Somebody drops the slot and creates it again, or reads it to its end: the stream is opened
+    /// again where the log ends.
+    pub(crate) fn move_slot(&self) {
+        let end = self.end();
+        let mut state = self.state.lock().unwrap();
+        state.confirmed = end;
+        state.break_after = Some(0);
+        drop(state);
+        self.more.notify_waiters();
+    }
+
+    /// The server lost the latest confirmations in a crash.
+    pub(crate) fn forget_confirmations(&self, confirmed: Lsn) {
+        self.state.lock().unwrap().confirmed = confirmed;
+    }
+
     /// Somebody drops the slot, and the stream with it.
     pub(crate) fn drop_slot(&self) {
         let mut state = self.state.lock().unwrap();
@@ -176,7 +192,8 @@ impl Connect for Log {
         let next = (0..).find(|index| Self::commit_lsn(*index) >= confirmed).unwrap();
         let timeline = self.state.lock().unwrap().timeline;
         let origin = format!("fake/{timeline}/slot");
-        let stream: Box<dyn Source> = Box::new(Stream { log: self.clone(), origin, next });
+        let stream: Box<dyn Source> =
+            Box::new(Stream { log: self.clone(), origin, next, began: confirmed });
         Box::pin(async move { Ok(stream) })
     }
 }
@@ -185,6 +202,7 @@ struct Stream {
     log: Log,
     origin: String,
     next: usize,
+    began: Lsn,
 }
 
 impl Source for Stream {
@@ -194,6 +212,10 @@ impl Source for Stream {
 
     fn server_position(&self) -> Lsn {
         self.log.end()
+    }
+
+    fn slot_position(&self) -> Lsn {
+        self.began
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {
@@ -215,6 +237,10 @@ impl Source for Stream {
 
     fn confirm(&mut self, flushed: Lsn) {
         let mut state = self.log.state.lock().unwrap();
+        // Nobody hears what is said into a broken stream.
+        if state.break_after == Some(0) {
+            return;
+        }
         assert!(flushed >= state.confirmed, "the slot never moves back");
         state.confirmed = flushed;
     }
