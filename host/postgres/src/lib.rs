@@ -30,8 +30,8 @@ mod value;
 mod wire;
 
 pub use options::{
-    Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Password, Roots,
-    SslMode, Tls,
+    Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Origin, Password,
+    Roots, SslMode, Tls,
 };
 pub use stream::Connector;
 pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

@@ -17,6 +17,7 @@
 mod feedback;
 mod open;
 mod pace;
+mod pulse;
 mod reader;
 
 use std::sync::Arc;
@@ -71,11 +72,12 @@ impl Connect for Connector {
                 .name(format!("slot-{}", options.slot))
                 .spawn(move || work(options, missing, link, opened_sender, done_sender))
                 .map_err(|error| error::transient(format!("cannot start a thread: {error}")))?;
-            let Opened { origin, server_position } =
+            let Opened { origin, server_position, slot_position } =
                 opened.await.unwrap_or_else(|_| Err(ended(None)))?;
             let stream = Stream {
                 origin,
                 server_position,
+                slot_position,
                 events,
                 confirmed,
                 closing,
@@ -93,6 +95,7 @@ impl Connect for Connector {
 struct Opened {
     origin: String,
     server_position: Lsn,
+    slot_position: Lsn,
 }
 
 /// What connects the reader with its [`Stream`].
@@ -172,6 +175,7 @@ fn work(
 struct Stream {
     origin: String,
     server_position: Lsn,
+    slot_position: Lsn,
     events: mpsc::Receiver<Result<Event, SourceError>>,
     confirmed: Arc<Confirmed>,
     closing: CancellationToken,
@@ -188,6 +192,10 @@ impl Source for Stream {
 
     fn server_position(&self) -> Lsn {
         self.server_position
+    }
+
+    fn slot_position(&self) -> Lsn {
+        self.slot_position
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {

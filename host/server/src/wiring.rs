@@ -142,7 +142,7 @@ fn source(database: &Database) -> postgres::Options {
     options.tls = tls(&database.tls);
     options.slot_create = database.slot.create;
     options.publication_create = database.publication.create.as_ref().map(|create| match create {
-        CreatePublication::AllTables => postgres::Create::AllTables,
+        CreatePublication::AllTables => postgres::Create::AllTables { via_partition_root: true },
         CreatePublication::Sql(sql) => postgres::Create::Sql(sql.clone()),
     });
     options

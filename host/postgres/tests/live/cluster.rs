@@ -125,6 +125,26 @@ impl Cluster {
         server.wait().expect("the server is gone");
     }
 
+    /// Shuts the server down as an operator would, while others may use it.
+    pub(crate) async fn stop_fast(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let pid = server.id().to_string();
+        let signalled = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(signalled.expect("run kill").success());
+        until("the server is gone", async || server.try_wait().expect("look after it").is_some())
+            .await;
+    }
+
+    /// Over the Unix socket, with leave to create what is missing.
+    pub(crate) fn options(&self, database: &str, slot: &str) -> Options {
+        let host = self.directory.path().display().to_string();
+        let mut options = Options::new(host, "postgres", database, slot, "Sequin's \"p\"");
+        options.port = self.port;
+        options.slot_create = true;
+        options.publication_create = Some(postgres::Create::AllTables { via_partition_root: true });
+        options
+    }
+
     pub(crate) async fn session(&self, database: &str) -> Session {
         self.try_session(database).await.expect("open a session")
     }
@@ -161,6 +181,9 @@ impl Drop for Cluster {
     }
 }
 
+/// As SQL quotes it.
+const PUBLICATION: &str = "\"Sequin's \"\"p\"\"\"";
+
 /// A database of its own on the shared server, with a slot and a publication to match.
 pub(crate) struct Database {
     pub(crate) cluster: Arc<Cluster>,
@@ -176,24 +199,24 @@ impl Database {
     pub(crate) async fn create_in(cluster: Arc<Cluster>) -> Self {
         let name = format!("db_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         cluster.session("postgres").await.run(&format!("create database {name}")).await;
-        let sql = cluster.session(&name).await;
+        let mut sql = cluster.session(&name).await;
+        // Before the slot, and for whatever tables a test makes.
+        sql.run(&format!(
+            "create publication {PUBLICATION} for all tables \
+             with (publish_via_partition_root = true)"
+        ))
+        .await;
         Self { cluster, name, sql }
+    }
+
+    /// For tests of how it is made.
+    pub(crate) async fn drop_publication(&mut self) {
+        self.sql.run(&format!("drop publication {PUBLICATION}")).await;
     }
 
     /// Over the Unix socket, with leave to create what is missing.
     pub(crate) fn options(&self) -> Options {
-        let host = self.cluster.directory.path().display().to_string();
-        let mut options = Options::new(
-            host,
-            "postgres",
-            &self.name,
-            format!("slot_{}", self.name),
-            "Sequin's \"p\"",
-        );
-        options.port = self.cluster.port;
-        options.slot_create = true;
-        options.publication_create = Some(postgres::Create::AllTables);
-        options
+        self.cluster.options(&self.name, &self.slot())
     }
 
     pub(crate) fn slot(&self) -> String {

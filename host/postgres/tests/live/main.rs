@@ -14,6 +14,8 @@ mod majors;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]
+mod slots;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod support;
