@@ -107,6 +107,7 @@ pairs! {
     endpoints
     tls
     tls_mistakes
+    slot_mistakes
 }
 
 #[test]
