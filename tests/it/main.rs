@@ -7,6 +7,8 @@ mod harness;
 mod isolation;
 mod messages;
 mod plugins;
+mod proxy;
+mod source;
 mod story;
 mod stream;
 mod tail;

@@ -70,7 +70,9 @@ pub(super) async fn open(
     if options.origin == Origin::None {
         origin.push_str("/origin=none");
     }
-    let opened = Opened { origin, server_position: system.position, slot_position: confirmed };
+    // It was told before the slot was made.
+    let server_position = system.position.max(confirmed);
+    let opened = Opened { origin, server_position, slot_position: confirmed };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }
 
