@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::lsn::Lsn;
-use model::source::{Connect as _, Event, Missing, Source, SourceError};
+use model::source::{Connect as _, Event, Missing, SourceError};
 use postgres::{Connector, Options, Origin};
 use tokio::time::{Instant, timeout};
 
