@@ -307,14 +307,13 @@ impl SlotRun {
             return Err(slot::moved(&self.spec.name, source.slot_position(), confirmed));
         }
         // Going on would skip new changes whose positions were used before.
-        if highest > source.server_position() {
+        if let Some(at) = source.server_position().filter(|at| highest > *at) {
             return Err(SourceError::Definite {
                 code: "server_set_back",
                 message: format!(
                     "the sinks of slot {} have settled up to {highest}, but the server stands at \
-                     {}: it was restored from an older backup",
-                    self.spec.name,
-                    source.server_position()
+                     {at}: it was restored from an older backup",
+                    self.spec.name
                 ),
                 help: "start with an empty data directory (SEQUIN_DATA_DIR) to deliver from the \
                        slot's own position"

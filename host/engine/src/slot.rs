@@ -63,7 +63,7 @@ pub(crate) async fn open(
         let error = match connected {
             Ok(source) => {
                 let (slot, origin) = (&status.name, source.origin());
-                info!(slot.name = %slot, origin, server_position = %source.server_position(), "streaming");
+                info!(slot.name = %slot, origin, server_position = ?source.server_position(), "streaming");
                 status.connected.store(true, Ordering::Relaxed);
                 status.connects.add(1);
                 status.problem.set(None);
@@ -142,12 +142,13 @@ impl Slot {
             };
             // A server that stands before what it has sent already was set back: its positions
             // begin to mean something else, as those of another server do.
-            if source.origin() != origin || source.server_position() < self.offered() {
+            let is_set_back = source.server_position().is_some_and(|at| at < self.offered());
+            if source.origin() != origin || is_set_back {
                 warn!(
                     slot.name = %self.status.name,
                     before = origin,
                     now = source.origin(),
-                    position = %source.server_position(),
+                    position = ?source.server_position(),
                     "the server is not the one it was; starting over with it"
                 );
                 return End::OtherServer(source);

@@ -94,7 +94,7 @@ impl Connect for Connector {
 #[derive(Debug)]
 struct Opened {
     origin: String,
-    server_position: Lsn,
+    server_position: Option<Lsn>,
     slot_position: Lsn,
 }
 
@@ -174,7 +174,7 @@ fn work(
 /// An open stream: the engine's end of it.
 struct Stream {
     origin: String,
-    server_position: Lsn,
+    server_position: Option<Lsn>,
     slot_position: Lsn,
     events: mpsc::Receiver<Result<Event, SourceError>>,
     confirmed: Arc<Confirmed>,
@@ -190,7 +190,7 @@ impl Source for Stream {
         &self.origin
     }
 
-    fn server_position(&self) -> Lsn {
+    fn server_position(&self) -> Option<Lsn> {
         self.server_position
     }
 

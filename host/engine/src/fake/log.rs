@@ -30,6 +30,8 @@ struct State {
     break_after: Option<usize>,
     /// Somebody dropped the slot.
     dropped: bool,
+    /// What the server has may be less than it had.
+    is_standby: bool,
     /// How often another server took over.
     timeline: u32,
 }
@@ -126,6 +128,14 @@ impl Log {
         self.more.notify_waiters();
     }
 
+    /// The server is a standby that has the first `have` transactions, so far.
+    pub(crate) fn restart_standby(&self, have: usize) -> Vec<Vec<Row>> {
+        let mut state = self.state.lock().unwrap();
+        state.is_standby = true;
+        state.confirmed = state.confirmed.min(Self::commit_lsn(have));
+        state.transactions.split_off(have)
+    }
+
     /// The server is restored from a backup that has only the first `keep` transactions.
     pub(crate) fn set_back(&self, keep: usize) {
         let mut state = self.state.lock().unwrap();
@@ -210,8 +220,9 @@ impl Source for Stream {
         &self.origin
     }
 
-    fn server_position(&self) -> Lsn {
-        self.log.end()
+    fn server_position(&self) -> Option<Lsn> {
+        let is_standby = self.log.state.lock().unwrap().is_standby;
+        (!is_standby).then(|| self.log.end())
     }
 
     fn slot_position(&self) -> Lsn {

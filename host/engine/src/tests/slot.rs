@@ -122,3 +122,30 @@ async fn b194_b199_nothing_is_confirmed_before_it_is_on_record() {
     .await;
     assert!(store.recorded(ORIGIN) >= Some(log.confirmed()));
 }
+
+/// A standby is behind for a while after its own restart. It is not a server that was set back.
+#[tokio::test(start_paused = true)]
+async fn b033_a_standby_that_catches_up_is_read_on() {
+    let log = Log::new();
+    commit(&log, 0..10);
+    let sink = Recording::willing();
+    let store: Arc<Store> = Arc::default();
+    let (first, ..) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    run_until(first, || log.confirmed() == log.end()).await;
+    let to_replay = log.restart_standby(5);
+    let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    let mut to_replay = to_replay.into_iter();
+    let mut done = false;
+    run_until(second, || {
+        if status.slots[0].connects.get() == 1 {
+            match to_replay.next() {
+                Some(rows) => log.commit(rows),
+                None if !std::mem::replace(&mut done, true) => commit(&log, 10..11),
+                None => {}
+            }
+        }
+        sink.len() == 11 && log.confirmed() == log.end()
+    })
+    .await;
+    assert_eq!(status.slots[0].problem.get(), None);
+}

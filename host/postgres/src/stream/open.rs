@@ -25,7 +25,15 @@ const SERVER_MAJOR_MIN: u32 = 13;
 const SETTINGS: &str = "
     select pg_catalog.current_setting('wal_level'),
         coalesce((select setting::int8 from pg_catalog.pg_settings
-                  where name = 'wal_sender_timeout'), 60000)";
+                  where name = 'wal_sender_timeout'), 60000),
+        pg_catalog.pg_is_in_recovery()";
+
+/// What the server is like.
+struct Settings {
+    /// Zero is none.
+    sender_timeout: Duration,
+    is_standby: bool,
+}
 
 /// Opens the stream.
 pub(super) async fn open(
@@ -37,7 +45,7 @@ pub(super) async fn open(
     let (mut connection, system) = within(&options, "log in", login(&options)).await?;
     let mut sql = within(&options, "open an SQL session", Sql::open(&options)).await?;
 
-    let sender_timeout = check_settings(&mut sql, &options).await?;
+    let settings = check_settings(&mut sql, &options).await?;
     check_version(&connection, &options)?;
     if options.slot_temporary {
         publication::ensure(&mut sql, &options, false).await?;
@@ -60,7 +68,7 @@ pub(super) async fn open(
         lsn = %confirmed,
         "the stream of the slot begins"
     );
-    let feedback = Feedback::new(confirmed, sender_timeout, Instant::now());
+    let feedback = Feedback::new(confirmed, settings.sender_timeout, Instant::now());
     let catalog = Catalog::new(Arc::clone(&options), sql);
     // The publication too: another one sends other rows, and ordinals count those.
     let mut origin = format!(
@@ -71,7 +79,7 @@ pub(super) async fn open(
         origin.push_str("/origin=none");
     }
     // It was told before the slot was made.
-    let server_position = system.position.max(confirmed);
+    let server_position = (!settings.is_standby).then(|| system.position.max(confirmed));
     let opened = Opened { origin, server_position, slot_position: confirmed };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }
@@ -139,8 +147,8 @@ async fn login(options: &Options) -> Result<(Connection<BoxSocket>, System), Sou
     Ok((connection, system))
 }
 
-/// Checks what no later error would say as clearly; returns `wal_sender_timeout`.
-async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Duration, SourceError> {
+/// Checks what no later error would say as clearly.
+async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Settings, SourceError> {
     let rows = sql.rows(SETTINGS, &[]).await.map_err(|error| error.to_source(options))?;
     let row = rows.first().ok_or_else(|| error::transient("the server told no settings"))?;
     let failed = |error| error::sql(&error, options);
@@ -154,7 +162,8 @@ async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Duration, So
              restart the server",
         ));
     }
-    Ok(Duration::from_millis(u64::try_from(sender_timeout_ms).unwrap_or(0)))
+    let sender_timeout = Duration::from_millis(u64::try_from(sender_timeout_ms).unwrap_or(0));
+    Ok(Settings { sender_timeout, is_standby: row.try_get(2).map_err(failed)? })
 }
 
 async fn within<T>(

@@ -63,8 +63,7 @@ impl Cluster {
         if is_root(directory.path()) {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
-        let port = free.local_addr().expect("its address").port();
+        let (port, free) = free_port();
         drop(free);
         let mut cluster = Self { directory, bin, port, server: None };
         let initdb = cluster
@@ -75,6 +74,7 @@ impl Cluster {
             .expect("run initdb");
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
         let access = "local all all trust\n\
+                      local replication all trust\n\
                       host all by_scram samehost scram-sha-256\n\
                       host all by_md5 samehost md5\n\
                       host all by_password samehost password\n\
@@ -93,6 +93,28 @@ impl Cluster {
         }
         cluster.run(settings).await;
         cluster
+    }
+
+    /// A standby that follows this server, which is stopped and started for it: there is no
+    /// pg_basebackup for most majors.
+    pub(crate) async fn standby(&mut self, settings: &[&str]) -> Self {
+        self.stop();
+        let directory = tempfile::tempdir().expect("make a directory");
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(directory.path()).status();
+        assert!(copied.expect("run cp").success());
+        if is_root(directory.path()) {
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
+        }
+        let (port, free) = free_port();
+        drop(free);
+        let mut standby = Self { directory, bin: self.bin.clone(), port, server: None };
+        let signal = standby.data().join("standby.signal");
+        std::fs::write(&signal, "").expect("make it a standby");
+        self.run(settings).await;
+        let host = self.directory.path().display();
+        let primary = format!("primary_conninfo=host={host} port={} user=postgres", self.port);
+        standby.run(&[settings, &[&*primary, "hot_standby_feedback=on"]].concat()).await;
+        standby
     }
 
     /// Starts the server, anew if it runs.
@@ -265,6 +287,12 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         }
     });
     held.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+/// A port, and what keeps it from others.
+fn free_port() -> (u16, std::net::TcpListener) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+    (free.local_addr().expect("its address").port(), free)
 }
 
 fn is_root(path: &Path) -> bool {

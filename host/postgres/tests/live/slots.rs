@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, Database, PATIENCE, majors, until};
 use crate::connect::failure;
+use crate::log;
 use crate::support::{broken, connect, next, read_texts, try_connect};
 
 /// A database on a server of its own, of each major, with its number.
@@ -349,4 +350,74 @@ async fn b032_a_heartbeat_is_written_when_wanted_and_nothing_else_comes() {
     assert_eq!(read_texts(&mut *source, 1).await, ["insert t (1)"]);
     assert_eq!(heartbeats(&mut db, &watcher).await, count, "none by default");
     db.sql.run(&format!("select pg_drop_replication_slot('{watcher}')")).await;
+}
+
+/// A standby can write nothing, neither a heartbeat nor a publication, and its slot follows all the
+/// same. From 16 on it can be decoded.
+#[tokio::test]
+async fn b033_a_standby_is_read_and_its_slot_follows_what_is_not_published() {
+    log::listen();
+    for (slot, bin) in ["s16", "s17", "s18"].into_iter().zip(majors().into_iter().skip(1)) {
+        let place = bin.display().to_string();
+        let settings = ["wal_level=logical"];
+        let mut primary = Cluster::start_with(bin, &settings, &[]).await;
+        let schema = "create table t (n int primary key); create table other (v text)";
+        primary.session("postgres").await.run(schema).await;
+        let standby = primary.standby(&settings).await;
+        let mut sql = primary.session("postgres").await;
+        let options = Options {
+            publication: "p".to_owned(),
+            heartbeat: Some(Duration::from_millis(100)),
+            ..standby.options("postgres", slot)
+        };
+        let (code, _, help) = refusal(options.clone()).await;
+        assert_eq!(code, "read_only", "{place}");
+        assert!(help.contains("on the primary"), "{help}");
+
+        sql.run("create publication p for table t").await;
+        let mut other = standby.session("postgres").await;
+        until("the publication is replayed", async || {
+            other.value("select count(*) from pg_publication").await == "1"
+        })
+        .await;
+        // The slot begins where the primary says which transactions run.
+        let connector = Connector::new(options);
+        let mut connect = connector.connect(Missing::Create);
+        let mut source = timeout(PATIENCE, async {
+            loop {
+                sql.run("select pg_log_standby_snapshot()").await;
+                if let Ok(source) = timeout(Duration::from_millis(200), &mut connect).await {
+                    return source.unwrap_or_else(|error| panic!("{place}: {error}"));
+                }
+            }
+        })
+        .await
+        .expect("the slot is created");
+        assert_eq!(source.server_position(), None, "{place}");
+        sql.run("insert into t values (1)").await;
+        assert_eq!(read_texts(&mut *source, 1).await, ["insert t (1)"], "{place}");
+        sql.run("insert into other select repeat('x', 1000) from generate_series(1, 5000)").await;
+        let end: Lsn = sql.value("select pg_current_wal_lsn()::text").await.parse().unwrap();
+        let idle = timeout(PATIENCE, async {
+            loop {
+                match next(&mut *source).await {
+                    Event::Idle(at) if at >= end => return at,
+                    Event::Idle(_) => {}
+                    Event::Changes(batch) => assert!(batch.changes.is_empty(), "{place}"),
+                }
+            }
+        });
+        let idle = idle.await.expect("the position passes what is not published");
+        source.confirm(idle);
+        let follows = format!(
+            "select confirmed_flush_lsn >= '{end}' from pg_replication_slots where slot_name = '{slot}'"
+        );
+        until("the slot follows", async || other.value(&follows).await == "t").await;
+        let told = format!("no heartbeat can be written slot.name=\"{slot}\"");
+        until("the heartbeat's failure is told", async || !log::lines(&told).is_empty()).await;
+        source.close().await.unwrap();
+        let told = log::lines(&told);
+        assert!(told.iter().all(|line| line.contains("during recovery")), "{told:?}");
+        assert_eq!(told.len(), 1, "once: {told:?}");
+    }
 }
