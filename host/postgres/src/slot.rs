@@ -24,7 +24,8 @@ const CREATE_PATIENCE: Duration = Duration::from_secs(10);
 /// What later versions tell besides is read from JSON, so that the query is the same for all.
 const FIND: &str = "
     select s.slot_type, s.plugin::text, s.database::text, s.wal_status, s.confirmed_flush_lsn::text,
-        j.j->>'invalidation_reason', coalesce((j.j->>'conflicting')::bool, false),
+        j.j->>'invalidation_reason',
+        pg_catalog.pg_is_in_recovery() and coalesce((j.j->>'conflicting')::bool, false),
         coalesce((j.j->>'failover')::bool, false),
         pg_catalog.pg_wal_lsn_diff(
             case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
@@ -57,7 +58,7 @@ pub(crate) struct Slot {
     confirmed: Option<String>,
     /// Why the server gave it up, from 17 on.
     invalidation: Option<String>,
-    /// Given up because of what the primary of this standby did: 16 tells no more.
+    /// Given up on a standby: 16 tells no more, and says it of any lost slot of a primary too.
     conflicting: bool,
     failover: bool,
     /// Bytes of log since the confirmed position.
