@@ -8,6 +8,8 @@ mod harness;
 mod isolation;
 mod messages;
 mod plugins;
+mod proxy;
+mod source;
 mod story;
 mod stream;
 mod tables;

@@ -22,7 +22,7 @@ pub mod typesense;
 mod until;
 
 pub use postgres::Cluster;
-pub use proxy::{Harm, Proxy};
+pub use proxy::{Harm, Proxy, Way};
 pub use receiver::{Behaviour, Receiver};
 pub use sequin::Sequin;
 pub use tail::Tail;

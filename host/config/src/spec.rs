@@ -43,6 +43,8 @@ pub struct Database {
     pub tls: Tls,
     pub slot: Slot,
     pub publication: Publication,
+    /// After so much time without changes, a message is written into the source's log.
+    pub heartbeat: Option<Duration>,
     /// A JSON object.
     pub annotations: String,
 }
@@ -97,6 +99,18 @@ pub struct Slot {
     pub name: String,
     /// Whether to create it if it is not there.
     pub create: bool,
+    /// Whether standbys keep it too.
+    pub failover: bool,
+    pub origin: Origin,
+}
+
+/// Which changes a slot sends, by where they were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    #[default]
+    Any,
+    /// Not those that the source replicates from elsewhere.
+    None,
 }
 
 /// A publication.
@@ -110,8 +124,11 @@ pub struct Publication {
 /// How to create a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreatePublication {
-    /// For all tables, with changes of partitions under the name of their root.
-    AllTables,
+    /// For all tables.
+    AllTables {
+        /// Whether changes of partitions come under the name of their root.
+        via_partition_root: bool,
+    },
     /// By the user's statement, which begins with `create publication` and the name. It may hold
     /// more than one statement: run it in a way that refuses that.
     Sql(String),

@@ -110,6 +110,7 @@ pairs! {
     endpoints
     tls
     tls_mistakes
+    slot_mistakes
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod follow;
 mod intake;
 mod ledger;
 mod progress;
+mod recorded;
 mod slot;
 
 #[cfg(test)]

@@ -1,20 +1,28 @@
 //! Records how far each sink of a slot came, so that a restart repeats little and a graceful one
-//! nothing.
+//! nothing; and what is to be confirmed, before the server is told.
 //!
 //! Off the data path: while the store is away, delivery goes on and only repeats more after a kill.
+//! Nothing is confirmed then, and the server keeps its log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::acks::Settled;
+use model::lsn::Lsn;
 use model::store::{Epoch, Progress, StoreError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::ledger::Ledger;
+use crate::recorded::Recorded;
 
 /// How often progress is recorded: what a kill repeats is what was delivered within it.
 const INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often a position to be confirmed is recorded, which makes the disk sync. The source sends no
+/// more than one in this time either.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Open positions recorded per sink while running (16 bytes each): a record stays small however
 /// long a queue is. The last record of a graceful stop has no such bound.
@@ -26,6 +34,10 @@ pub(crate) struct Recorder {
     pub(crate) epoch: Epoch,
     pub(crate) origin: Arc<str>,
     pub(crate) sinks: Vec<(Arc<str>, Arc<Ledger>)>,
+    /// What the slot wants to confirm, and may.
+    pub(crate) confirmed: Arc<Recorded>,
+    /// When that was last recorded.
+    confirmed_at: Option<Instant>,
     recorded: Vec<Settled>,
     failing: bool,
 }
@@ -36,9 +48,11 @@ impl Recorder {
         epoch: Epoch,
         origin: Arc<str>,
         sinks: Vec<(Arc<str>, Arc<Ledger>)>,
+        confirmed: Arc<Recorded>,
     ) -> Self {
         let recorded = vec![Settled::default(); sinks.len()];
-        Self { store, epoch, origin, sinks, recorded, failing: false }
+        let confirmed_at = None;
+        Self { store, epoch, origin, sinks, confirmed, confirmed_at, recorded, failing: false }
     }
 
     /// Records until cancelled, and then a last time, completely: cancel it once nothing settles
@@ -52,7 +66,10 @@ impl Recorder {
         loop {
             tokio::select! {
                 biased;
-                () = cancelled.cancelled() => return self.record(usize::MAX).await,
+                () = cancelled.cancelled() => {
+                    self.confirmed_at = None;
+                    return self.record(usize::MAX).await;
+                }
                 _ = ticks.tick() => match self.record(OPEN_MAX).await {
                     Ok(()) => {
                         if std::mem::replace(&mut self.failing, false) {
@@ -70,8 +87,10 @@ impl Recorder {
         }
     }
 
-    /// Records the sinks whose ledger changed since the last record.
+    /// Records the sinks whose ledger changed since the last record, and what is to be confirmed.
     async fn record(&mut self, open_max: usize) -> Result<(), StoreError> {
+        let wanted = self.confirmed.wanted();
+        let confirmed = self.to_confirm(wanted);
         let mut changed: Vec<(usize, String, Settled)> = Vec::new();
         for (index, (name, ledger)) in self.sinks.iter().enumerate() {
             let settled = ledger.lock().settled(open_max);
@@ -79,16 +98,34 @@ impl Recorder {
                 changed.push((index, name.to_string(), settled));
             }
         }
-        if changed.is_empty() {
+        if changed.is_empty() && confirmed.is_none() {
             return Ok(());
         }
         let rows = changed.iter().map(|(_, name, settled)| (name.clone(), settled.clone()));
-        self.store.record(self.epoch, &self.origin, rows.collect()).await?;
+        self.store.record(self.epoch, &self.origin, rows.collect(), confirmed).await?;
+        if let Some(confirmed) = confirmed {
+            self.confirmed.set(confirmed);
+            self.confirmed_at = Some(Instant::now());
+        }
         for (index, _, settled) in changed {
             if let Some(slot) = self.recorded.get_mut(index) {
                 *slot = settled;
             }
         }
         Ok(())
+    }
+
+    /// The position to record now, if it is time. One that an earlier process has recorded already
+    /// needs no record.
+    fn to_confirm(&self, wanted: Lsn) -> Option<Lsn> {
+        if wanted <= self.confirmed.get() {
+            return None;
+        }
+        if wanted <= self.confirmed.highest() {
+            self.confirmed.set(wanted);
+            return None;
+        }
+        let due = self.confirmed_at.is_none_or(|at| at.elapsed() >= CONFIRM_INTERVAL);
+        due.then_some(wanted)
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::BoxFuture;
 use model::acks::Settled;
-use model::source::{Missing, Source};
+use model::lsn::Lsn;
+use model::source::{Missing, Source, SourceError};
 use model::store::{Epoch, Letters, Progress, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -23,6 +23,7 @@ use crate::fan_out::Outlet;
 use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::progress::Recorder;
+use crate::recorded::Recorded;
 use crate::slot::{self, End, Slot};
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{SinkStatus, SlotStatus, Status};
@@ -176,15 +177,20 @@ impl SlotRun {
         let mut outlets = Vec::new();
         let mut sink_tasks = Vec::new();
         let mut ledgers = Vec::new();
+        let confirmed = self.confirmed(&origin, source.slot_position(), cancelled).await?;
+        let mut highest = confirmed;
         let mut restored = Vec::new();
         for spec in sinks {
             let settled = self.restore(&origin, &spec.name, cancelled).await?;
-            if settled.high.commit_lsn > source.server_position() {
-                self.refuse_older_server(&spec.name, &settled, source.as_ref());
-                return None;
-            }
+            highest = highest.max(settled.high.commit_lsn);
             restored.push(settled);
         }
+        if let Err(error) = self.check_positions(source.as_ref(), confirmed, highest) {
+            // Until the process is started anew: nothing that an operator does mends it before.
+            slot::tell(&self.status, &error, true);
+            return None;
+        }
+        let recorded = Arc::new(Recorded::new(confirmed, Arc::clone(&settled)));
         for ((spec, status), restored) in sinks.iter().zip(&self.status.sinks).zip(restored) {
             let ledger = Arc::new(Ledger::new(restored, Arc::clone(&settled)));
             ledgers.push((Arc::clone(&spec.name), Arc::clone(&ledger)));
@@ -195,7 +201,8 @@ impl SlotRun {
         }
         let stop_recording = CancellationToken::new();
         let progress = Arc::clone(&self.stores.progress);
-        let recorder = Recorder::new(progress, self.stores.epoch, origin, ledgers);
+        let recorder =
+            Recorder::new(progress, self.stores.epoch, origin, ledgers, Arc::clone(&recorded));
         let recording = self.record(recorder, stop_recording.clone());
         let recording = self.supervisor.spawn(TaskKind::Progress, &self.spec.name, recording);
 
@@ -206,6 +213,7 @@ impl SlotRun {
             outlets,
             settled,
             confirm: Confirm::default(),
+            recorded,
         };
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
         let end = slot.run(source, cancelled).await;
@@ -213,6 +221,7 @@ impl SlotRun {
         for task in sink_tasks {
             join(task).await;
         }
+        slot.want_settled();
         stop_recording.cancel();
         if let Some(Err(error)) = join(recording).await {
             error!(slot.name = %self.spec.name, %error, "the last progress is not recorded: a restart repeats");
@@ -277,19 +286,42 @@ impl SlotRun {
         }
     }
 
-    /// The server was set back behind what we delivered: going on would skip new changes whose
-    /// positions were used before.
-    fn refuse_older_server(&self, sink: &str, restored: &Settled, source: &dyn Source) {
-        let problem = format!(
-            "sink {sink} has settled up to {}, but the server stands at {}: it was restored from an \
-             older backup. Start with an empty data directory (SEQUIN_DATA_DIR) to deliver from the \
-             slot's own position",
-            restored.high.commit_lsn,
-            source.server_position(),
-        );
-        error!(slot.name = %self.spec.name, problem, "the slot is not read");
-        self.status.connected.store(false, Ordering::Relaxed);
-        self.status.problem.set(problem);
+    /// What is recorded to be confirmed. At first that is where the slot stands. None if cancelled.
+    async fn confirmed(&self, origin: &str, at: Lsn, cancelled: &CancellationToken) -> Option<Lsn> {
+        let (progress, epoch) = (&self.stores.progress, self.stores.epoch);
+        if let Some(recorded) = self.ask(|| progress.confirmed(origin), cancelled).await? {
+            return Some(recorded);
+        }
+        let record = || progress.record(epoch, origin, Vec::new(), Some(at));
+        self.ask(record, cancelled).await.map(|()| at)
+    }
+
+    /// Compares the server with what is on record here: the highest position confirmed, and the
+    /// highest of any sink.
+    fn check_positions(
+        &self,
+        source: &dyn Source,
+        confirmed: Lsn,
+        highest: Lsn,
+    ) -> Result<(), SourceError> {
+        if source.slot_position() > confirmed {
+            return Err(slot::moved(&self.spec.name, source.slot_position(), confirmed));
+        }
+        // Going on would skip new changes whose positions were used before.
+        if let Some(at) = source.server_position().filter(|at| highest > *at) {
+            return Err(SourceError::Definite {
+                code: "server_set_back",
+                message: format!(
+                    "the sinks of slot {} have settled up to {highest}, but the server stands at \
+                     {at}: it was restored from an older backup",
+                    self.spec.name
+                ),
+                help: "start with an empty data directory (SEQUIN_DATA_DIR) to deliver from the \
+                       slot's own position"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     fn start_sink(

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::fan_out::{Handed, Outlet, all_have_room, fan_out};
+use crate::recorded::Recorded;
 use crate::status::SlotStatus;
 
 /// Between attempts to open the stream: quick at first (a restarting server is back in seconds),
@@ -34,6 +35,7 @@ pub(crate) struct Slot {
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) settled: Arc<Notify>,
     pub(crate) confirm: Confirm,
+    pub(crate) recorded: Arc<Recorded>,
 }
 
 /// Why a slot is not read any more.
@@ -62,7 +64,7 @@ pub(crate) async fn open(
         let error = match connected {
             Ok(source) => {
                 let (slot, origin) = (&status.name, source.origin());
-                info!(slot.name = %slot, origin, server_position = %source.server_position(), "streaming");
+                info!(slot.name = %slot, origin, server_position = ?source.server_position(), "streaming");
                 status.connected.store(true, Ordering::Relaxed);
                 status.connects.add(1);
                 status.problem.set(None);
@@ -86,13 +88,30 @@ async fn pause(delay: Duration, cancelled: &CancellationToken) -> Option<()> {
     }
 }
 
+/// The slot is not where we left it, and no confirmation of ours has moved it there.
+pub(crate) fn moved(slot: &str, at: Lsn, recorded: Lsn) -> SourceError {
+    SourceError::Definite {
+        code: "slot_moved",
+        message: format!(
+            "slot {slot} stands at {at}, beyond {recorded}, the last position confirmed with this \
+             data directory: the changes of the {} bytes of log between are lost to the sinks. The \
+             slot was dropped and created again, somebody else reads it, or the data directory is \
+             an older copy",
+            at.0.saturating_sub(recorded.0)
+        ),
+        help: "make sure that nobody else reads the slot; to go on from where it stands, start \
+               with an empty data directory (SEQUIN_DATA_DIR)"
+            .to_owned(),
+    }
+}
+
 /// Opens the stream again. The slot was there: if it is not any more, changes are lost.
 async fn reopen(slot: &Slot, cancelled: &CancellationToken) -> Option<Box<dyn Source>> {
     open(slot.connect.as_ref(), Missing::Refuse, &slot.status, cancelled).await
 }
 
 /// Logs why there is no stream: once as long as the reason stays the same.
-fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
+pub(crate) fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
     let text = error.to_string();
     if first || status.problem.get().as_deref() != Some(text.as_str()) {
         match error {
@@ -140,15 +159,24 @@ impl Slot {
             };
             // A server that stands before what it has sent already was set back: its positions
             // begin to mean something else, as those of another server do.
-            if source.origin() != origin || source.server_position() < self.offered() {
+            let is_set_back = source.server_position().is_some_and(|at| at < self.offered());
+            if source.origin() != origin || is_set_back {
                 warn!(
                     slot.name = %self.status.name,
                     before = origin,
                     now = source.origin(),
-                    position = %source.server_position(),
+                    position = ?source.server_position(),
                     "the server is not the one it was; starting over with it"
                 );
                 return End::OtherServer(source);
+            }
+            let at = source.slot_position();
+            if at > self.recorded.highest() {
+                tell(&self.status, &moved(&self.status.name, at, self.recorded.highest()), true);
+                drop(source);
+                // The sinks go on with what they have: it is not in the slot any more.
+                cancelled.cancelled().await;
+                return End::Stopped(None);
             }
         }
     }
@@ -212,10 +240,17 @@ impl Slot {
         }
     }
 
-    /// Tells the source the end of the prefix that every sink has settled.
-    pub(crate) fn confirm_settled(&mut self, source: &mut dyn Source) {
+    /// Asks for the record of the end of the prefix that every sink has settled.
+    pub(crate) fn want_settled(&mut self) {
         let first_open = self.first_open();
-        let confirmed = self.confirm.advance(first_open);
+        self.recorded.want(self.confirm.advance(first_open));
+    }
+
+    /// Tells the source the end of the prefix that every sink has settled, as far as it is on
+    /// record.
+    pub(crate) fn confirm_settled(&mut self, source: &mut dyn Source) {
+        self.want_settled();
+        let confirmed = self.recorded.get();
         if confirmed > Lsn::ZERO {
             self.status.confirmed.set(confirmed.0);
             // Also when it did not move: a new connection has not been told yet.

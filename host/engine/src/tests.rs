@@ -3,6 +3,7 @@
 mod complete;
 mod delivery;
 mod simulation;
+mod slot;
 mod state;
 mod tables;
 mod truncate;

@@ -28,8 +28,12 @@ pub trait Source: Send {
     fn origin(&self) -> &str;
 
     /// The server's position when the stream was opened. No recorded position of this origin may
-    /// be beyond it.
-    fn server_position(&self) -> Lsn;
+    /// be beyond it. None for a standby: after its own restart it replays what it had before.
+    fn server_position(&self) -> Option<Lsn>;
+
+    /// Where the slot stood when the stream was opened: what is below is gone from it, whoever
+    /// confirmed it.
+    fn slot_position(&self) -> Lsn;
 
     /// The next event, in commit order. Cancel-safe: a dropped call loses nothing.
     ///

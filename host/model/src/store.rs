@@ -2,6 +2,7 @@
 
 use crate::BoxFuture;
 use crate::acks::Settled;
+use crate::lsn::Lsn;
 use crate::position::Position;
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a
@@ -34,7 +35,15 @@ pub trait Progress: Send + Sync {
         sink: &'a str,
     ) -> BoxFuture<'a, Result<Option<Settled>, StoreError>>;
 
-    /// Records all of these, or none.
+    /// The highest position of a stream that was recorded to be confirmed; None if there is none.
+    /// What the server has may be less, if the confirmation did not arrive, and never more.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>>;
+
+    /// Records all of these, or none. With a position to be confirmed, all is on disk when this
+    /// returns; a lower one than was recorded before changes nothing.
     ///
     /// # Errors
     /// Nothing was recorded.
@@ -43,6 +52,7 @@ pub trait Progress: Send + Sync {
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
+        confirmed: Option<Lsn>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 

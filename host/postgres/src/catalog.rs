@@ -18,7 +18,7 @@ use crate::error;
 use crate::lineage::Place;
 use crate::options::Options;
 use crate::relation::{Facts, Question};
-use crate::sql::{Parameter, QueryError, Sql};
+use crate::sql::{Parameter, QueryError, Refused, Sql};
 use crate::value::form::{DEPTH_MAX, Shape, TypeFact};
 
 /// For an answer with all it takes: the stream waits for it.
@@ -74,6 +74,21 @@ const TYPES: &str = "
               and d.deptype = 'e' and e.extname = 'vector')
     from needed n join pg_catalog.pg_type t on t.oid = n.oid";
 
+/// No transaction and no table: what reads the log passes it by its prefix.
+const HEARTBEAT: &str = "
+    select pg_catalog.pg_logical_emit_message(false, 'sequin.heartbeat', '')::text";
+
+/// What was seen of the server.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// It answers.
+    Fine,
+    /// It takes no sessions: it is shutting down.
+    Closed,
+    /// It could not be asked, or would not write the heartbeat.
+    Failed(String),
+}
+
 /// The catalog of the database.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -105,6 +120,36 @@ impl Catalog {
             self.sql = None;
         }
         answer
+    }
+
+    /// Looks whether the server takes sessions, and writes a heartbeat if there shall be one.
+    pub(crate) async fn look(&mut self, heartbeat: bool) -> Look {
+        let look = timeout(ANSWER_TIMEOUT, self.look_around(heartbeat)).await;
+        let look = look.unwrap_or_else(|_| Look::Failed("no answer".to_owned()));
+        if !matches!(look, Look::Fine) {
+            self.sql = None;
+        }
+        look
+    }
+
+    async fn look_around(&mut self, heartbeat: bool) -> Look {
+        let query = if heartbeat { HEARTBEAT } else { "select 1" };
+        if let Some(sql) = &mut self.sql {
+            match sql.rows(query, &[]).await {
+                Ok(_) => return Look::Fine,
+                Err(error) => tracing::debug!(%error, "the session broke, opening another"),
+            }
+        }
+        let sql = match Sql::try_open(&self.options).await {
+            Ok(sql) => self.sql.insert(sql),
+            Err(refused) if refused.is_closed() => return Look::Closed,
+            Err(Refused::Unreached(error)) => return Look::Failed(error.to_string()),
+            Err(Refused::Sql(error)) => return Look::Failed(error.to_string()),
+        };
+        match sql.rows(query, &[]).await {
+            Ok(_) => Look::Fine,
+            Err(error) => Look::Failed(error.to_source(&self.options).to_string()),
+        }
     }
 
     pub(crate) async fn close(self) {

@@ -66,19 +66,26 @@ pub(crate) fn refused(report: &Report, phase: Phase, options: &Options) -> Sourc
         ),
         // Postgres before 18 looks the publication up as of the change's own time: one that was
         // created after the slot is never found for the changes before.
-        ("42704", Phase::Stream) => (
-            "publication_missing",
-            format!(
-                "create publication {publication}; if it exists it was created after slot {slot}, \
-                 which then has to be dropped and created again"
-            ),
-        ),
+        ("42704", Phase::Stream) => {
+            ("publication_missing", late_publication_help(slot, publication))
+        }
+        // Postgres from 18 on goes on without it, which would be a loss without a word. On the
+        // stream it is the only thing with this state that is not about the slot.
+        ("55000", Phase::Stream) if skips_publication(report) => {
+            ("publication_missing", late_publication_help(slot, publication))
+        }
         ("55000" | "58P01", Phase::Start | Phase::Stream) => ("slot_lost", lost_help(slot)),
         // character_not_in_repertoire, untranslatable_character.
         ("22021" | "22P05", _) => (
             "encoding",
             "the name of a table, column or type has no form in UTF-8 (a database with encoding \
              SQL_ASCII?): rename it"
+                .to_owned(),
+        ),
+        ("25006", Phase::Prepare) => (
+            "read_only",
+            "the server is a standby or read-only: create the publication on the primary, and let \
+             the slot be of this server"
                 .to_owned(),
         ),
         ("0A000" | "22023" | "42601" | "42602", _) => (
@@ -93,9 +100,32 @@ pub(crate) fn refused(report: &Report, phase: Phase, options: &Options) -> Sourc
 
 pub(crate) fn lost_help(slot: &str) -> String {
     format!(
-        "the changes since its confirmed position are gone from the server: drop slot {slot}, let \
-         it be created again, and backfill; a higher max_slot_wal_keep_size avoids it"
+        "the changes since its confirmed position are gone from the server: {}, and backfill",
+        anew(slot)
     )
+}
+
+/// How an operator begins anew at the present.
+fn anew(slot: &str) -> String {
+    format!(
+        "drop the slot (SELECT pg_drop_replication_slot('{slot}')) and start with an empty data \
+         directory (SEQUIN_DATA_DIR), so that it is created again"
+    )
+}
+
+/// For a publication that was not there when a change was written.
+pub(crate) fn late_publication_help(slot: &str, publication: &str) -> String {
+    format!(
+        "a change is published by what was in force when it was written, so a publication made \
+         later than slot {slot} does not help it: create publication \"{publication}\" if it is not \
+         there, then {}, and backfill",
+        anew(slot)
+    )
+}
+
+/// Whether a notice says that changes are left out because there is no publication for them.
+pub(crate) fn skips_publication(report: &Report) -> bool {
+    report.code == "55000" && report.routine == "LoadPublications"
 }
 
 /// Our own connection failed.
@@ -247,6 +277,7 @@ mod tests {
             ("42704", Phase::Stream, Some("publication_missing")),
             ("42704", Phase::Prepare, None),
             ("55000", Phase::Start, Some("slot_lost")),
+            ("25006", Phase::Prepare, Some("read_only")),
             ("58P01", Phase::Stream, Some("slot_lost")),
             ("0A000", Phase::Start, Some("refused")),
             ("55006", Phase::Start, None),

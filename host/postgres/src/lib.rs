@@ -36,8 +36,8 @@ mod wire;
 
 pub use lookup::Lookup;
 pub use options::{
-    Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Password, Roots,
-    SslMode, Tls,
+    Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Origin, Password,
+    Roots, SslMode, Tls,
 };
 pub use stream::{Connector, measure};
 pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

@@ -52,6 +52,24 @@ pub struct Options {
     /// Whether the slot is made for one connection, from now on, and goes with it. Nothing of that
     /// name may exist then.
     pub slot_temporary: bool,
+    /// Whether the server keeps the slot on its standbys too, so that it outlives a failover. Takes
+    /// Postgres 17.
+    pub slot_failover: bool,
+    /// Which changes are sent, by where they were made.
+    pub origin: Origin,
+    /// After so much time without changes, a message is written into the server's log; None:
+    /// nothing is written there.
+    pub heartbeat: Option<Duration>,
+}
+
+/// Where changes come from, as a subscription's `origin` says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// From anywhere.
+    #[default]
+    Any,
+    /// Made on this server: what it replicates from another one is left out. Takes Postgres 16.
+    None,
 }
 
 /// Where a server listens.
@@ -92,8 +110,12 @@ impl fmt::Display for Address {
 /// How to create a missing publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Create {
-    /// All tables, with changes of partitions published as changes of their root.
-    AllTables,
+    /// All tables. Refused if the server would then refuse updates and deletes of some to its own
+    /// applications.
+    AllTables {
+        /// Whether changes of partitions are published as changes of their root.
+        via_partition_root: bool,
+    },
     /// The owner's own `CREATE PUBLICATION` statement, of the configured name.
     Sql(String),
 }
@@ -146,6 +168,9 @@ impl Options {
             application_name: "sequin".to_owned(),
             keepalive: Some(Keepalive::default()),
             slot_temporary: false,
+            slot_failover: false,
+            origin: Origin::Any,
+            heartbeat: None,
         }
     }
 
@@ -209,7 +234,7 @@ impl Options {
                     "make it one CREATE PUBLICATION statement with the configured name",
                 ))
             }
-            Some(Create::Sql(_) | Create::AllTables) | None => Ok(()),
+            Some(Create::Sql(_) | Create::AllTables { .. }) | None => Ok(()),
         }
     }
 }

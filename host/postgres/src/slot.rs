@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::lsn::Lsn;
-use model::source::{Missing, SourceError};
+use model::source::SourceError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_postgres::Row;
@@ -21,12 +21,31 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(300);
 /// After so long somebody should know what is waited for.
 const CREATE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What later versions tell besides is read from JSON, so that the query is the same for all.
 const FIND: &str = "
-    select slot_type, plugin::text, database::text, wal_status, confirmed_flush_lsn::text
-    from pg_catalog.pg_replication_slots where slot_name::text = $1";
+    select s.slot_type, s.plugin::text, s.database::text, s.wal_status, s.confirmed_flush_lsn::text,
+        j.j->>'invalidation_reason',
+        pg_catalog.pg_is_in_recovery() and coalesce((j.j->>'conflicting')::bool, false),
+        coalesce((j.j->>'failover')::bool, false),
+        pg_catalog.pg_wal_lsn_diff(
+            case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
+                 else pg_catalog.pg_current_wal_lsn() end,
+            s.confirmed_flush_lsn)::int8,
+        s.active_pid, pg_catalog.concat_ws(', ',
+            'process ' || s.active_pid, 'application ' || nullif(a.application_name, ''),
+            'user ' || a.usename, 'from ' || a.client_addr)
+    from pg_catalog.pg_replication_slots s
+    cross join lateral (select pg_catalog.to_jsonb(s)) j (j)
+    left join pg_catalog.pg_stat_activity a on a.pid = s.active_pid
+    where s.slot_name::text = $1";
 
 const CREATE: &str = "
     select pg_catalog.pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
+
+/// As of Postgres 17: not temporary, without two-phase commit, with failover.
+const CREATE_FAILOVER: &str = "
+    select pg_catalog.pg_create_logical_replication_slot(
+        $1::text::name, 'pgoutput', false, false, true)";
 
 /// A slot that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +56,16 @@ pub(crate) struct Slot {
     wal_status: Option<String>,
     /// Where the stream will begin. None while the slot is being created.
     confirmed: Option<String>,
+    /// Why the server gave it up, from 17 on.
+    invalidation: Option<String>,
+    /// Given up on a standby: 16 tells no more, and says it of any lost slot of a primary too.
+    conflicting: bool,
+    failover: bool,
+    /// Bytes of log since the confirmed position.
+    behind: Option<i64>,
+    active_pid: Option<i32>,
+    /// Whoever reads it.
+    reader: String,
 }
 
 impl Slot {
@@ -47,14 +76,25 @@ impl Slot {
             database: row.try_get(2)?,
             wal_status: row.try_get(3)?,
             confirmed: row.try_get(4)?,
+            invalidation: row.try_get(5)?,
+            conflicting: row.try_get(6)?,
+            failover: row.try_get(7)?,
+            behind: row.try_get(8)?,
+            active_pid: row.try_get(9)?,
+            reader: row.try_get(10)?,
         })
     }
 
-    /// Where the stream will begin.
+    /// Whether the server keeps it on its standbys too.
+    pub(crate) fn is_failover(&self) -> bool {
+        self.failover
+    }
+
+    /// Whether it can be read now.
     ///
     /// # Errors
-    /// The slot is not one that we can read.
-    pub(crate) fn confirmed(&self, options: &Options) -> Result<Lsn, SourceError> {
+    /// The slot is not one that we can read, is lost (definite), or is in use (transient).
+    pub(crate) fn check(&self, options: &Options) -> Result<(), SourceError> {
         let name = &options.slot;
         if self.kind != "logical" || self.plugin.as_deref() != Some("pgoutput") {
             let plugin = self.plugin.as_deref().unwrap_or("none");
@@ -75,19 +115,78 @@ impl Slot {
                 "name another slot: their names are unique over all databases of a server",
             ));
         }
-        if self.wal_status.as_deref() == Some("lost") {
-            let confirmed = self.confirmed.as_deref().unwrap_or("its beginning");
-            return Err(error::definite(
-                "slot_lost",
-                format!(
-                    "the server removed log that slot {name} still needed, from {confirmed} on"
-                ),
-                error::lost_help(name),
-            ));
+        if let Some(cause) = self.lost() {
+            return Err(self.is_lost(cause, options));
         }
-        let confirmed = self.confirmed.as_deref().and_then(|text| text.parse().ok());
-        confirmed.ok_or_else(|| error::transient(format!("slot {name} is still being created")))
+        // Also our own connection from before, which the server has not given up yet.
+        if self.active_pid.is_some() {
+            return Err(error::transient(format!(
+                "slot {name} is in use ({}): it has one reader at a time, and is taken over when it \
+                 is free",
+                self.reader
+            )));
+        }
+        self.confirmed(options).map(drop)
     }
+
+    /// Where the stream will begin.
+    ///
+    /// # Errors
+    /// It is still being created.
+    pub(crate) fn confirmed(&self, options: &Options) -> Result<Lsn, SourceError> {
+        let confirmed = self.confirmed.as_deref().and_then(|text| text.parse().ok());
+        let created = || error::transient(format!("slot {} is still being created", options.slot));
+        confirmed.ok_or_else(created)
+    }
+
+    /// Why the server gave it up, if it has.
+    fn lost(&self) -> Option<&str> {
+        match &self.invalidation {
+            Some(cause) => Some(cause),
+            None if self.conflicting => Some("conflicting"),
+            None if self.wal_status.as_deref() == Some("lost") => Some("wal_removed"),
+            None => None,
+        }
+    }
+
+    fn is_lost(&self, cause: &str, options: &Options) -> SourceError {
+        let name = &options.slot;
+        let confirmed = self.confirmed.as_deref().unwrap_or("its beginning");
+        let behind = self.behind.unwrap_or(0);
+        let avoid = match cause {
+            "wal_removed" => "; a higher max_slot_wal_keep_size avoids it",
+            "idle_timeout" => {
+                "; an idle_replication_slot_timeout longer than any pause of the engine avoids it"
+            }
+            "rows_removed" | "conflicting" => {
+                "; hot_standby_feedback and a physical slot for this standby avoid it"
+            }
+            "wal_level_insufficient" => "; the primary must keep wal_level = logical",
+            _ => "",
+        };
+        error::definite(
+            "slot_lost",
+            format!(
+                "the server has given up slot {name} ({cause}): its changes from {confirmed} on are \
+                 lost, which are in {behind} bytes of log so far"
+            ),
+            format!("{}{avoid}", error::lost_help(name)),
+        )
+    }
+}
+
+/// A slot that was used before is not there any more.
+pub(crate) fn gone(options: &Options) -> SourceError {
+    error::definite(
+        "slot_missing",
+        format!(
+            "replication slot {} was used before and is gone: what was written since its last \
+             confirmed position is lost to the sinks",
+            options.slot
+        ),
+        "find out who dropped it (a standby without it may have been promoted); to begin anew at \
+         the present, start with an empty data directory (SEQUIN_DATA_DIR)",
+    )
 }
 
 /// The slot, if it exists.
@@ -99,23 +198,8 @@ pub(crate) async fn find(sql: &mut Sql, options: &Options) -> Result<Option<Slot
 }
 
 /// Creates the slot.
-pub(crate) async fn create(
-    sql: &mut Sql,
-    options: &Options,
-    missing: Missing,
-) -> Result<Slot, SourceError> {
+pub(crate) async fn create(sql: &mut Sql, options: &Options) -> Result<Slot, SourceError> {
     let name = &options.slot;
-    if missing == Missing::Refuse {
-        return Err(error::definite(
-            "slot_missing",
-            format!(
-                "replication slot {name} was used before and is gone: what was written since its \
-                 last confirmed position is lost to the sinks"
-            ),
-            "find out who dropped it (a standby without it may have been promoted); to begin anew \
-             at the present, start with an empty data directory",
-        ));
-    }
     if !options.slot_create {
         return Err(error::definite(
             "slot_missing",
@@ -145,7 +229,8 @@ pub(crate) async fn create(
 async fn create_patiently(sql: &mut Sql, options: &Options) -> Result<(), QueryError> {
     sql.limit_statements(CREATE_TIMEOUT).await?;
     let parameters: [Parameter<'_>; 1] = [(&options.slot, Type::TEXT)];
-    let mut created = std::pin::pin!(sql.rows_within(CREATE, &parameters, CREATE_TIMEOUT));
+    let create = if options.slot_failover { CREATE_FAILOVER } else { CREATE };
+    let mut created = std::pin::pin!(sql.rows_within(create, &parameters, CREATE_TIMEOUT));
     match timeout(CREATE_PATIENCE, &mut created).await {
         Ok(created) => created.map(drop),
         Err(_) => {

@@ -52,6 +52,23 @@ pub(crate) enum QueryError {
     Timeout(Duration),
 }
 
+/// No session was opened.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Unreached(SourceError),
+    Sql(tokio_postgres::Error),
+}
+
+impl Refused {
+    /// Whether the server takes no sessions now: it shuts down, if it ran before (`cannot_connect_now`).
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Unreached(_) => false,
+            Self::Sql(error) => error.code().is_some_and(|code| code.code() == "57P03"),
+        }
+    }
+}
+
 impl QueryError {
     /// The SQLSTATE, if the server answered with one.
     pub(crate) fn code(&self) -> &str {
@@ -72,7 +89,17 @@ impl QueryError {
 impl Sql {
     /// Logs in. The caller bounds it.
     pub(crate) async fn open(options: &Options) -> Result<Self, SourceError> {
-        let unreached = |error: Unreached| error::wire(&error.into(), error::Phase::Login, options);
+        Self::try_open(options).await.map_err(|refused| match refused {
+            Refused::Unreached(error) => error,
+            Refused::Sql(error) => error::sql(&error, options),
+        })
+    }
+
+    /// Logs in, and tells refusals apart. The caller bounds it.
+    pub(crate) async fn try_open(options: &Options) -> Result<Self, Refused> {
+        let unreached = |error: Unreached| {
+            Refused::Unreached(error::wire(&error.into(), error::Phase::Login, options))
+        };
         let socket = socket::dial(options).await.map_err(unreached)?;
         let security = socket.security().clone();
         let failed = match Self::attempt(socket, options).await {
@@ -87,7 +114,7 @@ impl Sql {
                 Err(failed) => failed,
             },
         };
-        Err(error::sql(&failed, options))
+        Err(Refused::Sql(failed))
     }
 
     async fn attempt(socket: BoxSocket, options: &Options) -> Result<Self, tokio_postgres::Error> {

@@ -18,6 +18,7 @@ mod feedback;
 pub mod measure;
 mod open;
 mod pace;
+mod pulse;
 mod reader;
 
 use std::sync::Arc;
@@ -76,11 +77,12 @@ impl Connect for Connector {
                 .name(format!("slot-{}", options.slot))
                 .spawn(move || work(options, missing, link, opened_sender, done_sender))
                 .map_err(|error| error::transient(format!("cannot start a thread: {error}")))?;
-            let Opened { origin, server_position } =
+            let Opened { origin, server_position, slot_position } =
                 opened.await.unwrap_or_else(|_| Err(ended(None)))?;
             let stream = Stream {
                 origin,
                 server_position,
+                slot_position,
                 events,
                 confirmed,
                 closing,
@@ -97,7 +99,8 @@ impl Connect for Connector {
 #[derive(Debug)]
 struct Opened {
     origin: String,
-    server_position: Lsn,
+    server_position: Option<Lsn>,
+    slot_position: Lsn,
 }
 
 /// What connects the reader with its [`Stream`].
@@ -177,7 +180,8 @@ fn work(
 /// An open stream: the engine's end of it.
 struct Stream {
     origin: String,
-    server_position: Lsn,
+    server_position: Option<Lsn>,
+    slot_position: Lsn,
     events: mpsc::Receiver<Result<Event, SourceError>>,
     confirmed: Arc<Confirmed>,
     closing: CancellationToken,
@@ -192,8 +196,12 @@ impl Source for Stream {
         &self.origin
     }
 
-    fn server_position(&self) -> Lsn {
+    fn server_position(&self) -> Option<Lsn> {
         self.server_position
+    }
+
+    fn slot_position(&self) -> Lsn {
+        self.slot_position
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {

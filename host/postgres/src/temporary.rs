@@ -8,27 +8,11 @@ use std::time::Duration;
 
 use model::source::SourceError;
 use tokio::time::timeout;
-use tokio_postgres::types::Type;
 
 use crate::error;
 use crate::options::Options;
+use crate::publication;
 use crate::sql::{QueryError, Sql};
-
-/// Tables, those below partitioned ones too, whose updates and deletes the server would refuse.
-const WITHOUT_IDENTITY: &str = "
-    select distinct pg_catalog.format('%I.%I', n.nspname, c.relname)
-    from pg_catalog.pg_publication_tables p
-    join pg_catalog.pg_namespace pn on pn.nspname = p.schemaname
-    join pg_catalog.pg_class pc on pc.relnamespace = pn.oid and pc.relname = p.tablename
-    cross join lateral (
-        select pc.oid union select relid from pg_catalog.pg_partition_tree(pc.oid)) t (oid)
-    join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r'
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where p.pubname::text = $1 and c.relreplident <> 'f' and not exists (
-        select from pg_catalog.pg_index i
-        where i.indrelid = c.oid and i.indimmediate and i.indisvalid
-          and case c.relreplident when 'd' then i.indisprimary when 'i' then i.indisreplident end)
-    order by 1 limit 6";
 
 /// What a publication for one run is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,10 +41,8 @@ pub async fn create_publication(options: &Options, subject: &Subject) -> Result<
         sql.rows("begin", &[]).await.map_err(failed)?;
         sql.rows(&statement(&options.publication, subject), &[]).await.map_err(failed)?;
         if subject.update || subject.delete {
-            let name = [(&options.publication as _, Type::TEXT)];
-            let rows = sql.rows(WITHOUT_IDENTITY, &name).await.map_err(failed)?;
-            let tables: Vec<&str> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
-            if !tables.is_empty() {
+            let tables = publication::without_identity(&mut sql, &options.publication).await;
+            if let Some(tables) = tables.map_err(failed)? {
                 sql.rows("rollback", &[]).await.map_err(failed)?;
                 sql.close().await;
                 return Err(without_identity(&tables));
@@ -147,13 +129,12 @@ fn refused(error: &QueryError, options: &Options, subject: &Subject) -> SourceEr
     error::definite(code, said, help)
 }
 
-fn without_identity(tables: &[&str]) -> SourceError {
+fn without_identity(tables: &str) -> SourceError {
     error::definite(
         "replica_identity",
         format!(
-            "without a primary key or another replica identity: {}; to publish their updates and \
-             deletes would make the server refuse these to its applications",
-            tables.join(", ")
+            "without a primary key or another replica identity: {tables}; to publish their updates \
+             and deletes would make the server refuse these to its applications"
         ),
         "name other tables (--table), or inserts alone (--action insert), or add primary keys",
     )

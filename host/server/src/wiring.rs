@@ -147,8 +147,16 @@ fn source(database: &Database) -> postgres::Options {
     options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
     options.tls = tls(&database.tls);
     options.slot_create = database.slot.create;
+    options.slot_failover = database.slot.failover;
+    options.origin = match database.slot.origin {
+        spec::Origin::Any => postgres::Origin::Any,
+        spec::Origin::None => postgres::Origin::None,
+    };
+    options.heartbeat = database.heartbeat;
     options.publication_create = database.publication.create.as_ref().map(|create| match create {
-        CreatePublication::AllTables => postgres::Create::AllTables,
+        CreatePublication::AllTables { via_partition_root } => {
+            postgres::Create::AllTables { via_partition_root: *via_partition_root }
+        }
         CreatePublication::Sql(sql) => postgres::Create::Sql(sql.clone()),
     });
     options

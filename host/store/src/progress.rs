@@ -18,6 +18,12 @@ const RECORD: &str = "
         high_lsn = excluded.high_lsn, high_ordinal = excluded.high_ordinal,
         open = excluded.open, epoch = excluded.epoch";
 
+const CONFIRMED: &str = "SELECT lsn FROM confirmed WHERE origin = ?1";
+const CONFIRM: &str = "
+    INSERT INTO confirmed (origin, lsn, epoch) VALUES (?1, ?2, ?3)
+    ON CONFLICT (origin) DO UPDATE SET
+        lsn = max(lsn, excluded.lsn), epoch = excluded.epoch";
+
 const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM slots WHERE slot = ?1)";
 const REMEMBER: &str = "
     INSERT INTO slots (slot, epoch) VALUES (?1, ?2) ON CONFLICT (slot) DO NOTHING";
@@ -63,15 +69,34 @@ impl Progress for Embedded {
         }))
     }
 
-    // A power cut may bring back an older record: sinks are then sent more again, nothing is lost.
+    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>> {
+        let origin = origin.to_owned();
+        Box::pin(self.call(move |connection| {
+            let lsn: Option<i64> = connection
+                .query_row(CONFIRMED, [&origin], |row| row.get(0))
+                .optional()
+                .map_err(unavailable)?;
+            Ok(lsn.map(|lsn| Lsn(lsn.cast_unsigned())))
+        }))
+    }
+
+    // A power cut may bring back an older record of the sinks: they are then sent more again, and
+    // nothing is lost. An older record of what was confirmed would look as if somebody else had
+    // read the slot, so that is on disk before the server is told.
     fn record<'a>(
         &'a self,
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
+        confirmed: Option<Lsn>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let origin = origin.to_owned();
-        Box::pin(self.write(epoch, Durability::Written, move |transaction| {
+        let durability = if confirmed.is_some() { Durability::Synced } else { Durability::Written };
+        Box::pin(self.write(epoch, durability, move |transaction| {
+            if let Some(lsn) = confirmed {
+                let row = (&origin, lsn.0.cast_signed(), epoch.0.cast_signed());
+                transaction.execute(CONFIRM, row)?;
+            }
             let mut statement = transaction.prepare(RECORD)?;
             for (sink, settled) in &sinks {
                 let (lsn, ordinal) = (settled.high.commit_lsn.0, settled.high.ordinal);
@@ -117,7 +142,7 @@ mod tests {
             assert_eq!(store.load("o", "a").await.unwrap(), None);
             let rows =
                 vec![("a".to_owned(), Settled::default()), ("a".to_owned(), settled.clone())];
-            store.record(store.epoch(), "o", rows).await.unwrap();
+            store.record(store.epoch(), "o", rows, None).await.unwrap();
         }
         let store = Embedded::open(directory.path()).unwrap();
         assert_eq!(store.load("o", "a").await.unwrap(), Some(settled));
@@ -144,8 +169,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(directory.path()).unwrap();
         let older = Epoch(store.epoch().0 - 1);
-        let refused = store.record(older, "o", vec![("a".to_owned(), Settled::default())]).await;
+        let rows = vec![("a".to_owned(), Settled::default())];
+        let refused = store.record(older, "o", rows, Some(Lsn(1))).await;
         assert!(matches!(refused, Err(StoreError::Fenced { .. })));
         assert_eq!(store.load("o", "a").await.unwrap(), None);
+        assert_eq!(store.confirmed("o").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_highest_confirmed_position_of_a_stream_survives() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let store = Embedded::open(directory.path()).unwrap();
+            assert_eq!(store.confirmed("o").await.unwrap(), None);
+            for lsn in [7, 9, 8] {
+                store.record(store.epoch(), "o", Vec::new(), Some(Lsn(lsn))).await.unwrap();
+            }
+        }
+        let store = Embedded::open(directory.path()).unwrap();
+        assert_eq!(store.confirmed("o").await.unwrap(), Some(Lsn(9)));
+        assert_eq!(store.confirmed("p").await.unwrap(), None);
     }
 }

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
     CREATE TABLE progress (
@@ -32,7 +33,15 @@ const MIGRATIONS: [&str; 1] = ["
         buried_at TEXT NOT NULL,
         UNIQUE (origin, sink, commit_lsn, ordinal, output)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE confirmed (
+        origin TEXT PRIMARY KEY,
+        lsn INTEGER NOT NULL,
+        epoch INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Brings the file to the newest schema.
 ///

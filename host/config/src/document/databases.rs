@@ -39,6 +39,7 @@ pub(crate) struct Fields {
     pub(crate) publication: Option<Publication>,
     /// The older form of `publication`.
     pub(crate) publication_name: Option<String>,
+    pub(crate) heartbeat_interval_ms: Option<i64>,
     /// Taken out before, and here to be named among the keys that are known.
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,
@@ -50,6 +51,9 @@ pub(crate) struct Slot {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) create_if_not_exists: bool,
+    #[serde(default)]
+    pub(crate) failover: bool,
+    pub(crate) origin: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +63,7 @@ pub(crate) struct Publication {
     #[serde(default)]
     pub(crate) create_if_not_exists: bool,
     pub(crate) init_sql: Option<String>,
+    pub(crate) publish_via_partition_root: Option<bool>,
 }
 
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Database> {

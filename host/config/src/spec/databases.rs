@@ -2,18 +2,22 @@
 
 mod tls;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 use options::Secret;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::{CreatePublication, Database, Publication, Slot, Tls, id};
+use super::{CreatePublication, Database, Origin, Publication, Slot, Tls, id};
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
 
 /// Postgres cuts off longer names.
 const NAME_BYTES_MAX: usize = 63;
+/// A second to a day.
+const HEARTBEAT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 /// The predecessor's defaults.
 const PORT: i64 = 5432;
 const USERNAME: &str = "postgres";
@@ -30,6 +34,7 @@ pub(super) fn resolve(
         let server = server(database, base_dir, report);
         let slot = slot(database, report);
         let publication = publication(database, report);
+        let heartbeat = heartbeat(database, report);
         if let (Some(server), Some(slot), Some(publication)) = (server, slot, publication) {
             resolved.push(Database {
                 name: database.name.clone(),
@@ -42,6 +47,7 @@ pub(super) fn resolve(
                 tls: server.tls,
                 slot,
                 publication,
+                heartbeat,
                 annotations: database.value.annotations.clone(),
             });
         }
@@ -162,13 +168,13 @@ fn parse_url(url: &Secret) -> Result<(Parts, Parameters), String> {
 
 fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Slot> {
     let fields = &from.value.fields;
-    let (path, name, create): (&[&str], _, _) = match (&fields.slot, &fields.slot_name) {
+    let (path, name, given): (&[&str], _, _) = match (&fields.slot, &fields.slot_name) {
         (Some(_), Some(_)) => {
             twice(from, "slot", "slot_name", report);
             return None;
         }
-        (Some(slot), None) => (&["slot", "name"], &slot.name, slot.create_if_not_exists),
-        (None, Some(name)) => (&["slot_name"], name, false),
+        (Some(slot), None) => (&["slot", "name"], &slot.name, Some(slot)),
+        (None, Some(name)) => (&["slot_name"], name, None),
         (None, None) => {
             let help = "add `slot: {name: my_slot, create_if_not_exists: true}`";
             report.error_with_help(from.place(&[]), "`slot` is missing", help);
@@ -182,7 +188,30 @@ fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<
         report.error_with_help(from.place(path), message, help);
         return None;
     }
-    Some(Slot { name: name.clone(), create })
+    let origin = match given.and_then(|slot| slot.origin.as_deref()) {
+        None | Some("any") => Origin::Any,
+        Some("none") => Origin::None,
+        Some(_) => {
+            let help = "it is `any`, or `none` for changes made on this server alone";
+            let message = "`origin` is none that is known";
+            report.error_with_help(from.place(&["slot", "origin"]), message, help);
+            return None;
+        }
+    };
+    let (create, failover) =
+        given.map_or((false, false), |slot| (slot.create_if_not_exists, slot.failover));
+    Some(Slot { name: name.clone(), create, failover, origin })
+}
+
+fn heartbeat(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Duration> {
+    let given = from.value.fields.heartbeat_interval_ms?;
+    let milliseconds = u64::try_from(given).ok().filter(|ms| HEARTBEAT_MS.contains(ms));
+    if milliseconds.is_none() {
+        let (from_ms, to_ms) = (HEARTBEAT_MS.start(), HEARTBEAT_MS.end());
+        let message = format!("`heartbeat_interval_ms` must be between {from_ms} and {to_ms}");
+        report.error(from.place(&["heartbeat_interval_ms"]), message);
+    }
+    milliseconds.map(Duration::from_millis)
 }
 
 fn publication(
@@ -220,6 +249,19 @@ fn create(
     report: &mut Report<'_>,
 ) -> Option<CreatePublication> {
     let place = from.place(&["publication", "init_sql"]);
+    let root = "publish_via_partition_root";
+    if given.publish_via_partition_root.is_some() {
+        let place = from.place(&["publication", root]);
+        if given.init_sql.is_some() {
+            let message = format!("`{root}` and `init_sql` cannot be given together");
+            let help = format!("say it in the statement: `with ({root} = ...)`");
+            report.error_with_help(place, message, help);
+        } else if !given.create_if_not_exists {
+            let help = "add `create_if_not_exists: true`";
+            let message = format!("`{root}` is ignored: nothing is created");
+            report.warning(place, message, help);
+        }
+    }
     match &given.init_sql {
         Some(_) if !given.create_if_not_exists => {
             let help = "add `create_if_not_exists: true`";
@@ -232,7 +274,12 @@ fn create(
             report.error(place, message);
             None
         }
-        None => given.create_if_not_exists.then_some(CreatePublication::AllTables),
+        None => {
+            // The predecessor's default.
+            let via_partition_root = given.publish_via_partition_root.unwrap_or(true);
+            let all = CreatePublication::AllTables { via_partition_root };
+            given.create_if_not_exists.then_some(all)
+        }
     }
 }
 

@@ -33,6 +33,8 @@ struct State {
     unsendable: Option<usize>,
     /// Somebody dropped the slot.
     dropped: bool,
+    /// What the server has may be less than it had.
+    is_standby: bool,
     /// How often another server took over.
     timeline: u32,
 }
@@ -132,6 +134,22 @@ impl Log {
         self.state.lock().unwrap().unsendable = index;
     }
 
+    /// Somebody drops the slot and creates it again, or reads it to its end: the stream is opened
+    /// again where the log ends.
+    pub(crate) fn move_slot(&self) {
+        let end = self.end();
+        let mut state = self.state.lock().unwrap();
+        state.confirmed = end;
+        state.break_after = Some(0);
+        drop(state);
+        self.more.notify_waiters();
+    }
+
+    /// The server lost the latest confirmations in a crash.
+    pub(crate) fn forget_confirmations(&self, confirmed: Lsn) {
+        self.state.lock().unwrap().confirmed = confirmed;
+    }
+
     /// Somebody drops the slot, and the stream with it.
     pub(crate) fn drop_slot(&self) {
         let mut state = self.state.lock().unwrap();
@@ -139,6 +157,14 @@ impl Log {
         state.break_after = Some(0);
         drop(state);
         self.more.notify_waiters();
+    }
+
+    /// The server is a standby that has the first `have` transactions, so far.
+    pub(crate) fn restart_standby(&self, have: usize) -> Vec<Vec<Row>> {
+        let mut state = self.state.lock().unwrap();
+        state.is_standby = true;
+        state.confirmed = state.confirmed.min(Self::commit_lsn(have));
+        state.transactions.split_off(have).into_iter().map(|(_, rows)| rows).collect()
     }
 
     /// The server is restored from a backup that has only the first `keep` transactions.
@@ -215,7 +241,8 @@ impl Connect for Log {
         let next = (0..).find(|index| Self::commit_lsn(*index) >= confirmed).unwrap();
         let timeline = self.state.lock().unwrap().timeline;
         let origin = format!("fake/{timeline}/slot");
-        let stream: Box<dyn Source> = Box::new(Stream { log: self.clone(), origin, next });
+        let stream: Box<dyn Source> =
+            Box::new(Stream { log: self.clone(), origin, next, began: confirmed });
         Box::pin(async move { Ok(stream) })
     }
 }
@@ -224,6 +251,7 @@ struct Stream {
     log: Log,
     origin: String,
     next: usize,
+    began: Lsn,
 }
 
 impl Source for Stream {
@@ -231,8 +259,13 @@ impl Source for Stream {
         &self.origin
     }
 
-    fn server_position(&self) -> Lsn {
-        self.log.end()
+    fn server_position(&self) -> Option<Lsn> {
+        let is_standby = self.log.state.lock().unwrap().is_standby;
+        (!is_standby).then(|| self.log.end())
+    }
+
+    fn slot_position(&self) -> Lsn {
+        self.began
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {
@@ -259,6 +292,10 @@ impl Source for Stream {
 
     fn confirm(&mut self, flushed: Lsn) {
         let mut state = self.log.state.lock().unwrap();
+        // Nobody hears what is said into a broken stream.
+        if state.break_after == Some(0) {
+            return;
+        }
         assert!(flushed >= state.confirmed, "the slot never moves back");
         state.confirmed = flushed;
     }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use model::BoxFuture;
 use model::acks::Settled;
+use model::lsn::Lsn;
 use model::store::{Epoch, Letter, Letters, Progress, StoreError};
 
 #[derive(Default)]
@@ -17,6 +18,7 @@ struct State {
     epoch: u64,
     slots: HashSet<String>,
     progress: HashMap<(String, String), Settled>,
+    confirmed: HashMap<String, Lsn>,
     letters: Vec<Letter>,
     /// Writes are refused while this is set.
     away: bool,
@@ -32,6 +34,11 @@ impl Store {
 
     pub(crate) fn letters(&self) -> Vec<Letter> {
         self.state.lock().unwrap().letters.clone()
+    }
+
+    /// The position of a stream that is recorded to be confirmed.
+    pub(crate) fn recorded(&self, origin: &str) -> Option<Lsn> {
+        self.state.lock().unwrap().confirmed.get(origin).copied()
     }
 
     pub(crate) fn set_away(&self, away: bool) {
@@ -78,13 +85,23 @@ impl Progress for Store {
         Box::pin(async move { Ok(settled) })
     }
 
+    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>> {
+        let confirmed = self.recorded(origin);
+        Box::pin(async move { Ok(confirmed) })
+    }
+
     fn record<'a>(
         &'a self,
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
+        confirmed: Option<Lsn>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let written = self.write(epoch, |state| {
+            if let Some(lsn) = confirmed {
+                let recorded = state.confirmed.entry(origin.to_owned()).or_default();
+                *recorded = (*recorded).max(lsn);
+            }
             let rows = sinks.into_iter().map(|(sink, row)| ((origin.to_owned(), sink), row));
             state.progress.extend(rows);
         });

@@ -70,6 +70,8 @@ fn run(seed: u64) {
                     assert!(!supervisor.fatal().is_cancelled());
                     if std::mem::replace(&mut seen, log.confirmed()) != seen {
                         check_confirmed(&log, &sinks);
+                        let recorded = store.recorded("fake/0/slot");
+                        assert!(recorded >= Some(seen), "recorded before it is confirmed");
                     }
                 }
             };

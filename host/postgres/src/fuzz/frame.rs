@@ -99,7 +99,7 @@ async fn converse(setup: u8, script: Script, log: &mut Vec<String>) {
         if setup % PLAYS == 1 {
             log.push(format!("{:?}", connection.create_temporary_slot(&options.slot).await?));
         }
-        connection.start(&options.slot, &options.publication).await
+        connection.start(&options).await
     };
     match ended.await {
         Ok(Duplex { mut receive, mut frames, .. }) => {

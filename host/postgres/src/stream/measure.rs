@@ -44,7 +44,7 @@ pub async fn drain(
     options.check()?;
     let failed = |error: wire::Error, phase| error::wire(&error, phase, &options);
     let (connection, _) = open::login(&options).await?;
-    let started = connection.start(&options.slot, &options.publication).await;
+    let started = connection.start(&options).await;
     let mut duplex = started.map_err(|error| failed(error, Phase::Start))?;
     let broken = |error: wire::Error| failed(error, Phase::Stream);
     let malformed = |error: Malformed| broken(error.into());

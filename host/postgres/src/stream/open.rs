@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::source::{Missing, SourceError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
 use super::feedback::Feedback;
@@ -12,7 +13,7 @@ use super::reader::Reader;
 use super::{Link, Opened};
 use crate::catalog::Catalog;
 use crate::error::{self, Phase};
-use crate::options::Options;
+use crate::options::{Options, Origin};
 use crate::sql::Sql;
 use crate::wire::socket::{self, BoxSocket};
 use crate::wire::{Connection, System};
@@ -27,7 +28,15 @@ pub(super) const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTINGS: &str = "
     select pg_catalog.current_setting('wal_level'),
         coalesce((select setting::int8 from pg_catalog.pg_settings
-                  where name = 'wal_sender_timeout'), 60000)";
+                  where name = 'wal_sender_timeout'), 60000),
+        pg_catalog.pg_is_in_recovery()";
+
+/// What the server is like.
+struct Settings {
+    /// Zero is none.
+    sender_timeout: Duration,
+    is_standby: bool,
+}
 
 /// Opens the stream.
 pub(super) async fn open(
@@ -39,40 +48,91 @@ pub(super) async fn open(
     let (mut connection, system) = within(&options, "log in", login(&options)).await?;
     let mut sql = within(&options, "open an SQL session", Sql::open(&options)).await?;
 
-    let sender_timeout = check_settings(&mut sql, &options).await?;
-    let confirmed = if options.slot_temporary {
+    let settings = check_settings(&mut sql, &options).await?;
+    check_version(&connection, &options)?;
+    if options.slot_temporary {
         publication::ensure(&mut sql, &options, false).await?;
-        slot::create_temporary(&mut connection, &options).await?
+        slot::create_temporary(&mut connection, &options).await?;
     } else {
-        let slot = slot::find(&mut sql, &options).await?;
-        // The publication comes first: changes that are older than it cannot be decoded.
-        publication::ensure(&mut sql, &options, slot.is_some()).await?;
-        let slot = match slot {
-            Some(slot) => slot,
-            None => slot::create(&mut sql, &options, missing).await?,
-        };
-        slot.confirmed(&options)?
-    };
+        prepare(&mut connection, &mut sql, missing, &options).await?;
+    }
 
     let started = within(&options, "start the stream", async {
-        let started = connection.start(&options.slot, &options.publication).await;
+        let started = connection.start(&options).await;
         started.map_err(|error| error::wire(&error, Phase::Start, &options))
     });
     let duplex = started.await?;
+    // Only now: before, somebody else could still have moved the slot.
+    let slot = slot::find(&mut sql, &options).await?;
+    let gone = || error::transient(format!("slot {} was dropped at once", options.slot));
+    let confirmed = slot.ok_or_else(gone)?.confirmed(&options)?;
     tracing::info!(
         slot.name = options.slot,
         lsn = %confirmed,
         "the stream of the slot begins"
     );
-    let feedback = Feedback::new(confirmed, sender_timeout, Instant::now());
+    let feedback = Feedback::new(confirmed, settings.sender_timeout, Instant::now());
     let catalog = Catalog::new(Arc::clone(&options), sql);
     // The publication too: another one sends other rows, and ordinals count those.
-    let origin = format!(
+    let mut origin = format!(
         "{}/{}/{}/{}/{}",
         system.identifier, system.timeline, options.database, options.slot, options.publication
     );
-    let opened = Opened { origin, server_position: system.position };
+    if options.origin == Origin::None {
+        origin.push_str("/origin=none");
+    }
+    // It was told before the slot was made.
+    let server_position = (!settings.is_standby).then(|| system.position.max(confirmed));
+    let opened = Opened { origin, server_position, slot_position: confirmed };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
+}
+
+/// Makes sure that publication and slot are there, and can be read.
+async fn prepare(
+    connection: &mut Connection<BoxSocket>,
+    sql: &mut Sql,
+    missing: Missing,
+    options: &Options,
+) -> Result<(), SourceError> {
+    let found = slot::find(sql, options).await?;
+    match &found {
+        Some(slot) => slot.check(options)?,
+        None if missing == Missing::Refuse => return Err(slot::gone(options)),
+        None => {}
+    }
+    // The publication comes first: changes that are older than it cannot be decoded.
+    publication::ensure(sql, options, found.is_some()).await?;
+    let slot = match found {
+        Some(slot) => slot,
+        None => slot::create(sql, options).await?,
+    };
+    if options.slot_failover && !slot.is_failover() {
+        let set = connection.set_failover(&options.slot).await;
+        set.map_err(|error| error::wire(&error, Phase::Prepare, options))?;
+        tracing::info!(slot.name = options.slot, "standbys keep the slot from now on");
+    }
+    Ok(())
+}
+
+/// Refuses what is asked for and the server does not know.
+fn check_version<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &Connection<S>,
+    options: &Options,
+) -> Result<(), SourceError> {
+    let Some(major) = connection.major_version() else { return Ok(()) };
+    for (wanted, what, since) in [
+        (options.slot_failover, "a slot with failover", 17),
+        (options.origin == Origin::None, "origin none", 16),
+    ] {
+        if wanted && major < since {
+            return Err(error::definite(
+                "server_version",
+                format!("{what} takes PostgreSQL {since}, and the server is of version {major}"),
+                "upgrade the server, or leave the option out",
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn login(
@@ -92,8 +152,8 @@ pub(super) async fn login(
     Ok((connection, system))
 }
 
-/// Checks what no later error would say as clearly; returns `wal_sender_timeout`.
-async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Duration, SourceError> {
+/// Checks what no later error would say as clearly.
+async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Settings, SourceError> {
     let rows = sql.rows(SETTINGS, &[]).await.map_err(|error| error.to_source(options))?;
     let row = rows.first().ok_or_else(|| error::transient("the server told no settings"))?;
     let failed = |error| error::sql(&error, options);
@@ -107,7 +167,8 @@ async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Duration, So
              restart the server",
         ));
     }
-    Ok(Duration::from_millis(u64::try_from(sender_timeout_ms).unwrap_or(0)))
+    let sender_timeout = Duration::from_millis(u64::try_from(sender_timeout_ms).unwrap_or(0));
+    Ok(Settings { sender_timeout, is_standby: row.try_get(2).map_err(failed)? })
 }
 
 async fn within<T>(

@@ -15,7 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::Link;
 use super::feedback::Feedback;
 use super::pace::Pace;
-use crate::catalog::Catalog;
+use super::pulse::Pulse;
+use crate::catalog::{Catalog, Look};
 use crate::decode::{Decoder, Step};
 use crate::error::{self, Phase};
 use crate::options::Options;
@@ -44,7 +45,12 @@ pub(super) struct Reader<S> {
     decoder: Decoder,
     feedback: Feedback,
     pace: Pace,
+    pulse: Pulse,
     catalog: Knowledge,
+    /// A question waits until the catalog is back.
+    question_waits: bool,
+    /// The server takes no sessions any more.
+    server_closes: bool,
     /// Sealed, and handed over before anything more is decoded.
     sealed: Option<Changes>,
     /// Where an idle server is, once what waits was handed over.
@@ -57,6 +63,8 @@ enum Knowledge {
     Here(Catalog),
     /// Answering; the message that needs it stays in the buffer.
     Asked(BoxFuture<'static, Box<Answer>>),
+    /// Looking after the server. Reading goes on.
+    Looking(BoxFuture<'static, Box<Looked>>),
     /// Between the two.
     Gone,
 }
@@ -68,13 +76,26 @@ struct Answer {
     facts: Result<Facts, SourceError>,
 }
 
+/// The catalog is back from a look.
+struct Looked {
+    catalog: Catalog,
+    heartbeat: bool,
+    look: Look,
+}
+
+/// The catalog is back.
+enum Back {
+    Answer(Box<Answer>),
+    Looked(Box<Looked>),
+}
+
 /// Why the loop woke up.
 enum Wake {
     Closing,
     Sent(io::Result<()>),
-    StatusDue,
+    Due,
     Confirmed,
-    Answered(Box<Answer>),
+    Back(Back),
     HandedOver,
     Abandoned,
     Read(io::Result<usize>),
@@ -89,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
         feedback: Feedback,
         link: Link,
     ) -> Self {
+        let pulse = Pulse::new(options.heartbeat, Instant::now());
         Self {
             options,
             duplex,
@@ -97,7 +119,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             decoder: Decoder::new(Arc::clone(&link.lineages)),
             feedback,
             pace: Pace::default(),
+            pulse,
             catalog: Knowledge::Here(catalog),
+            question_waits: false,
+            server_closes: false,
             sealed: None,
             idle: None,
             link,
@@ -116,10 +141,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             }
         };
         tracing::debug!(slot.name = self.options.slot, error = %broken, "the stream broke");
+        if self.server_closes {
+            // Best effort: what does not arrive is sent again.
+            self.goodbye().await.ok();
+        }
+        // The server has not to wait for us, however long the engine takes no events.
+        let Self { link, duplex, .. } = self;
+        drop(duplex);
         tokio::select! {
             biased;
-            () = self.link.closing.cancelled() => Err(broken),
-            room = self.link.events.reserve() => {
+            () = link.closing.cancelled() => Err(broken),
+            room = link.events.reserve() => {
                 // Nobody listens to a stream that was dropped.
                 if let Ok(room) = room {
                     room.send(Err(broken));
@@ -141,13 +173,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 sent.map_err(|error| self.broken(error.into()))?;
                 self.unsent = false;
             }
-            Wake::StatusDue => self.send_status()?,
+            Wake::Due => {
+                let now = Instant::now();
+                if self.pulse.due() <= now {
+                    self.look(now);
+                }
+                if self.feedback.due() <= now {
+                    self.send_status()?;
+                }
+            }
             Wake::Confirmed => self.feedback.confirm(self.link.confirmed.get()),
-            Wake::Answered(answer) => {
+            Wake::Back(Back::Answer(answer)) => {
                 let Answer { catalog, question, facts } = *answer;
                 self.catalog = Knowledge::Here(catalog);
                 self.decoder.answer(&question, &facts?);
             }
+            Wake::Back(Back::Looked(looked)) => self.looked(*looked)?,
             Wake::HandedOver => {}
             Wake::Read(Ok(0)) => return Err(self.broken(wire::Error::Closed)),
             Wake::Read(read) => {
@@ -173,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
 
     /// Waits for the next thing to do. All branches are cancel-safe: what they did is in `self`.
     async fn wake(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Wake {
-        let due = self.feedback.due();
+        let due = self.feedback.due().min(self.pulse.due());
         if timer.deadline() != due {
             timer.as_mut().reset(due);
         }
@@ -188,11 +229,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             () = link.closing.cancelled() => Wake::Closing,
             // 2: what is to be sent is sent; a new status update waits until then.
             sent = send(transmit, out), if *unsent => Wake::Sent(sent),
-            // 3: the server is to be told how far we are, whatever else there is.
-            () = timer, if !*unsent => Wake::StatusDue,
+            // 3: the server is to be told how far we are, and looked after, whatever else there is.
+            () = timer, if !*unsent => Wake::Due,
             () = link.confirmed.raised.notified() => Wake::Confirmed,
             // 4: the catalog answers.
-            answer = answer(catalog) => Wake::Answered(answer),
+            back = back(catalog) => Wake::Back(back),
             // 5: the engine takes what there is for it.
             room = link.events.reserve(), if can_hand_over => {
                 let changes = sealed.take().map(Event::Changes);
@@ -213,7 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
 
     /// Back-pressure and open questions stop reading, and nothing else.
     fn can_read(&self) -> bool {
-        self.sealed.is_none() && matches!(self.catalog, Knowledge::Here(_))
+        let knows = match self.catalog {
+            Knowledge::Here(_) => true,
+            Knowledge::Looking(_) => !self.question_waits,
+            Knowledge::Asked(_) | Knowledge::Gone => false,
+        };
+        self.sealed.is_none() && knows
     }
 
     /// Decodes what is in the buffer, until a batch is full or the catalog is needed.
@@ -241,6 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                         self.feedback.received(start);
                         if self.decoder.in_transaction() {
                             self.idle = None;
+                            self.pulse.changes(now);
                         }
                     }
                     Message::Keepalive { end, clock_us, reply } => {
@@ -254,8 +301,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                         }
                     }
                 },
-                // Notices and changed settings.
-                b'N' | b'S' => {}
+                b'N' => self.notice(frame.body)?,
+                // Changed settings.
+                b'S' => {}
                 b'E' => {
                     let report = Report::parse(frame.body).map_err(malformed)?;
                     return Err(error::stopped(&report, self.decoder.open_commit(), &self.options));
@@ -280,8 +328,61 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 };
                 Knowledge::Asked(answer.boxed())
             }
-            busy @ (Knowledge::Asked(_) | Knowledge::Gone) => busy,
+            // Asked again when it is back: the message stays in the buffer.
+            busy @ (Knowledge::Asked(_) | Knowledge::Looking(_) | Knowledge::Gone) => {
+                self.question_waits = true;
+                busy
+            }
         };
+    }
+
+    /// Begins to look after the server. If the catalog is asked just now, it is there.
+    fn look(&mut self, now: Instant) {
+        let heartbeat = self.pulse.begin(now);
+        self.catalog = match std::mem::replace(&mut self.catalog, Knowledge::Gone) {
+            Knowledge::Here(mut catalog) => {
+                let look = async move {
+                    let look = catalog.look(heartbeat).await;
+                    Box::new(Looked { catalog, heartbeat, look })
+                };
+                Knowledge::Looking(look.boxed())
+            }
+            busy @ (Knowledge::Asked(_) | Knowledge::Looking(_) | Knowledge::Gone) => busy,
+        };
+    }
+
+    fn looked(&mut self, looked: Looked) -> Result<(), SourceError> {
+        let Looked { catalog, heartbeat, look } = looked;
+        self.catalog = Knowledge::Here(catalog);
+        self.question_waits = false;
+        if heartbeat
+            && self.pulse.beaten(!matches!(look, Look::Fine))
+            && let Look::Failed(reason) = &look
+        {
+            tracing::warn!(slot.name = self.options.slot, reason, "no heartbeat can be written");
+        }
+        match look {
+            Look::Fine => Ok(()),
+            Look::Failed(reason) => {
+                tracing::debug!(slot.name = self.options.slot, reason, "the server was not asked");
+                Ok(())
+            }
+            Look::Closed => {
+                self.server_closes = true;
+                Err(error::transient("the server is shutting down"))
+            }
+        }
+    }
+
+    /// The server says something beside the stream.
+    fn notice(&self, body: &[u8]) -> Result<(), SourceError> {
+        let report = Report::parse(body);
+        let report = report.map_err(|error| self.broken(wire::Error::Malformed(error)))?;
+        if error::skips_publication(&report) {
+            return Err(self.broken(wire::Error::Server(report)));
+        }
+        tracing::debug!(slot.name = self.options.slot, %report, "the server noted");
+        Ok(())
     }
 
     fn send_status(&mut self) -> Result<(), SourceError> {
@@ -303,13 +404,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     /// Sends the last confirmed position and ends the stream; what the server still sends is
     /// dropped. Its CopyDone answers ours, and it takes messages in order: then the position has
     /// arrived.
-    async fn goodbye(mut self) -> Result<(), SourceError> {
+    async fn goodbye(&mut self) -> Result<(), SourceError> {
         self.feedback.confirm(self.link.confirmed.get());
         self.feedback.status(Instant::now()).write(&mut self.out);
         postgres_protocol::message::frontend::copy_done(&mut self.out);
         let mut arrived = false;
         let ended = timeout(CLOSE_TIMEOUT, self.end(&mut arrived)).await;
-        if let Knowledge::Here(catalog) = self.catalog {
+        if let Knowledge::Here(catalog) = std::mem::replace(&mut self.catalog, Knowledge::Gone) {
             catalog.close().await;
         }
         match ended {
@@ -367,10 +468,11 @@ pub(super) async fn send<W: AsyncWrite + Unpin>(
     transmit.flush().await
 }
 
-/// The catalog's answer, if it was asked.
-async fn answer(catalog: &mut Knowledge) -> Box<Answer> {
+/// The catalog, if it is away.
+async fn back(catalog: &mut Knowledge) -> Back {
     match catalog {
-        Knowledge::Asked(answer) => answer.await,
+        Knowledge::Asked(answer) => Back::Answer(answer.await),
+        Knowledge::Looking(look) => Back::Looked(look.await),
         Knowledge::Here(_) | Knowledge::Gone => pending().await,
     }
 }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::cursor::{Cursor, Malformed};
 use super::{Connection, Duplex, Error, unexpected};
+use crate::options::{Options, Origin};
 
 /// Answer of `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +43,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Starts the slot at its confirmed position, and turns the connection into a stream.
-    pub(crate) async fn start(mut self, slot: &str, publication: &str) -> Result<Duplex<S>, Error> {
+    pub(crate) async fn start(mut self, options: &Options) -> Result<Duplex<S>, Error> {
         let during = "START_REPLICATION";
         // Logical messages came to pgoutput with Postgres 14.
         let messages = self.major_version().is_some_and(|major| major >= 14);
-        self.send_query(&start_command(slot, publication, messages)).await?;
+        self.send_query(&start_command(options, messages)).await?;
         let reply = self.reply().await?;
         // CopyBothResponse.
         if reply.tag != b'W' {
@@ -65,6 +66,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 b'C' => {}
                 b'Z' => return Ok(()),
                 _ => return Err(unexpected(&reply, "SET")),
+            }
+        }
+    }
+
+    /// Has the server keep the slot on its standbys too. Takes Postgres 17.
+    pub(crate) async fn set_failover(&mut self, slot: &str) -> Result<(), Error> {
+        let during = "ALTER_REPLICATION_SLOT";
+        self.send_query(&format!("{during} {} (FAILOVER true)", identifier(slot))).await?;
+        loop {
+            let reply = self.reply().await?;
+            match reply.tag {
+                // CommandComplete.
+                b'C' => {}
+                b'Z' => return Ok(()),
+                _ => return Err(unexpected(&reply, during)),
             }
         }
     }
@@ -126,14 +142,19 @@ fn create_command(slot: &str) -> String {
     format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT")
 }
 
-fn start_command(slot: &str, publication: &str, messages: bool) -> String {
+fn start_command(options: &Options, messages: bool) -> String {
     // A list of identifiers inside a literal.
-    let publications = identifier(publication).replace('\'', "''");
+    let publications = identifier(&options.publication).replace('\'', "''");
     let messages = if messages { ", messages 'true'" } else { "" };
+    // `any` is what servers do that do not know the option.
+    let origin = match options.origin {
+        Origin::Any => "",
+        Origin::None => ", origin 'none'",
+    };
     format!(
         "START_REPLICATION SLOT {} LOGICAL 0/0 \
-         (proto_version '1', publication_names '{publications}'{messages})",
-        identifier(slot)
+         (proto_version '1', publication_names '{publications}'{messages}{origin})",
+        identifier(&options.slot)
     )
 }
 
@@ -143,12 +164,18 @@ mod tests {
 
     #[test]
     fn names_are_quoted_for_where_they_stand() {
+        let options =
+            |slot: &str, publication: &str| Options::new("h", "u", "d", slot, publication);
         assert_eq!(
-            start_command("s", "it's \"p\", q", true),
+            start_command(&options("s", "it's \"p\", q"), true),
             "START_REPLICATION SLOT \"s\" LOGICAL 0/0 (proto_version '1', \
              publication_names '\"it''s \"\"p\"\", q\"', messages 'true')"
         );
-        assert!(!start_command("s", "p", false).contains("messages"));
+        let plain = options("s", "p");
+        assert!(!start_command(&plain, false).contains("messages"));
+        assert!(!start_command(&plain, true).contains("origin"));
+        let local = Options { origin: Origin::None, ..plain };
+        assert!(start_command(&local, true).ends_with(", origin 'none')"));
         assert_eq!(
             create_command("s\"x"),
             "CREATE_REPLICATION_SLOT \"s\"\"x\" TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT"

@@ -6,7 +6,7 @@ use tokio_postgres::error::DbError;
 
 use super::cursor::{Cursor, Malformed};
 
-/// `ErrorResponse`: what matters of it.
+/// `ErrorResponse` or `NoticeResponse`: what matters of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// SQLSTATE.
@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) message: String,
     pub(crate) detail: Option<String>,
     pub(crate) hint: Option<String>,
+    /// The function of the server that said it: the same in all languages.
+    pub(crate) routine: String,
 }
 
 impl Report {
@@ -33,6 +35,7 @@ impl Report {
                 b'M' => report.message = text,
                 b'D' => report.detail = Some(text),
                 b'H' => report.hint = Some(text),
+                b'R' => report.routine = text,
                 _ => {}
             }
         }
@@ -44,6 +47,7 @@ impl Report {
             message: error.message().to_owned(),
             detail: error.detail().map(str::to_owned),
             hint: error.hint().map(str::to_owned),
+            routine: error.routine().unwrap_or_default().to_owned(),
         }
     }
 }
@@ -67,9 +71,11 @@ mod tests {
 
     #[test]
     fn an_error_response_is_read_and_a_cut_one_is_an_error() {
-        let body = b"SFATAL\0VFATAL\0C57P01\0Mterminating\0Dwhy\0Fpostgres.c\0\0";
+        let body =
+            b"SFATAL\0VFATAL\0C57P01\0Mterminating\0Dwhy\0Fpostgres.c\0RProcessInterrupts\0\0";
         let report = Report::parse(body).unwrap();
         assert_eq!(report.to_string(), "terminating; why [57P01]");
+        assert_eq!(report.routine, "ProcessInterrupts");
         for cut in 0..body.len() {
             assert!(Report::parse(&body[..cut]).is_err(), "cut at {cut}");
         }

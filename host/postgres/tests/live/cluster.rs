@@ -63,8 +63,7 @@ impl Cluster {
         if is_root(directory.path()) {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
-        let port = free.local_addr().expect("its address").port();
+        let (port, free) = free_port();
         drop(free);
         let mut cluster = Self { directory, bin, port, server: None };
         let initdb = cluster
@@ -75,6 +74,7 @@ impl Cluster {
             .expect("run initdb");
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
         let mut access = "local all all trust\n\
+                      local replication all trust\n\
                       host all by_scram samehost scram-sha-256\n\
                       host all by_md5 samehost md5\n\
                       host all by_password samehost password\n\
@@ -97,6 +97,28 @@ impl Cluster {
         }
         cluster.run(settings).await;
         cluster
+    }
+
+    /// A standby that follows this server, which is stopped and started for it: there is no
+    /// pg_basebackup for most majors.
+    pub(crate) async fn standby(&mut self, settings: &[&str]) -> Self {
+        self.stop();
+        let directory = tempfile::tempdir().expect("make a directory");
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(directory.path()).status();
+        assert!(copied.expect("run cp").success());
+        if is_root(directory.path()) {
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
+        }
+        let (port, free) = free_port();
+        drop(free);
+        let mut standby = Self { directory, bin: self.bin.clone(), port, server: None };
+        let signal = standby.data().join("standby.signal");
+        std::fs::write(&signal, "").expect("make it a standby");
+        self.run(settings).await;
+        let host = self.directory.path().display();
+        let primary = format!("primary_conninfo=host={host} port={} user=postgres", self.port);
+        standby.run(&[settings, &[&*primary, "hot_standby_feedback=on"]].concat()).await;
+        standby
     }
 
     /// Starts the server, anew if it runs.
@@ -148,6 +170,26 @@ impl Cluster {
         server.wait().expect("the server is gone");
     }
 
+    /// Shuts the server down as an operator would, while others may use it.
+    pub(crate) async fn stop_fast(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let pid = server.id().to_string();
+        let signalled = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(signalled.expect("run kill").success());
+        until("the server is gone", async || server.try_wait().expect("look after it").is_some())
+            .await;
+    }
+
+    /// Over the Unix socket, with leave to create what is missing.
+    pub(crate) fn options(&self, database: &str, slot: &str) -> Options {
+        let host = self.directory.path().display().to_string();
+        let mut options = Options::new(host, "postgres", database, slot, "Sequin's \"p\"");
+        options.port = self.port;
+        options.slot_create = true;
+        options.publication_create = Some(postgres::Create::AllTables { via_partition_root: true });
+        options
+    }
+
     pub(crate) async fn session(&self, database: &str) -> Session {
         self.try_session(database).await.expect("open a session")
     }
@@ -190,6 +232,9 @@ impl Drop for Cluster {
     }
 }
 
+/// As SQL quotes it.
+const PUBLICATION: &str = "\"Sequin's \"\"p\"\"\"";
+
 /// A database of its own on the shared server, with a slot and a publication to match.
 pub(crate) struct Database {
     pub(crate) cluster: Arc<Cluster>,
@@ -205,24 +250,24 @@ impl Database {
     pub(crate) async fn create_in(cluster: Arc<Cluster>) -> Self {
         let name = format!("db_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         cluster.session("postgres").await.run(&format!("create database {name}")).await;
-        let sql = cluster.session(&name).await;
+        let mut sql = cluster.session(&name).await;
+        // Before the slot, and for whatever tables a test makes.
+        sql.run(&format!(
+            "create publication {PUBLICATION} for all tables \
+             with (publish_via_partition_root = true)"
+        ))
+        .await;
         Self { cluster, name, sql }
+    }
+
+    /// For tests of how it is made.
+    pub(crate) async fn drop_publication(&mut self) {
+        self.sql.run(&format!("drop publication {PUBLICATION}")).await;
     }
 
     /// Over the Unix socket, with leave to create what is missing.
     pub(crate) fn options(&self) -> Options {
-        let host = self.cluster.directory.path().display().to_string();
-        let mut options = Options::new(
-            host,
-            "postgres",
-            &self.name,
-            format!("slot_{}", self.name),
-            "Sequin's \"p\"",
-        );
-        options.port = self.cluster.port;
-        options.slot_create = true;
-        options.publication_create = Some(postgres::Create::AllTables);
-        options
+        self.cluster.options(&self.name, &self.slot())
     }
 
     pub(crate) fn slot(&self) -> String {
@@ -271,6 +316,12 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         }
     });
     held.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+/// A port, and what keeps it from others.
+fn free_port() -> (u16, std::net::TcpListener) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
+    (free.local_addr().expect("its address").port(), free)
 }
 
 fn is_root(path: &Path) -> bool {

@@ -22,6 +22,8 @@ mod rows;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
+mod slots;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod support;

@@ -41,6 +41,7 @@ async fn every_major_is_read_over_a_bound_channel() {
             ..db.options()
         };
         let missing = Options { publication_create: None, ..options.clone() };
+        db.drop_publication().await;
         assert_eq!(failure(missing.clone()).await, Ok("publication_missing"), "{place}");
         let mut source = connect(options).await;
         db.sql.run("insert into t values (1, 'a', repeat('x', 9000))").await;

@@ -188,6 +188,23 @@ async fn b029_a_corrupt_frame_ends_the_stream_after_its_events() {
     }
 }
 
+/// What comes twice would be delivered twice, or under the position of another change.
+#[tokio::test(start_paused = true)]
+async fn b030_a_transaction_below_the_last_commit_ends_the_stream_behind_it() {
+    for again in [64, 32] {
+        let outcome = play(async |rig| {
+            rig.send(&[begin(64), commit(64)].concat()).await;
+            assert!(matches!(rig.event().await, Event::Changes(batch) if batch.commits.len() == 1));
+            rig.send(&[begin(again), commit(again), begin(128), commit(128)].concat()).await;
+            let error = rig.events.recv().await.unwrap().unwrap_err();
+            assert!(error.to_string().contains("opened again at the confirmed"), "{error}");
+            assert!(rig.events.recv().await.is_none(), "and nothing behind it");
+        })
+        .await;
+        assert!(matches!(outcome, Some(Err(SourceError::Transient(_)))));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_asked_and_then_given_up() {
     let start = Instant::now();
