@@ -52,6 +52,7 @@ pub(super) async fn check_in(db: &mut Database, setup: &str, values: &[Value<'_>
     let columns: Vec<String> =
         values.iter().enumerate().map(|(n, (kind, ..))| format!("c{n} {kind}")).collect();
     db.sql.run(&format!("create table t ({})", columns.join(", "))).await;
+    db.sql.run("alter table t replica identity full").await;
     let mut source = connect(db.options()).await;
     let literals: Vec<String> =
         values.iter().map(|(_, text, ..)| format!("'{}'", text.replace('\'', "''"))).collect();

@@ -31,7 +31,7 @@ async fn b040_other_encodings_are_converted() {
             db.sql
                 .run(&format!(
                     "create type mood as enum ('{text}');
-                     create table \"t {text}\" (id int, \"{text}\" text, list text[], doc jsonb, mood mood)"
+                     create table \"t {text}\" (id int primary key, \"{text}\" text, list text[], doc jsonb, mood mood)"
                 ))
                 .await;
             let mut source = connect(db.options()).await;

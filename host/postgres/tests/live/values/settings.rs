@@ -90,6 +90,7 @@ enum Place {
 /// Runs in an SQL session of ours, when it creates the publication.
 const TRIGGER: &str = "
     create table public.seen (what text);
+    alter table public.seen replica identity full;
     create function public.see() returns event_trigger language plpgsql as $$ begin
         insert into public.seen values
             ('\\x00ff'::bytea::text), ((-123450)::numeric::money::text),
@@ -125,6 +126,7 @@ async fn b038_b043_b045_no_setting_changes_a_text() {
                 text == "\\000\\377 -123.450,00 EUR 1 0:00:00 31/01/2024"
             })
             .await;
+            db.drop_publication().await;
             db.sql.run(TRIGGER).await;
             check_in(&mut db, "create schema s", VALUES).await;
             let seen = db.sql.run("select what from public.seen").await;
