@@ -6,7 +6,7 @@ use crate::change::{Change, Operation};
 use crate::json;
 use crate::message::idempotency_key;
 use crate::page::{Extent, Row, Value};
-use crate::plugin::Patch;
+use crate::plugin::{Fate, Patch};
 use crate::relation::Relation;
 
 /// What the messages of one sink share, rendered once.
@@ -145,8 +145,8 @@ pub fn record(out: &mut String, relation: &Relation, row: &Row, patch: Option<&P
 #[must_use]
 pub fn is_partial(relation: &Relation, row: &Row, patch: Option<&Patch>) -> bool {
     relation.columns.iter().enumerate().any(|(index, column)| {
-        let set = patch.is_some_and(|patch| patch.column(&column.name).is_some());
-        row.value(index) == Value::Unchanged && !set
+        let kept = patch.is_none_or(|patch| matches!(patch.fate(&column.name), Fate::Kept));
+        row.value(index) == Value::Unchanged && kept
     })
 }
 
@@ -180,12 +180,16 @@ pub(crate) fn record_fields(
         if skip == Some(&*column.name) {
             continue;
         }
-        if let Some((patch, set)) =
-            patch.and_then(|patch| Some((patch, patch.column(&column.name)?)))
-        {
-            fields.name(out, &column.name);
-            set.write_json(out, patch.row);
-            continue;
+        if let Some(patch) = patch {
+            match patch.fate(&column.name) {
+                Fate::Kept => {}
+                Fate::Absent => continue,
+                Fate::Set(set) => {
+                    fields.name(out, &column.name);
+                    set.write_json(out, patch.row);
+                    continue;
+                }
+            }
         }
         let value = row.value(index);
         if value != Value::Unchanged {
@@ -402,11 +406,41 @@ mod tests {
             column("score", Presence::Value, Data::Floats(vec![0.0, 2.0])),
             column("raw", Presence::Value, Data::Bytes(vec![vec![], vec![0, 255]])),
         ];
-        let patch = Patch { columns: columns.into(), row: 1 };
+        let patch = Patch { columns: columns.into(), only: None, row: 1 };
         let expected = json!({
             "id": 7, "lang": "de", "name": "b\"", "tags": null, "has_wifi": true, "stars": null,
             "score": 2.0, "raw": "\\x00ff",
         });
         assert_eq!(written(&change, Some(&patch))["record"], expected);
+    }
+
+    #[test]
+    fn a_patch_takes_columns_away() {
+        let row = [Text("7"), Text("de"), Unchanged, Unchanged];
+        let relation = relation(&["id"]);
+        let change = change(&relation, Operation::Insert, None, Some(row));
+        let lang = SetColumn {
+            name: "lang".into(),
+            presence: vec![Presence::Absent],
+            data: Data::Booleans(vec![false]),
+        };
+        let packed = |texts: &str, ends: &[u32]| crate::plugin::Packed {
+            text: texts.into(),
+            ends: ends.into(),
+        };
+        let new = SetColumn {
+            name: "new".into(),
+            presence: vec![Presence::Value],
+            data: Data::PackedJson(packed("[1]", &[3])),
+        };
+        let columns: std::sync::Arc<[SetColumn]> = [lang, new].into();
+        let patch = Patch { columns: std::sync::Arc::clone(&columns), only: None, row: 0 };
+        assert_eq!(written(&change, Some(&patch))["record"], json!({"id": 7, "new": [1]}));
+        let row = change.after.as_ref().unwrap();
+        assert!(is_partial(&relation, row, Some(&patch)), "name and tags were not sent");
+        // Columns of the plugin's own are not the row's.
+        let patch = Patch { only: Some(["id".into(), "lang".into()].into()), ..patch };
+        assert_eq!(written(&change, Some(&patch))["record"], json!({"id": 7, "new": [1]}));
+        assert!(!is_partial(&relation, row, Some(&patch)), "what was not sent is not wanted");
     }
 }

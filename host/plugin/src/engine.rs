@@ -81,19 +81,24 @@ impl Host {
     /// Makes a plugin of a program. Configures one instance, to find out what it reads and whether
     /// it takes the configuration.
     ///
+    /// `sink` is the kind of sink that it works for, which a router is told.
+    ///
     /// Blocks its thread for as long as the guest takes, at most `limits.batch_cpu_max`.
     ///
     /// # Errors
-    /// If the program does not have the role, or does not take the configuration.
+    /// If the program does not have the role, wants what is not granted, or does not take the
+    /// configuration.
     pub fn bind(
         &self,
         name: &str,
         program: &Arc<Program>,
         role: Role,
+        sink: &str,
         config_json: &str,
     ) -> Result<Arc<dyn Plugin>, Error> {
         let (limits, pool) = (Arc::clone(&self.limits), self.pool.clone());
-        let bound = Bound::new(name, Arc::clone(program), role, config_json, limits, pool)?;
+        let program = Arc::clone(program);
+        let bound = Bound::new(name, program, role, sink, config_json, limits, pool)?;
         Ok(Arc::new(bound))
     }
 }

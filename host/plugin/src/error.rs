@@ -61,6 +61,17 @@ pub enum Error {
         /// Those that it has.
         roles: String,
     },
+    /// It cannot do without what nobody is granted.
+    #[error(
+        "plugin {plugin} wants {wanted}, which is not granted to plugins: this version grants \
+         nothing but lines in the log"
+    )]
+    Capabilities {
+        /// The name in the configuration.
+        plugin: String,
+        /// What it wants.
+        wanted: String,
+    },
     /// It does not take its configuration.
     #[error("the config of plugin {plugin} is wrong: {message}")]
     Configure {
