@@ -151,8 +151,9 @@ mod tests {
         let all = wanted(vec![reads("*", &["a"], &[], &["later"]), reads("s.t", &[], &[], &[])]);
         let all = all.unwrap();
         assert_eq!(all.of(&relation("s", "u")).unwrap().columns, [0]);
-        assert_eq!(all.of(&relation("s", "u")).unwrap().metadata, [], "not known here");
-        assert_eq!(all.of(&relation("s", "t")).unwrap().columns, [], "an entry of its own");
+        assert!(all.of(&relation("s", "u")).unwrap().metadata.is_empty(), "not known here");
+        let own = all.of(&relation("s", "t")).unwrap();
+        assert!(own.columns.is_empty(), "an entry of its own");
     }
 
     #[test]
