@@ -241,6 +241,24 @@ impl Guest {
     }
 }
 
+/// Asks a program what it is, in an instance of its own, on this thread.
+pub(crate) fn describe(
+    name: &str,
+    program: &Arc<Program>,
+    limits: &Limits,
+) -> Result<crate::program::Description, Error> {
+    let failed = |message: String| Error::Start { plugin: name.to_owned(), message };
+    let time = Time::start(limits.batch_cpu_max, limits.wall_max);
+    let quota = Quota::new(limits.log_lines_max, limits.log_line_bytes_max);
+    let lines = Lines::new(name.into(), program.shared_digest(), quota);
+    let started = Instance::start(program, limits, time, lines);
+    let mut instance = started.map_err(|error| failed(error.message))?;
+    for role in program.roles() {
+        instance.check(role).map_err(|error| crate::program::invalid(&error))?;
+    }
+    Ok(instance.describe().map_err(|error| failed(error.message))?.into())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,6 +11,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The directory of compiled components cannot be used.
+    #[error("compiled plugins cannot be kept in {dir}: {reason}")]
+    Cache {
+        /// The directory.
+        dir: String,
+        /// Why not.
+        reason: String,
+    },
     /// A core module, as compilers make it.
     #[error(
         "this is a core WebAssembly module, not a component: make one of it with `wasm-tools \

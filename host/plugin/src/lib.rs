@@ -22,11 +22,13 @@
 mod bindings;
 mod bound;
 mod budget;
+mod cache;
 mod convert;
 mod cut;
 mod engine;
 mod error;
 mod fault;
+mod inspect;
 mod instance;
 mod limits;
 mod lines;
@@ -37,5 +39,6 @@ mod reply;
 
 pub use engine::Host;
 pub use error::Error;
+pub use inspect::{Inspection, inspect};
 pub use limits::Limits;
 pub use program::{Description, Program, Role};
