@@ -16,6 +16,8 @@ pub struct Envelope {
     database_name: Box<str>,
     /// `"consumer":{…},"database":{…}`.
     tail: Arc<str>,
+    /// Whether messages tell the types of their columns.
+    types: bool,
 }
 
 /// The sink as its messages name it.
@@ -67,7 +69,14 @@ impl Envelope {
         tail.push_str(",\"hostname\":");
         json::string(&mut tail, database.hostname);
         tail.push('}');
-        Self { database_name: database_name.into(), tail: tail.into() }
+        Self { database_name: database_name.into(), tail: tail.into(), types: false }
+    }
+
+    /// Has each message tell the columns of its table with their types in `metadata.columns`, so
+    /// that [`crate::recorded`] makes the same change of it again.
+    #[must_use]
+    pub fn with_types(self) -> Self {
+        Self { types: true, ..self }
     }
 
     /// Appends the message of a change. `patch` is what transforms made of its record.
@@ -119,6 +128,9 @@ impl Envelope {
             }
         }
         out.push_str("],\"enrichment\":null,");
+        if self.types {
+            columns(out, relation);
+        }
         names(out, "unchanged", relation, change.unsent());
         names(
             out,
@@ -228,6 +240,20 @@ fn changes(out: &mut String, change: &Change) {
         }
     }
     out.push('}');
+}
+
+/// `"columns":[{…},…],`.
+fn columns(out: &mut String, relation: &Relation) {
+    out.push_str("\"columns\":[");
+    for (index, column) in relation.columns.iter().enumerate() {
+        out.push_str(if index > 0 { ",{\"name\":" } else { "{\"name\":" });
+        json::string(out, &column.name);
+        out.push_str(",\"type\":");
+        json::string(out, &column.type_name);
+        let (kind, key) = (column.kind.as_str(), column.key);
+        json::push_fmt(out, format_args!(",\"kind\":\"{kind}\",\"key\":{key}}}"));
+    }
+    out.push_str("],");
 }
 
 /// `"key":[…],` with the names of these columns, if there are any.

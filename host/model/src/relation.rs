@@ -61,6 +61,25 @@ pub enum Kind {
     Bytes,
 }
 
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Boolean, Self::Integer, Self::Float, Self::Text, Self::Json, Self::Bytes];
+
+    /// The word used in recorded messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 impl Relation {
     /// Indexes of the key columns in attribute order; none if the table has no key.
     pub fn key(&self) -> impl Iterator<Item = usize> + '_ {
