@@ -23,6 +23,7 @@ mod fan_out;
 mod intake;
 mod ledger;
 mod progress;
+mod share;
 mod slot;
 
 #[cfg(test)]
