@@ -25,6 +25,7 @@ mod intake;
 mod ledger;
 mod progress;
 mod recorded;
+mod share;
 mod slot;
 
 #[cfg(test)]

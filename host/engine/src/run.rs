@@ -78,7 +78,8 @@ impl Engine {
     ) -> Self {
         let slots: Vec<_> = slots
             .into_iter()
-            .map(|spec| {
+            .map(|mut spec| {
+                crate::share::share(&mut spec.sinks);
                 let status = Arc::new(slot_status(&spec));
                 (spec, status)
             })

@@ -169,7 +169,15 @@ mod tests {
     fn relation(oid: u32, schema: &str, table: &str) -> Relation {
         let (schema, table) = (Arc::from(schema), Arc::from(table));
         let (ancestors, columns) = (Vec::new(), Vec::new());
-        Relation { oid, schema, table, ancestors, identity: Identity::Default, columns }
+        Relation {
+            oid,
+            schema,
+            table,
+            ancestors,
+            identity: Identity::Default,
+            columns,
+            rendered: model::relation::Rendered::default(),
+        }
     }
 
     fn named(schema: &str, table: &str) -> Table {

@@ -6,7 +6,7 @@ use crate::change::{Change, Operation};
 use crate::json;
 use crate::message::push_idempotency_key;
 use crate::page::{Extent, Row, Value};
-use crate::plugin::Patch;
+use crate::plugin::{Fate, Patch};
 use crate::relation::Relation;
 
 /// What the messages of one sink share, rendered once.
@@ -16,6 +16,8 @@ pub struct Envelope {
     database_name: Box<str>,
     /// `"consumer":{…},"database":{…}`.
     tail: Arc<str>,
+    /// Whether messages tell the types of their columns.
+    types: bool,
 }
 
 /// The sink as its messages name it.
@@ -67,7 +69,14 @@ impl Envelope {
         tail.push_str(",\"hostname\":");
         json::string(&mut tail, database.hostname);
         tail.push('}');
-        Self { database_name: database_name.into(), tail: tail.into() }
+        Self { database_name: database_name.into(), tail: tail.into(), types: false }
+    }
+
+    /// Has each message tell the columns of its table with their types in `metadata.columns`, so
+    /// that [`crate::recorded`] makes the same change of it again.
+    #[must_use]
+    pub fn with_types(self) -> Self {
+        Self { types: true, ..self }
     }
 
     /// Appends the message of a change. `patch` is what transforms made of its record.
@@ -79,7 +88,7 @@ impl Envelope {
             None => out.push_str("{}"),
         }
         out.push_str(",\"changes\":");
-        changes(out, change);
+        changes(out, change, patch);
         out.push_str(",\"action\":\"");
         out.push_str(change.operation.as_str());
         out.push_str("\",\"metadata\":");
@@ -89,11 +98,9 @@ impl Envelope {
 
     fn metadata(&self, out: &mut String, change: &Change) {
         let relation = &*change.relation;
-        out.push_str("{\"table_schema\":");
-        json::string(out, &relation.schema);
-        out.push_str(",\"table_name\":");
-        json::string(out, &relation.table);
-        out.push_str(",\"commit_timestamp\":\"");
+        out.push('{');
+        out.push_str(relation.head());
+        out.push_str("\"commit_timestamp\":\"");
         timestamp(out, change.transaction.committed_at_us);
         out.push_str("\",\"commit_lsn\":");
         json::number(out, change.position.commit_lsn.0);
@@ -118,6 +125,9 @@ impl Envelope {
             }
         }
         out.push_str("],\"enrichment\":null,");
+        if self.types {
+            columns(out, relation);
+        }
         names(out, "unchanged", relation, change.unsent());
         names(
             out,
@@ -144,8 +154,8 @@ pub fn record(out: &mut String, relation: &Relation, row: &Row, patch: Option<&P
 #[must_use]
 pub fn is_partial(relation: &Relation, row: &Row, patch: Option<&Patch>) -> bool {
     relation.columns.iter().enumerate().any(|(index, column)| {
-        let set = patch.is_some_and(|patch| patch.column(&column.name).is_some());
-        row.value(index) == Value::Unchanged && !set
+        let kept = patch.is_none_or(|patch| matches!(patch.fate(&column.name), Fate::Kept));
+        row.value(index) == Value::Unchanged && kept
     })
 }
 
@@ -164,6 +174,12 @@ impl Fields {
         json::string(out, name);
         out.push(':');
     }
+
+    /// Begins the next field, whose name is written already, behind a comma.
+    fn rendered(&mut self, out: &mut String, name: &str) {
+        let name = if std::mem::replace(&mut self.any, true) { Some(name) } else { name.get(1..) };
+        out.push_str(name.unwrap_or_default());
+    }
 }
 
 /// Appends the fields of a row but for the one named `skip`.
@@ -175,21 +191,31 @@ pub(crate) fn record_fields(
     patch: Option<&Patch>,
     skip: Option<&str>,
 ) {
-    for (index, column) in relation.columns.iter().enumerate() {
+    for (index, (column, name)) in relation.fields().enumerate() {
         if skip == Some(&*column.name) {
             continue;
         }
-        if let Some((patch, set)) =
-            patch.and_then(|patch| Some((patch, patch.column(&column.name)?)))
-        {
-            fields.name(out, &column.name);
-            set.write_json(out, patch.row);
-            continue;
+        if let Some(patch) = patch {
+            match patch.fate(&column.name) {
+                Fate::Kept => {}
+                Fate::Absent => continue,
+                Fate::Set(set) => {
+                    fields.rendered(out, name);
+                    set.write_json(out, patch.row);
+                    continue;
+                }
+            }
         }
-        let value = row.value(index);
-        if value != Value::Unchanged {
-            fields.name(out, &column.name);
-            json::value(out, column.kind, value);
+        match row.value(index) {
+            Value::Unchanged => {}
+            Value::Null => {
+                fields.rendered(out, name);
+                out.push_str("null");
+            }
+            Value::Text(text) => {
+                fields.rendered(out, name);
+                json::text(out, column.kind, text);
+            }
         }
     }
     let Some(patch) = patch else { return };
@@ -202,8 +228,9 @@ pub(crate) fn record_fields(
 }
 
 /// `changes`: null but for updates; then the old values of the columns that differ, as far as the
-/// old row is known.
-fn changes(out: &mut String, change: &Change) {
+/// old row is known. Columns that a transform has replaced or taken away have no old value either: it
+/// may be just what nobody is to see.
+fn changes(out: &mut String, change: &Change, patch: Option<&Patch>) {
     let (Operation::Update, Some(after)) = (change.operation, &change.after) else {
         out.push_str("null");
         return;
@@ -215,6 +242,9 @@ fn changes(out: &mut String, change: &Change) {
             if before.extent() == Extent::Key && !column.key {
                 continue;
             }
+            if patch.is_some_and(|patch| !matches!(patch.fate(&column.name), Fate::Kept)) {
+                continue;
+            }
             let (old, new) = (before.value(index), after.value(index));
             if old != new && old != Value::Unchanged && new != Value::Unchanged {
                 fields.name(out, &column.name);
@@ -223,6 +253,20 @@ fn changes(out: &mut String, change: &Change) {
         }
     }
     out.push('}');
+}
+
+/// `"columns":[{…},…],`.
+fn columns(out: &mut String, relation: &Relation) {
+    out.push_str("\"columns\":[");
+    for (index, column) in relation.columns.iter().enumerate() {
+        out.push_str(if index > 0 { ",{\"name\":" } else { "{\"name\":" });
+        json::string(out, &column.name);
+        out.push_str(",\"type\":");
+        json::string(out, &column.type_name);
+        let (kind, key) = (column.kind.as_str(), column.key);
+        json::push_fmt(out, format_args!(",\"kind\":\"{kind}\",\"key\":{key}}}"));
+    }
+    out.push_str("],");
 }
 
 /// `"key":[…],` with the names of these columns, if there are any.
@@ -464,11 +508,58 @@ mod tests {
             column("score", Presence::Value, Data::Floats(vec![0.0, 2.0])),
             column("raw", Presence::Value, Data::Bytes(vec![vec![], vec![0, 255]])),
         ];
-        let patch = Patch { columns: columns.into(), row: 1 };
+        let patch = Patch { columns: columns.into(), only: None, row: 1 };
         let expected = json!({
             "id": 7, "lang": "de", "name": "b\"", "tags": null, "has_wifi": true, "stars": null,
             "score": 2.0, "raw": "\\x00ff",
         });
         assert_eq!(written(&change, Some(&patch))["record"], expected);
+    }
+
+    #[test]
+    fn what_a_patch_takes_away_is_not_told_as_an_old_value() {
+        let old = [Text("7"), Text("secret"), Text("masked"), Text("[]")];
+        let new = [Text("7"), Text("other"), Text("too"), Text("[1]")];
+        let relation = relation(&["id"]);
+        let change = change(&relation, Operation::Update, Some((Extent::Full, old)), Some(new));
+        let column = |name: &str, presence| SetColumn {
+            name: name.into(),
+            presence: vec![presence],
+            data: Data::Texts(vec!["***".into()]),
+        };
+        let columns = [column("lang", Presence::Absent), column("name", Presence::Value)];
+        let patch = Patch { columns: columns.into(), only: None, row: 0 };
+        let message = written(&change, Some(&patch));
+        assert_eq!(message["record"], json!({"id": 7, "name": "***", "tags": [1]}));
+        assert_eq!(message["changes"], json!({"tags": []}));
+    }
+
+    #[test]
+    fn a_patch_takes_columns_away() {
+        let row = [Text("7"), Text("de"), Unchanged, Unchanged];
+        let relation = relation(&["id"]);
+        let change = change(&relation, Operation::Insert, None, Some(row));
+        let lang = SetColumn {
+            name: "lang".into(),
+            presence: vec![Presence::Absent],
+            data: Data::Booleans(vec![false]),
+        };
+        let packed = |texts: &str, ends: &[u32]| crate::plugin::Packed {
+            text: texts.into(),
+            ends: ends.into(),
+        };
+        let new = SetColumn {
+            name: "new".into(),
+            presence: vec![Presence::Value],
+            data: Data::PackedJson(packed("[1]", &[3])),
+        };
+        let patch = Patch { columns: [lang, new].into(), only: None, row: 0 };
+        assert_eq!(written(&change, Some(&patch))["record"], json!({"id": 7, "new": [1]}));
+        let row = change.after.as_ref().unwrap();
+        assert!(is_partial(&relation, row, Some(&patch)), "name and tags were not sent");
+        // Columns of the plugin's own are not the row's.
+        let patch = Patch { only: Some(["id".into(), "lang".into()].into()), ..patch };
+        assert_eq!(written(&change, Some(&patch))["record"], json!({"id": 7, "new": [1]}));
+        assert!(!is_partial(&relation, row, Some(&patch)), "what was not sent is not wanted");
     }
 }

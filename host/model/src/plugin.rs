@@ -50,8 +50,21 @@ pub enum Outcome {
 pub struct Patch {
     /// The columns that the plugin set, for all rows of the batch.
     pub columns: Arc<[SetColumn]>,
+    /// Of the row's own columns, those that go on; None: all of them.
+    pub only: Option<Arc<[Box<str>]>>,
     /// Which row of the batch this is.
     pub row: usize,
+}
+
+/// What a patch makes of one of the row's own columns.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate<'a> {
+    /// It stays as it is.
+    Kept,
+    /// This stands in its place.
+    Set(&'a SetColumn),
+    /// The row goes on without it.
+    Absent,
 }
 
 /// One column that a plugin set.
@@ -74,6 +87,8 @@ pub enum Presence {
     Null,
     /// The plugin leaves this row's column as it is.
     Unchanged,
+    /// The row goes on without the column.
+    Absent,
 }
 
 /// The values of a set column, one per row.
@@ -91,6 +106,32 @@ pub enum Data {
     Json(Vec<String>),
     /// Bytes.
     Bytes(Vec<Vec<u8>>),
+    /// Texts in one piece.
+    PackedTexts(Packed),
+    /// JSON documents in one piece, checked by the host.
+    PackedJson(Packed),
+}
+
+/// Texts one after another, one for each row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// All of them.
+    pub text: String,
+    /// Where each ends, in bytes, at the end of a character; it begins where the one before ends.
+    pub ends: Vec<u32>,
+}
+
+impl Packed {
+    /// The text of `row`.
+    #[must_use]
+    pub fn get(&self, row: usize) -> Option<&str> {
+        let end = *self.ends.get(row)? as usize;
+        let start = match row.checked_sub(1) {
+            None => 0,
+            Some(before) => *self.ends.get(before)? as usize,
+        };
+        self.text.get(start..end)
+    }
 }
 
 /// Why a row got no outcome.
@@ -136,21 +177,42 @@ impl Fault {
 }
 
 impl Patch {
-    /// What this patch has for the column `name`: None if it leaves the column alone.
+    /// What becomes of the row's own column `name`.
+    #[must_use]
+    pub fn fate(&self, name: &str) -> Fate<'_> {
+        let touched = |column: &&SetColumn| &*column.name == name && column.touches(self.row);
+        match self.columns.iter().find(touched) {
+            Some(column) if column.is_absent(self.row) => Fate::Absent,
+            Some(column) => Fate::Set(column),
+            None => match &self.only {
+                Some(only) if !only.iter().any(|kept| **kept == *name) => Fate::Absent,
+                Some(_) | None => Fate::Kept,
+            },
+        }
+    }
+
+    /// What this patch has for the column `name`: None if it sets none of that name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&SetColumn> {
-        self.columns.iter().find(|column| &*column.name == name && column.touches(self.row))
+        self.set().find(|column| &*column.name == name)
     }
 
     /// The columns that this patch sets for its row.
     pub fn set(&self) -> impl Iterator<Item = &SetColumn> {
-        self.columns.iter().filter(|column| column.touches(self.row))
+        let row = self.row;
+        self.columns.iter().filter(move |column| column.touches(row) && !column.is_absent(row))
     }
 }
 
 impl SetColumn {
-    fn touches(&self, row: usize) -> bool {
-        matches!(self.presence.get(row), Some(Presence::Value | Presence::Null))
+    /// Whether it says anything of `row`.
+    #[must_use]
+    pub fn touches(&self, row: usize) -> bool {
+        self.presence.get(row).is_some_and(|presence| *presence != Presence::Unchanged)
+    }
+
+    fn is_absent(&self, row: usize) -> bool {
+        self.presence.get(row) == Some(&Presence::Absent)
     }
 
     /// Appends the value of `row` as JSON.
@@ -184,6 +246,8 @@ impl SetColumn {
             }),
             Data::Texts(values) => values.get(row).map(|value| string(out, value)),
             Data::Json(values) => values.get(row).map(|value| out.push_str(value)),
+            Data::PackedTexts(values) => values.get(row).map(|value| string(out, value)),
+            Data::PackedJson(values) => values.get(row).map(|value| out.push_str(value)),
             Data::Bytes(values) => values.get(row).map(|value| {
                 out.push_str("\"\\\\x");
                 for byte in value {

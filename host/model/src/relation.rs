@@ -1,6 +1,8 @@
 //! A table as it was at one place in the stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use crate::json;
 
 /// One version of a table. A change carries the version in force at its own place in the stream,
 /// never the newest one.
@@ -19,7 +21,28 @@ pub struct Relation {
     pub identity: Identity,
     /// In attribute order.
     pub columns: Vec<Column>,
+    /// What its messages share: `Rendered::default()` at first.
+    pub rendered: Rendered,
 }
+
+/// Texts that are the same in all messages of a relation version, made for the first of them. They
+/// are no part of what the version is: all are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Rendered(OnceLock<Texts>);
+
+#[derive(Clone, Debug)]
+struct Texts {
+    head: Box<str>,
+    fields: Box<[Box<str>]>,
+}
+
+impl PartialEq for Rendered {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Rendered {}
 
 /// A partitioned table above a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +98,54 @@ pub enum Kind {
     Bytes,
 }
 
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Boolean, Self::Integer, Self::Float, Self::Text, Self::Json, Self::Bytes];
+
+    /// The word used in recorded messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 impl Relation {
+    /// The columns with the text that begins each in a JSON object: `,"name":`.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&Column, &str)> {
+        self.columns.iter().zip(self.texts().fields.iter().map(|field| &**field))
+    }
+
+    /// `"table_schema":…,"table_name":…,`.
+    pub(crate) fn head(&self) -> &str {
+        &self.texts().head
+    }
+
+    fn texts(&self) -> &Texts {
+        self.rendered.0.get_or_init(|| {
+            let mut head = String::from("\"table_schema\":");
+            json::string(&mut head, &self.schema);
+            head.push_str(",\"table_name\":");
+            json::string(&mut head, &self.table);
+            head.push(',');
+            let field = |column: &Column| {
+                let mut field = String::from(",");
+                json::string(&mut field, &column.name);
+                field.push(':');
+                field.into_boxed_str()
+            };
+            let fields = self.columns.iter().map(field).collect();
+            Texts { head: head.into(), fields }
+        })
+    }
+
     /// Indexes of the key columns in attribute order; none if the table has no key.
     pub fn key(&self) -> impl Iterator<Item = usize> + '_ {
         self.columns.iter().enumerate().filter(|(_, column)| column.key).map(|(index, _)| index)

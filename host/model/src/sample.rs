@@ -6,7 +6,7 @@ use crate::change::{Change, Operation, Transaction};
 use crate::lsn::Lsn;
 use crate::page::{Builder, Extent, RowSpan};
 use crate::position::Position;
-use crate::relation::{Column, Identity, Kind, Relation};
+use crate::relation::{Column, Identity, Kind, Relation, Rendered};
 
 /// What stands in a cell.
 pub(crate) enum Cell {
@@ -24,6 +24,7 @@ pub(crate) fn relation(keys: &[&str]) -> Arc<Relation> {
         key: keys.contains(&name),
     };
     Arc::new(Relation {
+        rendered: Rendered::default(),
         oid: 7,
         schema: "camp".into(),
         table: "poi".into(),

@@ -8,6 +8,7 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 
 pub(crate) const LIFECYCLE: &str = "sequin:plugin/lifecycle@0.1.0";
 pub(crate) const FILTER: &str = "sequin:plugin/filter@0.1.0";
+pub(crate) const ROUTE: &str = "sequin:plugin/route@0.1.0";
 pub(crate) const TRANSFORM: &str = "sequin:plugin/transform@0.1.0";
 pub(crate) const LOG: &str = "sequin:plugin/log@0.1.0";
 
@@ -41,6 +42,17 @@ pub(crate) enum Presence {
     Null,
     #[component(name = "unchanged")]
     Unchanged,
+    #[component(name = "absent")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "guests make them"))]
+    Absent,
+}
+
+/// Texts in one piece, on their way in or out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, ComponentType, Lower, Lift)]
+#[component(record)]
+pub(crate) struct Packed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ends: Vec<u32>,
 }
 
 /// Data on its way in.
@@ -59,6 +71,10 @@ pub(crate) enum DataIn<'a> {
     Json(Vec<&'a str>),
     #[component(name = "bytes")]
     Bytes(Vec<Vec<u8>>),
+    #[component(name = "packed-texts")]
+    PackedTexts(Packed),
+    #[component(name = "packed-json")]
+    PackedJson(Packed),
 }
 
 /// A column on its way in.
@@ -68,6 +84,7 @@ pub(crate) struct ColumnIn<'a> {
     pub(crate) name: &'a str,
     #[component(name = "type-name")]
     pub(crate) type_name: &'a str,
+    pub(crate) key: bool,
     pub(crate) presence: Vec<Presence>,
     pub(crate) data: DataIn<'a>,
 }
@@ -89,6 +106,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) positions: Vec<Position>,
     pub(crate) columns: Vec<ColumnIn<'a>>,
     pub(crate) old: Vec<ColumnIn<'a>>,
+    pub(crate) metadata: Vec<ColumnIn<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
@@ -126,6 +144,10 @@ pub(crate) enum DataOut {
     Json(Vec<String>),
     #[component(name = "bytes")]
     Bytes(Vec<Vec<u8>>),
+    #[component(name = "packed-texts")]
+    PackedTexts(Packed),
+    #[component(name = "packed-json")]
+    PackedJson(Packed),
 }
 
 /// A column on its way out.
@@ -133,10 +155,26 @@ pub(crate) enum DataOut {
 #[component(record)]
 pub(crate) struct ColumnOut {
     pub(crate) name: String,
-    #[component(name = "type-name")]
-    pub(crate) _type_name: String,
     pub(crate) presence: Vec<Presence>,
     pub(crate) data: DataOut,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Document {
+    pub(crate) row: u32,
+    pub(crate) json: String,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct RowError {
+    pub(crate) row: u32,
+    pub(crate) column: String,
+    pub(crate) message: String,
+    /// For hosts that grant what changes with time.
+    #[component(name = "retry")]
+    pub(crate) _retry: bool,
 }
 
 #[derive(Debug, ComponentType, Lift)]
@@ -144,19 +182,48 @@ pub(crate) struct ColumnOut {
 pub(crate) struct Reply {
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) columns: Vec<ColumnOut>,
-    pub(crate) documents: Vec<(u32, String)>,
-    pub(crate) errors: Vec<(u32, String)>,
+    pub(crate) only: Option<Vec<String>>,
+    pub(crate) documents: Vec<Document>,
+    pub(crate) errors: Vec<RowError>,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Description {
+    #[component(name = "config-schema")]
+    pub(crate) config_schema: String,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) warm: bool,
+    /// Of a later version of the world; there are none that this host knows.
+    #[component(name = "extra")]
+    pub(crate) _extra: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Reads {
+    pub(crate) table: String,
+    pub(crate) columns: Vec<String>,
+    #[component(name = "old-columns")]
+    pub(crate) old_columns: Vec<String>,
+    pub(crate) metadata: Vec<String>,
 }
 
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct Requirements {
-    pub(crate) columns: Vec<String>,
-    #[component(name = "old-columns")]
-    pub(crate) old_columns: Vec<String>,
-    /// Of a later version of the world; there are none that this host knows.
+    pub(crate) reads: Vec<Reads>,
+    pub(crate) packed: bool,
+    /// As of a description.
     #[component(name = "extra")]
     pub(crate) _extra: Vec<(String, String)>,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct ConfigError {
+    pub(crate) field: String,
+    pub(crate) message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]

@@ -5,17 +5,16 @@
 //! again one by one, each in a fresh instance with a short budget. A row is one job for the threads
 //! then, so a plugin that fails at every row takes turns with the others instead of holding a thread.
 
-use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::BoxFuture;
 use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
 
-use crate::bindings::Requirements;
+use crate::bindings::Description;
 use crate::budget::Time;
-use crate::convert::{self, Reads};
+use crate::convert;
 use crate::cut::{Piece, cut};
 use crate::error::Error;
 use crate::fault::fault;
@@ -24,10 +23,8 @@ use crate::limits::Limits;
 use crate::lines::{Lines, Quota};
 use crate::pool::Pool;
 use crate::program::{Program, Role};
+use crate::reads::Wanted;
 use crate::reply;
-
-/// Columns that a plugin may ask for: as many as a table of Postgres can have.
-const COLUMNS_MAX: usize = 1600;
 
 /// A plugin in one role.
 pub(crate) struct Bound {
@@ -40,10 +37,13 @@ struct Guest {
     name: Arc<str>,
     program: Arc<Program>,
     role: Role,
+    /// The kind of sink it works for.
+    sink: Box<str>,
     config: Box<str>,
-    columns: Vec<String>,
-    old_columns: Vec<String>,
+    wanted: Wanted,
     limits: Arc<Limits>,
+    /// Instances that wait for their next batch, if the plugin lets itself be kept warm.
+    idle: Option<Mutex<Vec<Instance>>>,
 }
 
 type Outcomes = Vec<Result<Outcome, PluginError>>;
@@ -54,6 +54,7 @@ impl Bound {
         name: &str,
         program: Arc<Program>,
         role: Role,
+        sink: &str,
         config: &str,
         limits: Arc<Limits>,
         pool: Pool,
@@ -67,17 +68,13 @@ impl Bound {
             name: name.into(),
             program,
             role,
+            sink: sink.into(),
             config: config.into(),
-            columns: Vec::new(),
-            old_columns: Vec::new(),
+            wanted: Wanted::default(),
             limits,
+            idle: None,
         };
-        let Requirements { columns, old_columns, .. } = guest.check()?;
-        (guest.columns, guest.old_columns) = (distinct(columns), distinct(old_columns));
-        if guest.columns.len().max(guest.old_columns.len()) > COLUMNS_MAX {
-            let message = format!("it asks for more than {COLUMNS_MAX} columns");
-            return Err(Error::Configure { plugin: name.to_owned(), message });
-        }
+        guest.check()?;
         Ok(Self { guest: Arc::new(guest), pool })
     }
 
@@ -131,7 +128,9 @@ impl Plugin for Bound {
         Box::pin(async move {
             let rows = Arc::new(rows);
             let mut outcomes = Vec::with_capacity(rows.changes.len());
-            let reads = self.guest.reads(&rows);
+            let Some(reads) = self.guest.wanted.of(&rows.relation) else {
+                return rows.changes.iter().map(|_| Ok(Outcome::Keep)).collect();
+            };
             for piece in cut(&rows.changes, &reads, &self.guest.limits) {
                 match piece {
                     Piece::Call(range) => self.run_piece(&rows, range, &mut outcomes).await,
@@ -157,21 +156,39 @@ impl Plugin for Bound {
 }
 
 impl Guest {
-    fn reads(&self, rows: &Rows) -> Reads {
-        Reads::new(&rows.relation, &self.columns, &self.old_columns)
+    /// A fresh instance that took the configuration.
+    fn start(&self, time: Time, lines: Lines) -> Result<Instance, PluginError> {
+        let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;
+        instance.configure(&self.config)?;
+        Ok(instance)
     }
 
-    /// A fresh instance that took the configuration.
-    fn start(
-        &self,
-        cpu_max: Duration,
-        quota: Quota,
-    ) -> Result<(Instance<'_>, Requirements), PluginError> {
+    /// One that waits, or a fresh one.
+    fn instance(&self, cpu_max: Duration, quota: Quota) -> Result<Instance, PluginError> {
         let time = Time::start(cpu_max, self.limits.wall_max);
-        let lines = Lines::new(Arc::clone(&self.name), self.program.shared_digest(), quota);
-        let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;
-        let requirements = instance.configure(&self.config)?;
-        Ok((instance, requirements))
+        let lines = self.lines(quota);
+        let idle = self.idle.as_ref().and_then(|idle| lock(idle).pop());
+        match idle {
+            Some(mut instance) => {
+                instance.renew(&self.limits, time, lines);
+                Ok(instance)
+            }
+            None => self.start(time, lines),
+        }
+    }
+
+    /// Keeps an instance for the next batch, or drops it.
+    fn rest(&self, instance: Instance) {
+        if let Some(idle) = &self.idle
+            && instance.is_fit(&self.limits)
+        {
+            // There are never more than threads that run them.
+            lock(idle).push(instance);
+        }
+    }
+
+    fn lines(&self, quota: Quota) -> Lines {
+        Lines::new(Arc::clone(&self.name), self.program.shared_digest(), quota)
     }
 
     fn call(
@@ -182,10 +199,13 @@ impl Guest {
         quota: Quota,
     ) -> Result<Outcomes, PluginError> {
         let changes = rows.changes.get(range).unwrap_or_default();
-        let (instance, _) = self.start(cpu_max, quota)?;
-        let (batch, malformed) = convert::batch(&rows.relation, changes, &self.reads(rows));
-        let reply = instance.run(self.role, &batch)?;
+        let reads = self.wanted.of(&rows.relation).unwrap_or_default();
+        let mut instance = self.instance(cpu_max, quota)?;
+        let keys = convert::keys(changes, &reads);
+        let (batch, malformed) = convert::batch(&rows.relation, changes, &keys, &reads);
+        let reply = instance.run(self.role, &self.sink, &batch)?;
         let mut outcomes = reply::outcomes(self.role, changes.len(), reply)?;
+        self.rest(instance);
         for convert::Malformed { row, message } in malformed {
             if let Some(outcome) = outcomes.get_mut(row) {
                 *outcome = Err(fault(Fault::Host, message));
@@ -194,24 +214,51 @@ impl Guest {
         Ok(outcomes)
     }
 
-    /// Configures one instance, and compares the types of its functions with the host's.
-    fn check(&self) -> Result<Requirements, Error> {
-        let plugin = self.name.to_string();
+    /// Compares the types of its functions with the host's, asks what it is, and configures it.
+    fn check(&mut self) -> Result<(), Error> {
+        let plugin = || self.name.to_string();
+        let failed = |error: PluginError| match error {
+            PluginError { fault: Fault::Guest, message } => {
+                Error::Configure { plugin: plugin(), message }
+            }
+            PluginError { message, .. } => Error::Start { plugin: plugin(), message },
+        };
         let quota = Quota::new(self.limits.log_lines_max, self.limits.log_line_bytes_max);
-        match self.start(self.limits.batch_cpu_max, quota) {
-            Ok((mut instance, requirements)) => {
-                instance.check(self.role).map_err(|error| crate::program::invalid(&error))?;
-                Ok(requirements)
-            }
-            Err(PluginError { fault: Fault::Guest, message }) => {
-                Err(Error::Configure { plugin, message })
-            }
-            Err(PluginError { message, .. }) => Err(Error::Start { plugin, message }),
+        let time = Time::start(self.limits.batch_cpu_max, self.limits.wall_max);
+        let lines = self.lines(quota);
+        let started = Instance::start(&self.program, &self.limits, time, lines);
+        let mut instance = started.map_err(failed)?;
+        instance.check(self.role).map_err(|error| crate::program::invalid(&error))?;
+        let Description { capabilities, warm, .. } = instance.describe().map_err(failed)?;
+        if !capabilities.is_empty() {
+            return Err(Error::Capabilities { plugin: plugin(), wanted: capabilities.join(", ") });
         }
+        let requirements = instance.configure(&self.config).map_err(failed)?;
+        let wanted = Wanted::new(requirements);
+        self.wanted = wanted.map_err(|message| Error::Configure { plugin: plugin(), message })?;
+        self.idle = warm.then(Mutex::default);
+        Ok(())
     }
 }
 
-fn distinct(names: Vec<String>) -> Vec<String> {
-    let mut known = HashSet::new();
-    names.into_iter().filter(|name| known.insert(name.clone())).collect()
+/// Asks a program what it is, in an instance of its own, on this thread.
+pub(crate) fn describe(
+    name: &str,
+    program: &Arc<Program>,
+    limits: &Limits,
+) -> Result<crate::program::Description, Error> {
+    let failed = |message: String| Error::Start { plugin: name.to_owned(), message };
+    let time = Time::start(limits.batch_cpu_max, limits.wall_max);
+    let quota = Quota::new(limits.log_lines_max, limits.log_line_bytes_max);
+    let lines = Lines::new(name.into(), program.shared_digest(), quota);
+    let started = Instance::start(program, limits, time, lines);
+    let mut instance = started.map_err(|error| failed(error.message))?;
+    for role in program.roles() {
+        instance.check(role).map_err(|error| crate::program::invalid(&error))?;
+    }
+    Ok(instance.describe().map_err(|error| failed(error.message))?.into())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -74,6 +74,13 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// What it takes now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 // Differs from wasmtime's `StoreLimits` in that it counts all memories of a store together.
 impl ResourceLimiter for Memory {
     fn memory_growing(

@@ -5,28 +5,12 @@
 //! null. A value that is not of its column's kind, which the source rules out, fails its row.
 
 use model::change::{Change, Operation};
+use model::message::idempotency_key;
 use model::page::{Extent, Row, Value};
 use model::relation::{Column, Kind, Relation};
 
-use crate::bindings::{Action, Batch, ColumnIn, DataIn, Position, Presence};
-
-/// The columns of a relation that a plugin reads, by index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reads {
-    /// Of the new row, or of the old one of a delete.
-    pub(crate) columns: Vec<usize>,
-    /// Of the row before an update.
-    pub(crate) old: Vec<usize>,
-}
-
-impl Reads {
-    pub(crate) fn new(relation: &Relation, columns: &[String], old: &[String]) -> Self {
-        let indexes = |names: &[String]| {
-            names.iter().filter_map(|name| relation.column(name)).collect::<Vec<_>>()
-        };
-        Self { columns: indexes(columns), old: indexes(old) }
-    }
-}
+use crate::bindings::{Action, Batch, ColumnIn, DataIn, Packed, Position, Presence};
+use crate::reads::{Metadata, Reads};
 
 /// A value that is not of its column's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +21,27 @@ pub(crate) struct Malformed {
     pub(crate) message: String,
 }
 
-/// The batch of these changes, each of which has a row.
+/// Texts that a batch borrows and no page holds: the idempotency keys, if they are asked for.
+pub(crate) fn keys(changes: &[Change], reads: &Reads) -> Vec<Box<str>> {
+    if !reads.metadata.contains(&Metadata::IdempotencyKey) {
+        return Vec::new();
+    }
+    changes.iter().map(|change| idempotency_key(change.position, 0)).collect()
+}
+
+/// The batch of these changes, each of which has a row, with their [`keys`].
 pub(crate) fn batch<'a>(
     relation: &'a Relation,
     changes: &'a [Change],
+    keys: &'a [Box<str>],
     reads: &Reads,
 ) -> (Batch<'a>, Vec<Malformed>) {
     let mut malformed = Vec::new();
     let mut columns = |indexes: &[usize], row: fn(&'a Change) -> Option<&'a Row>| {
         let column = |index: &usize| {
             let column = relation.columns.get(*index)?;
-            Some(convert(column, *index, changes.iter().map(row), &mut malformed))
+            let rows = changes.iter().map(row);
+            Some(convert(column, *index, rows, reads.packed, &mut malformed))
         };
         indexes.iter().filter_map(column).collect()
     };
@@ -64,6 +58,7 @@ pub(crate) fn batch<'a>(
         positions: changes.iter().map(|change| position(change.position)).collect(),
         columns: new,
         old,
+        metadata: metadata(changes, keys, reads),
     };
     (batch, malformed)
 }
@@ -86,12 +81,15 @@ fn convert<'a>(
     column: &'a Column,
     index: usize,
     rows: impl ExactSizeIterator<Item = Option<&'a Row>>,
+    packed: bool,
     malformed: &mut Vec<Malformed>,
 ) -> ColumnIn<'a> {
     let mut presence = Vec::with_capacity(rows.len());
     let texts = rows.map(|row| value(column, index, row));
     let mut filled = Filled { column, presence: &mut presence, malformed };
     let data = match column.kind {
+        Kind::Text if packed => DataIn::PackedTexts(filled.packed(texts)),
+        Kind::Json if packed => DataIn::PackedJson(filled.packed(texts)),
         Kind::Boolean => DataIn::Booleans(filled.values(texts, boolean)),
         Kind::Integer => DataIn::Integers(filled.values(texts, |text| text.parse().ok())),
         Kind::Float => DataIn::Floats(filled.values(texts, |text| text.parse().ok())),
@@ -99,7 +97,8 @@ fn convert<'a>(
         Kind::Json => DataIn::Json(filled.values(texts, Some)),
         Kind::Bytes => DataIn::Bytes(filled.values(texts, bytes)),
     };
-    ColumnIn { name: &column.name, type_name: &column.type_name, presence, data }
+    let Column { name, type_name, key, .. } = column;
+    ColumnIn { name, type_name, key: *key, presence, data }
 }
 
 /// What is known of a column: of a row that is no more than its key, only key columns.
@@ -118,6 +117,18 @@ struct Filled<'b, 'a> {
 }
 
 impl Filled<'_, '_> {
+    fn packed<'a>(&mut self, texts: impl Iterator<Item = Value<'a>>) -> Packed {
+        pack(texts.map(|value| {
+            let (presence, text) = match value {
+                Value::Null => (Presence::Null, ""),
+                Value::Unchanged => (Presence::Unchanged, ""),
+                Value::Text(text) => (Presence::Value, text),
+            };
+            self.presence.push(presence);
+            text
+        }))
+    }
+
     fn values<'a, T: Default>(
         &mut self,
         texts: impl Iterator<Item = Value<'a>>,
@@ -142,6 +153,60 @@ impl Filled<'_, '_> {
         };
         texts.enumerate().map(entry).collect()
     }
+}
+
+impl Packed {
+    /// The text of a row ends here. A batch is far below 4 GiB: its rows are cut by bytes.
+    fn end(&mut self) {
+        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+}
+
+/// What is known of changes beside their rows.
+fn metadata<'a>(changes: &'a [Change], keys: &'a [Box<str>], reads: &Reads) -> Vec<ColumnIn<'a>> {
+    let column = |name: &Metadata| {
+        let (type_name, texts): (_, Vec<Option<&str>>) = match name {
+            Metadata::CommitTimestamp => {
+                let times = changes.iter().map(|change| change.transaction.committed_at_us);
+                let data = DataIn::Integers(times.collect());
+                let presence = vec![Presence::Value; changes.len()];
+                return ColumnIn {
+                    name: name.name(),
+                    type_name: "int8",
+                    key: false,
+                    presence,
+                    data,
+                };
+            }
+            Metadata::TransactionAnnotations => {
+                ("jsonb", changes.iter().map(|change| change.annotations.as_deref()).collect())
+            }
+            Metadata::IdempotencyKey => ("text", keys.iter().map(|key| Some(&**key)).collect()),
+        };
+        let presence = texts.iter().map(|text| match text {
+            Some(_) => Presence::Value,
+            None => Presence::Null,
+        });
+        let presence = presence.collect();
+        let texts = texts.into_iter().map(Option::unwrap_or_default);
+        let data = match (name, reads.packed) {
+            (Metadata::TransactionAnnotations, true) => DataIn::PackedJson(pack(texts)),
+            (Metadata::TransactionAnnotations, false) => DataIn::Json(texts.collect()),
+            (_, true) => DataIn::PackedTexts(pack(texts)),
+            (_, false) => DataIn::Texts(texts.collect()),
+        };
+        ColumnIn { name: name.name(), type_name, key: false, presence, data }
+    };
+    reads.metadata.iter().map(column).collect()
+}
+
+fn pack<'a>(texts: impl Iterator<Item = &'a str>) -> Packed {
+    let mut packed = Packed::default();
+    for text in texts {
+        packed.bytes.extend_from_slice(text.as_bytes());
+        packed.end();
+    }
+    packed
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -189,6 +254,7 @@ mod tests {
             key: kind == Kind::Boolean, // the first column
         };
         Arc::new(Relation {
+            rendered: model::relation::Rendered::default(),
             oid: 1,
             schema: "public".into(),
             table: "t".into(),
@@ -231,7 +297,7 @@ mod tests {
     }
 
     fn all() -> Reads {
-        Reads { columns: (0..6).collect(), old: Vec::new() }
+        Reads { columns: (0..6).collect(), ..Reads::default() }
     }
 
     #[test]
@@ -239,7 +305,7 @@ mod tests {
         let relation = relation();
         let texts = TEXTS.map(|(_, text)| Some(text));
         let changes = change(Operation::Insert, Extent::Full, &[texts]);
-        let (batch, malformed) = batch(&relation, &changes, &all());
+        let (batch, malformed) = batch(&relation, &changes, &[], &all());
         assert_eq!(malformed, []);
         assert_eq!(batch.actions, [Action::Insert]);
         assert_eq!(batch.positions, [Position { commit_lsn: 7, ordinal: 3 }]);
@@ -260,7 +326,7 @@ mod tests {
     fn what_is_not_known_is_unchanged_and_never_null() {
         let relation = relation();
         let presence = |changes: &[Change]| {
-            let (batch, _) = batch(&relation, changes, &all());
+            let (batch, _) = batch(&relation, changes, &[], &all());
             batch.columns.iter().map(|column| column.presence[0]).collect::<Vec<_>>()
         };
         let toast = [None, None, Some("unchanged"), None, Some("unchanged"), None];
@@ -273,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_asked_for_and_exists_is_handed_over() {
+    fn only_what_is_asked_for_is_handed_over() {
         let relation = relation();
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let reads = Reads::new(&relation, &names(&["Text", "gone"]), &names(&["Integer"]));
+        // `Text`, and of the old row `Integer`.
+        let reads = Reads { columns: vec![3], old: vec![1], ..Reads::default() };
         let old = [None, Some("1"), None, Some("old"), None, None];
         let new = [None, Some("2"), None, Some("new"), None, None];
         let changes = change(Operation::Update, Extent::Full, &[old, new]);
-        let (batch, _) = batch(&relation, &changes, &reads);
+        let (batch, _) = batch(&relation, &changes, &[], &reads);
         let [text] = &batch.columns[..] else { panic!("{batch:?}") };
         assert_eq!((text.name, &text.data), ("Text", &DataIn::Texts(vec!["new"])));
         let [old] = &batch.old[..] else { panic!("{batch:?}") };
@@ -292,9 +358,43 @@ mod tests {
         let relation = relation();
         for (text, wrong) in [("t", 4), ("\\x0", 4), ("\\xgg", 4), ("1", 2)] {
             let changes = change(Operation::Insert, Extent::Full, &[[Some(text); 6]]);
-            let (batch, malformed) = batch(&relation, &changes, &all());
+            let (batch, malformed) = batch(&relation, &changes, &[], &all());
             assert_eq!(malformed.len(), wrong, "{text}: {malformed:?}");
             assert_eq!(batch.columns[0].presence, [Presence::Unchanged]);
         }
+    }
+
+    #[test]
+    fn texts_go_in_one_piece_to_those_that_ask_for_it() {
+        let relation = relation();
+        let texts = TEXTS.map(|(_, text)| Some(text));
+        let mut changes = change(Operation::Insert, Extent::Full, &[texts]);
+        changes.extend(change(Operation::Insert, Extent::Full, &[[None; 6]]));
+        changes.extend(change(Operation::Insert, Extent::Full, &[texts]));
+        changes[1].annotations = Some("[7]".into());
+        let reads = Reads {
+            columns: vec![3, 4],
+            metadata: vec![
+                Metadata::CommitTimestamp,
+                Metadata::TransactionAnnotations,
+                Metadata::IdempotencyKey,
+            ],
+            packed: true,
+            ..Reads::default()
+        };
+        let keys = keys(&changes, &reads);
+        let (batch, malformed) = batch(&relation, &changes, &keys, &reads);
+        assert_eq!(malformed, []);
+        let packed = |text: &str, ends: [u32; 3]| Packed { bytes: text.into(), ends: ends.into() };
+        assert_eq!(batch.columns[0].data, DataIn::PackedTexts(packed("1.101.10", [4, 4, 8])));
+        assert_eq!(batch.columns[1].data, DataIn::PackedJson(packed("[1][1]", [3, 3, 6])));
+        let presence = [Presence::Value, Presence::Null, Presence::Value];
+        assert_eq!(batch.columns[1].presence, presence);
+        let [time, annotations, key] = &batch.metadata[..] else { panic!("{batch:?}") };
+        assert_eq!(time.data, DataIn::Integers(vec![0; 3]));
+        assert_eq!(annotations.data, DataIn::PackedJson(packed("[7]", [0, 3, 3])));
+        assert_eq!(annotations.presence, [Presence::Null, Presence::Value, Presence::Null]);
+        // base64 of `7:3`, three times.
+        assert_eq!(key.data, DataIn::PackedTexts(packed("NzozNzozNzoz", [4, 8, 12])));
     }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use model::change::{Change, Operation};
 use model::page::Value;
 
-use crate::convert::Reads;
 use crate::limits::Limits;
+use crate::reads::Reads;
 
 /// A part of the rows, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ mod tests {
     /// Rows of one column with texts of these lengths; no length is a truncate.
     fn pieces(lengths: &[Option<usize>]) -> Vec<Piece> {
         let relation = Relation {
+            rendered: model::relation::Rendered::default(),
             oid: 1,
             schema: "public".into(),
             table: "t".into(),
@@ -103,7 +104,11 @@ mod tests {
         }
         let limits =
             Limits { rows_max: 3, batch_bytes_max: 10, row_bytes_max: 20, ..Limits::default() };
-        cut(&builder.finish(), &Reads { columns: vec![0], old: vec![0] }, &limits)
+        cut(
+            &builder.finish(),
+            &Reads { columns: vec![0], old: vec![0], ..Reads::default() },
+            &limits,
+        )
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel};
 
 use crate::bound::Bound;
+use crate::cache::Cache;
 use crate::error::Error;
 use crate::instance::{self, State};
 use crate::limits::Limits;
 use crate::pool::Pool;
-use crate::program::{Program, Role, digest};
+use crate::program::{Description, Program, Role, digest};
 
 /// How often guests are looked at: the error of a CPU budget, and cheap enough to do always.
 const TICK: Duration = Duration::from_millis(5);
@@ -31,6 +33,7 @@ pub struct Host {
     linker: Linker<State>,
     limits: Arc<Limits>,
     pool: Pool,
+    cache: Option<Cache>,
     /// What is in use, by digest.
     programs: Mutex<HashMap<Arc<str>, Weak<Program>>>,
 }
@@ -48,7 +51,32 @@ impl Host {
         tick(&engine).map_err(|error| failed(&error))?;
         let pool = Pool::start(&limits).map_err(|error| failed(&error))?;
         let (limits, programs) = (Arc::new(limits), Mutex::default());
-        Ok(Self { engine, linker, limits, pool, programs })
+        Ok(Self { engine, linker, limits, pool, cache: None, programs })
+    }
+
+    /// Keeps compiled components in this directory, which is made if it is not there, for the next
+    /// process. They are machine code: it must be the user's own, and writable by nobody else.
+    ///
+    /// # Errors
+    /// If it cannot be made, or is not ours alone.
+    pub fn with_cache(mut self, dir: &Path) -> Result<Self, Error> {
+        let cache = Cache::open(dir).map_err(|error| Error::Cache {
+            dir: dir.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        self.cache = Some(cache);
+        Ok(self)
+    }
+
+    /// What a program says of itself: its configuration's schema, what it wants, whether it is to
+    /// be kept warm.
+    ///
+    /// Blocks its thread for as long as the guest takes, at most `limits.batch_cpu_max`.
+    ///
+    /// # Errors
+    /// If the guest fails at it, or does not speak the host's version of the contract.
+    pub fn describe(&self, name: &str, program: &Arc<Program>) -> Result<Description, Error> {
+        crate::bound::describe(name, program, &self.limits)
     }
 
     /// Checks and compiles a component; one that is in use already is not compiled again.
@@ -70,7 +98,13 @@ impl Host {
         }
         // Not under the lock: another component must not wait for this one. Two at once of the same
         // bytes are compiled twice, and the later one stays.
-        let program = Program::compile(&self.engine, &self.linker, Arc::clone(&digest), bytes)?;
+        let program = Program::compile(
+            &self.engine,
+            &self.linker,
+            self.cache.as_ref(),
+            Arc::clone(&digest),
+            bytes,
+        )?;
         let program = Arc::new(program);
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         programs.retain(|_, program| program.strong_count() > 0);
@@ -81,19 +115,24 @@ impl Host {
     /// Makes a plugin of a program. Configures one instance, to find out what it reads and whether
     /// it takes the configuration.
     ///
+    /// `sink` is the kind of sink that it works for, which a router is told.
+    ///
     /// Blocks its thread for as long as the guest takes, at most `limits.batch_cpu_max`.
     ///
     /// # Errors
-    /// If the program does not have the role, or does not take the configuration.
+    /// If the program does not have the role, wants what is not granted, or does not take the
+    /// configuration.
     pub fn bind(
         &self,
         name: &str,
         program: &Arc<Program>,
         role: Role,
+        sink: &str,
         config_json: &str,
     ) -> Result<Arc<dyn Plugin>, Error> {
         let (limits, pool) = (Arc::clone(&self.limits), self.pool.clone());
-        let bound = Bound::new(name, Arc::clone(program), role, config_json, limits, pool)?;
+        let program = Arc::clone(program);
+        let bound = Bound::new(name, program, role, sink, config_json, limits, pool)?;
         Ok(Arc::new(bound))
     }
 }

@@ -11,6 +11,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The directory of compiled components cannot be used.
+    #[error("compiled plugins cannot be kept in {dir}: {reason}")]
+    Cache {
+        /// The directory.
+        dir: String,
+        /// Why not.
+        reason: String,
+    },
     /// A core module, as compilers make it.
     #[error(
         "this is a core WebAssembly module, not a component: make one of it with `wasm-tools \
@@ -60,6 +68,17 @@ pub enum Error {
         role: Role,
         /// Those that it has.
         roles: String,
+    },
+    /// It cannot do without what nobody is granted.
+    #[error(
+        "plugin {plugin} wants {wanted}, which is not granted to plugins: this version grants \
+         nothing but lines in the log"
+    )]
+    Capabilities {
+        /// The name in the configuration.
+        plugin: String,
+        /// What it wants.
+        wanted: String,
     },
     /// It does not take its configuration.
     #[error("the config of plugin {plugin} is wrong: {message}")]

@@ -1,8 +1,10 @@
-//! One instance: configured once, asked once, dropped.
+//! One instance: configured once, asked, dropped.
 //!
-//! Guarantees that an instance answers at most one batch, whatever becomes of it: [`Instance::run`]
-//! takes it. A store holds one instance, as a store only ever grows. The clock and the limits hold
-//! from before its start functions run.
+//! Guarantees that an instance that failed in any way answers nothing more: whoever keeps one for
+//! the next batch asks [`Instance::is_fit`]. A store holds one instance, as a store only ever grows.
+//! The clock and the limits hold from before its start functions run, and anew for each batch.
+
+use std::sync::Arc;
 
 use model::plugin::{Fault, PluginError};
 use wasmtime::component::{
@@ -11,7 +13,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
-use crate::bindings::{Batch, LOG, Level, Reply, Requirements};
+use crate::bindings::{Batch, ConfigError, Description, LOG, Level, Reply, Requirements};
 use crate::budget::{Memory, Time};
 use crate::fault::{classify, fault};
 use crate::limits::Limits;
@@ -29,12 +31,18 @@ pub(crate) struct State {
     lines: Lines,
 }
 
-/// An instance that may be used once.
-pub(crate) struct Instance<'a> {
-    program: &'a Program,
+/// An instance.
+pub(crate) struct Instance {
+    program: Arc<Program>,
     store: Store<State>,
     wasm: Wasm,
+    batches: u32,
+    failed: bool,
 }
+
+/// A kept instance is replaced after so many batches: what leaks a little, or slowly changes its
+/// mind, does not do so for ever. The cost of a new one is nothing by then.
+const BATCHES_MAX: u32 = 10_000;
 
 /// Defines what guests are granted: the log.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
@@ -50,10 +58,10 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-impl<'a> Instance<'a> {
+impl Instance {
     /// A fresh instance, whose time begins now, on this thread.
     pub(crate) fn start(
-        program: &'a Program,
+        program: &Arc<Program>,
         limits: &Limits,
         time: Time,
         lines: Lines,
@@ -69,35 +77,81 @@ impl<'a> Instance<'a> {
             Ok(UpdateDeadline::Continue(1))
         });
         match pre.instantiate(&mut store) {
-            Ok(wasm) => Ok(Self { program, store, wasm }),
+            Ok(wasm) => {
+                let program = Arc::clone(program);
+                Ok(Self { program, store, wasm, batches: 0, failed: false })
+            }
             Err(error) => Err(classify(&error, store.data().lines.last_error())),
         }
     }
 
-    /// Hands over the configuration; the guest's own objection is a [`Fault::Guest`].
-    pub(crate) fn configure(&mut self, config: &str) -> Result<Requirements, PluginError> {
-        let answer: (Result<Requirements, String>,) =
-            self.call(self.program.configure(), (config,))?;
-        answer.0.map_err(|message| fault(Fault::Guest, message))
+    /// Gives it the time, and the lines, of another batch.
+    pub(crate) fn renew(&mut self, limits: &Limits, time: Time, lines: Lines) {
+        let state = self.store.data_mut();
+        (state.time, state.lines) = (time, lines);
+        self.store.set_hostcall_fuel(limits.output_bytes_max);
+        self.store.set_epoch_deadline(1);
     }
 
-    /// Hands over a batch, and ends the instance.
-    pub(crate) fn run(mut self, role: Role, batch: &Batch<'_>) -> Result<Reply, PluginError> {
-        let Some(run) = self.program.run(role) else {
+    /// Whether it may be kept for another batch.
+    pub(crate) fn is_fit(&self, limits: &Limits) -> bool {
+        // One that has grown to half of its limit would sooner or later fail an innocent batch.
+        let grown = self.store.data().memory.bytes() > limits.memory_bytes_max / 2;
+        !self.failed && !grown && self.batches < BATCHES_MAX
+    }
+
+    /// What it says of itself.
+    pub(crate) fn describe(&mut self) -> Result<Description, PluginError> {
+        let program = Arc::clone(&self.program);
+        let answer: (Description,) = self.call(program.describe(), ())?;
+        Ok(answer.0)
+    }
+
+    /// Hands over the configuration; the guest's own objections are a [`Fault::Guest`].
+    pub(crate) fn configure(&mut self, config: &str) -> Result<Requirements, PluginError> {
+        let program = Arc::clone(&self.program);
+        let answer: (Configured,) = self.call(program.configure(), (config,))?;
+        answer.0.map_err(|errors| {
+            self.failed = true;
+            fault(Fault::Guest, objections(errors))
+        })
+    }
+
+    /// Hands over a batch. `sink` is the kind of sink that a router works for.
+    pub(crate) fn run(
+        &mut self,
+        role: Role,
+        sink: &str,
+        batch: &Batch<'_>,
+    ) -> Result<Reply, PluginError> {
+        let program = Arc::clone(&self.program);
+        let Some(run) = program.run(role) else {
             return Err(fault(Fault::Host, format!("the component is no {role}")));
         };
-        let answer: (Result<Reply, String>,) = self.call(run, (batch,))?;
-        answer.0.map_err(|message| fault(Fault::Guest, message))
+        self.batches += 1;
+        let answer: (Ran,) = match role {
+            Role::Filter | Role::Transform => self.call(run, (batch,))?,
+            Role::Route => self.call(run, (sink, batch))?,
+        };
+        answer.0.map_err(|message| {
+            self.failed = true;
+            fault(Fault::Guest, message)
+        })
     }
 
     /// Looks the functions up without calling them, which compares their types with the host's.
     pub(crate) fn check(&mut self, role: Role) -> wasmtime::Result<()> {
-        let (store, configure) = (&mut self.store, self.program.configure());
-        type Configured = (Result<Requirements, String>,);
-        self.wasm.get_typed_func::<(&str,), Configured>(&mut *store, configure)?;
-        if let Some(run) = self.program.run(role) {
-            type Ran = (Result<Reply, String>,);
-            self.wasm.get_typed_func::<(&Batch<'_>,), Ran>(&mut *store, run)?;
+        let (store, program) = (&mut self.store, &self.program);
+        self.wasm.get_typed_func::<(), (Description,)>(&mut *store, program.describe())?;
+        self.wasm.get_typed_func::<(&str,), (Configured,)>(&mut *store, program.configure())?;
+        match (program.run(role), role) {
+            (Some(run), Role::Filter | Role::Transform) => {
+                self.wasm.get_typed_func::<(&Batch<'_>,), (Ran,)>(&mut *store, run)?;
+            }
+            (Some(run), Role::Route) => {
+                self.wasm.get_typed_func::<(&str, &Batch<'_>), (Ran,)>(&mut *store, run)?;
+            }
+            (None, _) => {}
         }
         Ok(())
     }
@@ -114,8 +168,22 @@ impl<'a> Instance<'a> {
         let function = self.wasm.get_typed_func::<Params, Return>(&mut self.store, function);
         // The types were compared when the plugin was bound.
         let function = function.map_err(|error| fault(Fault::Host, error.to_string()))?;
-        function
-            .call(&mut self.store, params)
-            .map_err(|error| classify(&error, self.store.data().lines.last_error()))
+        function.call(&mut self.store, params).map_err(|error| {
+            self.failed = true;
+            classify(&error, self.store.data().lines.last_error())
+        })
     }
+}
+
+type Configured = Result<Requirements, Vec<ConfigError>>;
+type Ran = Result<Reply, String>;
+
+/// A line for each.
+fn objections(errors: Vec<ConfigError>) -> String {
+    let line = |ConfigError { field, message }| match field.as_str() {
+        "" => message,
+        field => format!("{field}: {message}"),
+    };
+    let lines: Vec<String> = errors.into_iter().map(line).collect();
+    if lines.is_empty() { "it does not say what is wrong".to_owned() } else { lines.join("; ") }
 }

@@ -7,8 +7,9 @@
 //! - A component is granted nothing but a line in the log; one that imports anything else is
 //!   refused by the import's name.
 //! - It can exhaust only its own [`Limits`]: CPU time, memory, stack, output, log lines.
-//! - Each batch runs in a fresh instance, so that nothing is carried from batch to batch, and one
-//!   that trapped is never used again.
+//! - Each batch runs in a fresh instance, so that nothing is carried from batch to batch; a plugin
+//!   may promise that nothing it carries matters, and is then kept warm. An instance that failed is
+//!   never used again.
 //! - Each row gets an outcome of its own. When a batch as a whole fails, its rows are run again one
 //!   by one, so only the guilty ones fail.
 //! - Guests run on threads of their own; nothing here blocks a task of the runtime but
@@ -21,19 +22,23 @@
 mod bindings;
 mod bound;
 mod budget;
+mod cache;
 mod convert;
 mod cut;
 mod engine;
 mod error;
 mod fault;
+mod inspect;
 mod instance;
 mod limits;
 mod lines;
 mod pool;
 mod program;
+mod reads;
 mod reply;
 
 pub use engine::Host;
 pub use error::Error;
+pub use inspect::{Inspection, inspect};
 pub use limits::Limits;
-pub use program::{Program, Role};
+pub use program::{Description, Program, Role};

@@ -11,8 +11,10 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use crate::bindings::{FILTER, GRANTED, LIFECYCLE, TRANSFORM, VERSION_PREFIX};
+use crate::bindings::{self, FILTER, LIFECYCLE, ROUTE, TRANSFORM};
+use crate::cache::Cache;
 use crate::error::Error;
+use crate::inspect::is_granted;
 use crate::instance::State;
 
 /// How a binary begins: magic, version, and whether it is a component.
@@ -24,16 +26,41 @@ const COMPONENT: [u8; 8] = [0, b'a', b's', b'm', 13, 0, 1, 0];
 pub enum Role {
     /// Decides which rows belong to the set.
     Filter,
+    /// Says where a row is sent.
+    Route,
     /// Changes what is sent for a row.
     Transform,
 }
 
+/// What a plugin says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The JSON Schema of its configuration; None if it has none.
+    pub config_schema: Option<String>,
+    /// What it wants granted. Nothing is, so that one which names something cannot be bound.
+    pub capabilities: Vec<String>,
+    /// Whether an instance may be used for more than one batch.
+    pub warm: bool,
+}
+
+impl From<bindings::Description> for Description {
+    fn from(told: bindings::Description) -> Self {
+        let bindings::Description { config_schema, capabilities, warm, .. } = told;
+        let config_schema = Some(config_schema).filter(|schema| !schema.is_empty());
+        Self { config_schema, capabilities, warm }
+    }
+}
+
 impl Role {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Filter, Self::Route, Self::Transform];
+
     /// The word used in messages, configuration and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Filter => "filter",
+            Self::Route => "route",
             Self::Transform => "transform",
         }
     }
@@ -49,8 +76,10 @@ impl fmt::Display for Role {
 pub struct Program {
     digest: Arc<str>,
     pre: InstancePre<State>,
+    describe: ComponentExportIndex,
     configure: ComponentExportIndex,
     filter: Option<ComponentExportIndex>,
+    route: Option<ComponentExportIndex>,
     transform: Option<ComponentExportIndex>,
 }
 
@@ -61,15 +90,17 @@ impl Program {
         &self.digest
     }
 
-    /// The roles that it can be bound to: one or two.
+    /// The roles that it can be bound to: one or more.
     pub fn roles(&self) -> impl Iterator<Item = Role> + '_ {
-        [Role::Filter, Role::Transform].into_iter().filter(|role| self.run(*role).is_some())
+        Role::ALL.into_iter().filter(|role| self.run(*role).is_some())
     }
 
-    /// Compiles a component. Takes 0.1 s of CPU time for a Rust guest, 10 s for a Python one.
+    /// Compiles a component, or finds it compiled. Takes 0.1 s of CPU time for a Rust guest, 10 s
+    /// for a Python one; a hundredth of that from the cache.
     pub(crate) fn compile(
         engine: &Engine,
         linker: &Linker<State>,
+        cache: Option<&Cache>,
         digest: Arc<str>,
         bytes: &[u8],
     ) -> Result<Self, Error> {
@@ -80,22 +111,35 @@ impl Program {
             let reason = "the bytes are not WebAssembly of a version that is known".to_owned();
             return Err(Error::InvalidComponent { reason });
         }
-        let component = Component::from_binary(engine, bytes).map_err(|error| invalid(&error))?;
+        let component = match cache.and_then(|cache| cache.load(engine, &digest)) {
+            Some(component) => component,
+            None => {
+                let compiled = Component::from_binary(engine, bytes);
+                let component = compiled.map_err(|error| invalid(&error))?;
+                if let Some(cache) = cache {
+                    cache.store(engine, &digest, &component);
+                }
+                component
+            }
+        };
         check_imports(engine, &component)?;
         let function = |interface: &str, name: &str| {
             let interface = component.get_export_index(None, interface)?;
             component.get_export_index(Some(&interface), name)
         };
-        let configure = function(LIFECYCLE, "configure");
-        let configure =
-            configure.ok_or(Error::NoRole { missing: "no sequin:plugin/lifecycle@0.1" })?;
-        let (filter, transform) = (function(FILTER, "run"), function(TRANSFORM, "run"));
-        if filter.is_none() && transform.is_none() {
-            let missing = "neither sequin:plugin/filter@0.1 nor sequin:plugin/transform@0.1";
+        let (describe, configure) =
+            (function(LIFECYCLE, "describe"), function(LIFECYCLE, "configure"));
+        let (Some(describe), Some(configure)) = (describe, configure) else {
+            return Err(Error::NoRole { missing: "no sequin:plugin/lifecycle@0.1" });
+        };
+        let [filter, route, transform] =
+            [FILTER, ROUTE, TRANSFORM].map(|interface| function(interface, "run"));
+        if filter.is_none() && route.is_none() && transform.is_none() {
+            let missing = "none of filter, route and transform of sequin:plugin@0.1";
             return Err(Error::NoRole { missing });
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| invalid(&error))?;
-        Ok(Self { digest, pre, configure, filter, transform })
+        Ok(Self { digest, pre, describe, configure, filter, route, transform })
     }
 
     pub(crate) fn shared_digest(&self) -> Arc<str> {
@@ -106,6 +150,10 @@ impl Program {
         &self.pre
     }
 
+    pub(crate) fn describe(&self) -> &ComponentExportIndex {
+        &self.describe
+    }
+
     pub(crate) fn configure(&self) -> &ComponentExportIndex {
         &self.configure
     }
@@ -114,6 +162,7 @@ impl Program {
     pub(crate) fn run(&self, role: Role) -> Option<&ComponentExportIndex> {
         match role {
             Role::Filter => self.filter.as_ref(),
+            Role::Route => self.route.as_ref(),
             Role::Transform => self.transform.as_ref(),
         }
     }
@@ -139,8 +188,7 @@ pub(crate) fn digest(bytes: &[u8]) -> Arc<str> {
 /// What is not granted is refused by name, which says more than that it does not link.
 fn check_imports(engine: &Engine, component: &Component) -> Result<(), Error> {
     for (import, _) in component.component_type().imports(engine) {
-        let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-        if !GRANTED.contains(&interface) || !version.starts_with(VERSION_PREFIX) {
+        if !is_granted(import) {
             return Err(Error::ImportRefused { import: import.to_owned() });
         }
     }

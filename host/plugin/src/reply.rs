@@ -8,10 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use model::plugin::{Data, Fault, Outcome, Patch, PluginError, Presence, SetColumn};
+use model::plugin::{Data, Fault, Outcome, Packed, Patch, PluginError, Presence, SetColumn};
 use serde_json::value::RawValue;
 
-use crate::bindings::{self, ColumnOut, DataOut, Reply, Verdict};
+use crate::bindings::{self, ColumnOut, DataOut, Document, Reply, RowError, Verdict};
 use crate::fault::fault;
 use crate::program::Role;
 
@@ -23,19 +23,26 @@ pub(crate) fn outcomes(
     rows: usize,
     reply: Reply,
 ) -> Result<Vec<Result<Outcome, PluginError>>, PluginError> {
-    let Reply { verdicts, columns, documents, errors } = reply;
+    let Reply { verdicts, columns, only, documents, errors } = reply;
     if verdicts.len() != rows {
         return Err(output(format!("{} verdicts for {rows} rows", verdicts.len())));
     }
-    if role == Role::Filter && !(columns.is_empty() && documents.is_empty()) {
+    if role == Role::Filter && !(columns.is_empty() && only.is_none() && documents.is_empty()) {
         return Err(output("columns or documents from a filter".to_owned()));
     }
+    if role == Role::Route && !(only.is_none() && documents.is_empty()) {
+        return Err(output("documents, or columns taken away, from a router".to_owned()));
+    }
+    let only = only.map(|names| names.into_iter().map(String::into_boxed_str).collect());
+    let documents = documents.into_iter().map(|Document { row, json }| (row, json));
+    let errors = errors.into_iter().map(|error| (error.row, error.text()));
     let columns = columns.into_iter().map(|column| set_column(column, rows));
     let columns: Arc<[SetColumn]> = columns.collect::<Result<_, _>>()?;
     let mut sheet = Sheet {
         role,
         twins: has_twins(&columns),
         columns,
+        only,
         documents: texts("a document", documents, rows)?,
         errors: texts("an error", errors, rows)?,
     };
@@ -43,10 +50,18 @@ pub(crate) fn outcomes(
     Ok(verdicts.into_iter().enumerate().map(outcome).collect())
 }
 
+impl RowError {
+    fn text(self) -> String {
+        let Self { column, message, .. } = self;
+        if column.is_empty() { message } else { format!("column {column}: {message}") }
+    }
+}
+
 /// An answer whose lengths were found to match.
 struct Sheet {
     role: Role,
     columns: Arc<[SetColumn]>,
+    only: Option<Arc<[Box<str>]>>,
     /// Whether some name occurs twice among the columns.
     twins: bool,
     documents: Texts,
@@ -58,8 +73,13 @@ impl Sheet {
         let documents = self.documents.remove(&row).unwrap_or_default();
         let errors = self.errors.remove(&row).unwrap_or_default();
         let takes_documents = matches!(verdict, Verdict::Replace | Verdict::Many);
-        if takes_documents && self.role == Role::Filter {
-            return Err(output(format!("the verdict {verdict:?} from a filter")));
+        let allowed = match self.role {
+            Role::Filter => !takes_documents,
+            Role::Route => matches!(verdict, Verdict::Keep | Verdict::Error),
+            Role::Transform => true,
+        };
+        if !allowed {
+            return Err(output(format!("the verdict {verdict:?} from a {}", self.role)));
         }
         if !takes_documents && !documents.is_empty() {
             return Err(output(format!("documents with the verdict {verdict:?}")));
@@ -101,30 +121,34 @@ impl Sheet {
             if self.twins && !names.insert(&column.name) {
                 return Err(output(format!("column {} set twice", column.name)));
             }
+            let value = match &column.data {
+                Data::Json(values) => values.get(row).map(String::as_str),
+                Data::PackedJson(values) => values.get(row),
+                _ => None,
+            };
             if column.presence.get(row) == Some(&Presence::Value)
-                && let Data::Json(values) = &column.data
-                && let Some(value) = values.get(row)
+                && let Some(value) = value
                 && let Err(error) = serde_json::from_str::<&RawValue>(value)
             {
                 return Err(output(format!("column {} that is no JSON: {error}", column.name)));
             }
         }
-        if !any {
+        if !any && self.only.is_none() {
             return Ok(Outcome::Keep);
         }
-        Ok(Outcome::Set(Patch { columns: Arc::clone(&self.columns), row }))
+        let (columns, only) = (Arc::clone(&self.columns), self.only.clone());
+        Ok(Outcome::Set(Patch { columns, only, row }))
     }
 
     fn set(&self, row: usize) -> impl Iterator<Item = &SetColumn> {
-        let touched = move |column: &&SetColumn| {
-            matches!(column.presence.get(row), Some(Presence::Value | Presence::Null))
-        };
-        self.columns.iter().filter(touched)
+        self.columns.iter().filter(move |column| column.touches(row))
     }
 }
 
 fn set_column(column: ColumnOut, rows: usize) -> Result<SetColumn, PluginError> {
-    let ColumnOut { name, presence, data, .. } = column;
+    let ColumnOut { name, presence, data } = column;
+    let packed =
+        |packed| unpack(packed).map_err(|what| output(format!("column {name} that {what}")));
     let (length, data) = match data {
         DataOut::Booleans(values) => (values.len(), Data::Booleans(values)),
         DataOut::Integers(values) => (values.len(), Data::Integers(values)),
@@ -132,6 +156,8 @@ fn set_column(column: ColumnOut, rows: usize) -> Result<SetColumn, PluginError> 
         DataOut::Texts(values) => (values.len(), Data::Texts(values)),
         DataOut::Json(values) => (values.len(), Data::Json(values)),
         DataOut::Bytes(values) => (values.len(), Data::Bytes(values)),
+        DataOut::PackedTexts(values) => (values.ends.len(), Data::PackedTexts(packed(values)?)),
+        DataOut::PackedJson(values) => (values.ends.len(), Data::PackedJson(packed(values)?)),
     };
     if length != rows || presence.len() != rows {
         let entries = length.min(presence.len());
@@ -144,8 +170,24 @@ fn set_column(column: ColumnOut, rows: usize) -> Result<SetColumn, PluginError> 
         bindings::Presence::Value => Presence::Value,
         bindings::Presence::Null => Presence::Null,
         bindings::Presence::Unchanged => Presence::Unchanged,
+        bindings::Presence::Absent => Presence::Absent,
     });
     Ok(SetColumn { name: name.into(), presence: presence.collect(), data })
+}
+
+/// Checked once, so that each text can be read without another look.
+fn unpack(packed: bindings::Packed) -> Result<Packed, String> {
+    let bindings::Packed { bytes, ends } = packed;
+    let text = String::from_utf8(bytes).map_err(|error| format!("is no UTF-8: {error}"))?;
+    let mut start = 0;
+    for end in &ends {
+        let end = *end as usize;
+        if text.get(start..end).is_none() {
+            return Err(format!("has a text from {start} to {end} of {} bytes", text.len()));
+        }
+        start = end;
+    }
+    Ok(Packed { text, ends })
 }
 
 fn has_twins(columns: &[SetColumn]) -> bool {
@@ -154,7 +196,11 @@ fn has_twins(columns: &[SetColumn]) -> bool {
 }
 
 /// Texts by row; all of them must be of a row.
-fn texts(what: &str, list: Vec<(u32, String)>, rows: usize) -> Result<Texts, PluginError> {
+fn texts(
+    what: &str,
+    list: impl Iterator<Item = (u32, String)>,
+    rows: usize,
+) -> Result<Texts, PluginError> {
     let mut texts = Texts::new();
     for (row, text) in list {
         let row = row as usize;
@@ -179,22 +225,28 @@ fn output(what: String) -> PluginError {
 
 #[cfg(test)]
 mod tests {
+    use model::plugin::Fate;
+
     use super::*;
     use bindings::Presence::{Null, Unchanged, Value};
 
     fn reply(verdicts: &[Verdict]) -> Reply {
         let (columns, documents, errors) = (Vec::new(), Vec::new(), Vec::new());
-        Reply { verdicts: verdicts.to_vec(), columns, documents, errors }
+        Reply { verdicts: verdicts.to_vec(), columns, only: None, documents, errors }
     }
 
     fn flag(name: &str, presence: &[bindings::Presence]) -> ColumnOut {
         let data = DataOut::Booleans(vec![true; presence.len()]);
         let (name, presence) = (name.to_owned(), presence.to_vec());
-        ColumnOut { name, _type_name: String::new(), presence, data }
+        ColumnOut { name, presence, data }
     }
 
-    fn text(row: u32, text: &str) -> (u32, String) {
-        (row, text.to_owned())
+    fn document(row: u32, json: &str) -> Document {
+        Document { row, json: json.to_owned() }
+    }
+
+    fn error(row: u32, message: &str) -> RowError {
+        RowError { row, column: String::new(), message: message.to_owned(), _retry: false }
     }
 
     /// The answer as a whole fails with this text.
@@ -217,12 +269,29 @@ mod tests {
         whole(Role::Transform, Reply { columns, ..reply(&keep) }, "0 entries of column a");
         let columns = vec![flag("", &[Value, Value])];
         whole(Role::Transform, Reply { columns, ..reply(&keep) }, "without a name");
-        let documents = vec![text(2, "{}")];
+        let documents = vec![document(2, "{}")];
         whole(Role::Transform, Reply { documents, ..reply(&keep) }, "a document of row 2, of 2");
-        let errors = vec![text(u32::MAX, "")];
+        let errors = vec![error(u32::MAX, "")];
         whole(Role::Filter, Reply { errors, ..reply(&keep) }, "an error of row 4294967295");
         let columns = vec![flag("a", &[Unchanged, Unchanged])];
         whole(Role::Filter, Reply { columns, ..reply(&keep) }, "columns or documents");
+        let only = Some(Vec::new());
+        whole(Role::Filter, Reply { only: only.clone(), ..reply(&keep) }, "columns or documents");
+        whole(Role::Route, Reply { only, ..reply(&keep) }, "from a router");
+        for (bytes, ends, expected) in [
+            ("ab", [1, 3], "a text from 1 to 3 of 2 bytes"),
+            ("ab", [2, 1], "a text from 2 to 1 of 2 bytes"),
+            ("ž", [1, 2], "a text from 0 to 1 of 2 bytes"),
+        ] {
+            let mut column = flag("a", &[Value, Value]);
+            let packed = bindings::Packed { bytes: bytes.into(), ends: ends.into() };
+            column.data = DataOut::PackedTexts(packed);
+            whole(Role::Transform, Reply { columns: vec![column], ..reply(&keep) }, expected);
+        }
+        let mut column = flag("a", &[Value, Value]);
+        let packed = bindings::Packed { bytes: vec![0xff], ends: vec![1, 1] };
+        column.data = DataOut::PackedJson(packed);
+        whole(Role::Transform, Reply { columns: vec![column], ..reply(&keep) }, "is no UTF-8");
     }
 
     #[test]
@@ -239,13 +308,19 @@ mod tests {
             Verdict::Error,
             Verdict::Keep,
         ];
-        let documents = vec![text(1, "1"), text(1, "2"), text(3, "1"), text(3, "}"), text(4, "{}")];
-        let errors = vec![text(5, "x"), text(8, "why"), text(8, "and why")];
+        let documents = vec![
+            document(1, "1"),
+            document(1, "2"),
+            document(3, "1"),
+            document(3, "}"),
+            document(4, "{}"),
+        ];
+        let errors = vec![error(5, "x"), error(8, "why"), error(8, "and why")];
         let mut columns = vec![flag("a", &[Unchanged; 10]), flag("a", &[Unchanged; 10])];
         columns[0].presence[6] = Null;
         columns[0].presence[9] = Null;
         columns[1].presence[9] = Value;
-        let reply = Reply { verdicts: verdicts.to_vec(), columns, documents, errors };
+        let reply = Reply { verdicts: verdicts.to_vec(), columns, only: None, documents, errors };
         let outcomes = outcomes(Role::Transform, 10, reply).unwrap();
         let expected = [
             "0 documents to replace one row",
@@ -281,5 +356,37 @@ mod tests {
         };
         assert_eq!(first.column("a").unwrap().data, Data::Booleans(vec![true; 2]));
         assert_eq!(second.column("a").unwrap().presence[1], Presence::Null);
+    }
+
+    #[test]
+    fn columns_can_be_taken_away() {
+        let mut absent = flag("a", &[bindings::Presence::Absent, Unchanged]);
+        absent.data = DataOut::PackedTexts(bindings::Packed { bytes: vec![], ends: vec![0, 0] });
+        let given = Reply { columns: vec![absent], ..reply(&[Verdict::Keep; 2]) };
+        let found = outcomes(Role::Transform, 2, given).unwrap();
+        let [Ok(Outcome::Set(first)), Ok(Outcome::Keep)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(matches!(first.fate("a"), Fate::Absent));
+        let only = Some(vec!["b".to_owned()]);
+        let given = Reply { only, ..reply(&[Verdict::Keep, Verdict::Drop]) };
+        let found = outcomes(Role::Transform, 2, given).unwrap();
+        let [Ok(Outcome::Set(first)), Ok(Outcome::Drop)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert!(matches!(first.fate("a"), Fate::Absent));
+        assert!(matches!(first.fate("b"), Fate::Kept));
+    }
+
+    #[test]
+    fn a_router_gives_columns_or_fails() {
+        let columns = vec![flag("topic", &[Value, Unchanged, Unchanged])];
+        let verdicts = [Verdict::Keep, Verdict::Error, Verdict::Drop];
+        let mut given = Reply { columns, ..reply(&verdicts) };
+        given.errors.push(RowError { column: "region".to_owned(), ..error(1, "no such") });
+        let found = outcomes(Role::Route, 3, given).unwrap();
+        assert!(matches!(&found[0], Ok(Outcome::Set(_))));
+        assert_eq!(found[1].as_ref().unwrap_err().message, "column region: no such");
+        assert!(found[2].as_ref().unwrap_err().message.contains("Drop from a route"));
     }
 }

@@ -97,6 +97,7 @@ impl Table {
             .unzip::<_, _, Vec<_>, Vec<_>>();
         let warned = vec![false; columns.len()];
         let relation = Arc::new(Relation {
+            rendered: model::relation::Rendered::default(),
             oid: definition.oid,
             schema: definition.schema.as_str().into(),
             table: definition.table.as_str().into(),

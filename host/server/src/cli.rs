@@ -24,6 +24,73 @@ pub(crate) enum Command {
     Tail(TailArguments),
     /// Print messages that were put aside (dead letters), one JSON object a line.
     Letters(LettersArguments),
+    /// Look into plugins, and run them over recorded messages.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Tell what a component is: digest, roles, imports, metadata, configuration.
+    Inspect(InspectArguments),
+    /// Run a plugin over messages on standard input, as `sequin tail` prints them; one outcome a
+    /// line. Ends with status 1 if a row failed.
+    Run(RunArguments),
+    /// Measure a plugin over messages on standard input.
+    Bench(BenchArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Do not start it, and read only what its bytes say.
+    #[arg(long)]
+    pub(crate) no_start: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginArguments {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Its configuration, as JSON.
+    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with = "config_file")]
+    pub(crate) config: String,
+    /// A file with its configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// What it is run as, if it can be more than one thing.
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<RoleName>,
+    /// The kind of sink that a router works for.
+    #[arg(long, value_name = "KIND", default_value = "webhook")]
+    pub(crate) sink: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) plugin: PluginArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(flatten)]
+    pub(crate) plugin: PluginArguments,
+    /// For each batch size.
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub(crate) seconds: f64,
+    /// Rows of a call; repeatable.
+    #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) batches: Vec<u16>,
+}
+
+/// What a plugin can be run as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    Filter,
+    Route,
+    Transform,
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +127,10 @@ pub(crate) struct TailArguments {
     /// End after so many messages. A slot stays before a transaction that was cut by it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+    /// Tell the types of the columns in each message (`metadata.columns`), for recorded messages
+    /// that plugins are tested with.
+    #[arg(long)]
+    pub(crate) types: bool,
 }
 
 /// What happens to rows and tables.

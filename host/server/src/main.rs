@@ -5,6 +5,7 @@
 
 mod cli;
 mod letters;
+mod plugin;
 mod serve;
 mod settings;
 mod tail;
@@ -17,6 +18,8 @@ use clap::Parser as _;
 
 /// `EX_USAGE` of sysexits(3): what was asked for cannot be done as it stands.
 const USAGE: u8 = 64;
+/// As for other tools that check something and find it wanting.
+const ROWS_FAILED: u8 = 1;
 /// `EX_SOFTWARE`: it ran and failed.
 const FAILED: u8 = 70;
 
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Tail(arguments) => tail::run(&arguments),
         cli::Command::Letters(arguments) => letters::run(&arguments),
+        cli::Command::Plugin(command) => plugin::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
             tell(&text);
             ExitCode::from(USAGE)
         }
+        Err(Failure::Rows) => ExitCode::from(ROWS_FAILED),
         Err(Failure::Failed(error)) => {
             tell(&format!("error: {error:#}"));
             ExitCode::from(FAILED)
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
 enum Failure {
     /// The command line, a setting or the configuration is wrong; the text says what, fully.
     Usage(String),
+    /// It worked, and rows failed in it, as was told with each.
+    Rows,
     /// It was right and did not work.
     Failed(anyhow::Error),
 }

@@ -100,7 +100,7 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let temporary = options.slot_temporary;
     let database = options.database.clone();
-    let mut printer = Printer::new(&options, arguments.count);
+    let mut printer = Printer::new(&options, arguments.count, arguments.types);
     let connector = Connector::new(options);
     let mut confirm = Confirm::default();
     let mut origin: Option<String> = None;

@@ -79,7 +79,7 @@ fn plugins(spec: &Spec, wrong: &mut Vec<String>) -> HashMap<String, Arc<dyn Plug
             .map_err(|error| error.to_string())
             .and_then(|bytes| host.load(&bytes).map_err(|error| error.to_string()))
             .and_then(|program| {
-                let bound = host.bind(&function.name, &program, role, &function.config_json);
+                let bound = host.bind(&function.name, &program, role, "", &function.config_json);
                 bound.map_err(|error| error.to_string())
             });
         match loaded {

@@ -39,6 +39,21 @@ struct State {
     timeline: u32,
 }
 
+/// Updates of rows `from` and on, each a transaction of its own.
+pub(crate) fn changes(rows: usize, from: u64) -> Vec<model::change::Change> {
+    let log = Log::new();
+    let keys = from..from + rows as u64;
+    for key in 0..keys.end {
+        log.commit(vec![Row::update(key, key)]);
+    }
+    let events = keys.filter_map(|index| log.event(usize::try_from(index).unwrap()));
+    let changes = events.flat_map(|event| match event {
+        Event::Changes(changes) => changes.changes,
+        Event::Idle(_) => Vec::new(),
+    });
+    changes.collect()
+}
+
 /// One change: a key, a value, and what happens to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -72,6 +87,7 @@ impl Log {
             Column { name: name.into(), kind, type_name, key }
         };
         let relation = Relation {
+            rendered: model::relation::Rendered::default(),
             oid: 1,
             schema: "public".into(),
             table: "t".into(),

@@ -13,7 +13,7 @@ fn a_program_is_known_by_its_bytes() {
     assert!(program.digest().starts_with("sha256:") && program.digest().len() == 7 + 64);
     assert!(Arc::ptr_eq(&program, &host().load(&bytes).unwrap()), "compiled twice");
     assert_eq!(program.roles().collect::<Vec<_>>(), [Role::Filter]);
-    let plugin = host().bind("public", &program, Role::Filter, r#"{"column": "a"}"#).unwrap();
+    let plugin = host().bind("public", &program, Role::Filter, "", r#"{"column": "a"}"#).unwrap();
     assert_eq!((plugin.name(), plugin.digest()), ("public", program.digest()));
 }
 
@@ -33,7 +33,7 @@ fn what_is_no_component_is_refused_with_a_way_out() {
 #[test]
 fn a_role_that_a_program_does_not_have_is_refused() {
     let program = host().load(&component("public-rows")).unwrap();
-    let error = host().bind("public", &program, Role::Transform, "{}").map(|_| ()).unwrap_err();
+    let error = host().bind("public", &program, Role::Transform, "", "{}").map(|_| ()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "plugin public is no transform: its component is made for filter"
@@ -44,7 +44,7 @@ fn a_role_that_a_program_does_not_have_is_refused() {
 fn a_wrong_config_is_told_by_plugin_and_field() {
     let program = host().load(&component("feature-flags")).unwrap();
     let bind = |config: &str| {
-        let bound = host().bind("flags", &program, Role::Transform, config);
+        let bound = host().bind("flags", &program, Role::Transform, "", config);
         bound.map(|_| ()).unwrap_err().to_string()
     };
     let wrong = bind(r#"{"column": "features", "flags": ["wifi", 7]}"#);

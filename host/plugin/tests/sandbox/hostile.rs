@@ -106,7 +106,7 @@ async fn a_stack_without_end_is_a_trap_of_its_row() {
 #[test]
 fn a_plugin_that_does_not_come_back_from_configure_is_not_bound() {
     let program = host().load(&component("configure-spin")).unwrap();
-    let error = host().bind("slow", &program, Role::Filter, "{}").map(|_| ()).unwrap_err();
+    let error = host().bind("slow", &program, Role::Filter, "", "{}").map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::Start { .. }));
     assert!(error.to_string().contains("plugin slow fails when it is configured"), "{error}");
     assert!(error.to_string().contains("200 ms of CPU time"), "{error}");
@@ -118,7 +118,7 @@ async fn an_answer_that_is_too_large_fails_its_row() {
     let host = Host::new(limits).unwrap();
     let program = host.load(&component("every-verdict")).unwrap();
     let config = r#"{"column": "name", "when": "panic"}"#;
-    let plugin = host.bind("large", &program, Role::Transform, config).unwrap();
+    let plugin = host.bind("large", &program, Role::Transform, "", config).unwrap();
     let outcomes = plugin.run(named(&["keep", "many", "keep"])).await;
     let error = outcomes[1].as_ref().unwrap_err();
     assert_eq!(error.fault, Fault::Output);
@@ -131,7 +131,7 @@ async fn a_row_too_large_for_a_guest_fails_without_a_call() {
     let host = Host::new(Limits { row_bytes_max: 1000, ..Limits::default() }).unwrap();
     let program = host.load(&component("every-verdict")).unwrap();
     let config = r#"{"column": "name", "when": "panic"}"#;
-    let plugin = host.bind("small", &program, Role::Transform, config).unwrap();
+    let plugin = host.bind("small", &program, Role::Transform, "", config).unwrap();
     let large = "x".repeat(1001);
     let outcomes = plugin.run(named(&["drop", &large, "evict"])).await;
     let told = all_told(&outcomes);

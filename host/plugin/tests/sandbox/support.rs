@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Extent, RowSpan};
-use model::plugin::{Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Fate, Outcome, Plugin, PluginError, Rows};
 use model::position::Position;
 use model::relation::{Column, Identity, Kind, Relation};
 use plugin::{Host, Limits, Role};
@@ -55,7 +55,7 @@ pub(crate) fn component(name: &str) -> Vec<u8> {
 
 pub(crate) fn bind(name: &str, role: Role, config: &str) -> Arc<dyn Plugin> {
     let program = host().load(&component(name)).unwrap();
-    host().bind(name, &program, role, config).unwrap()
+    host().bind(name, &program, role, "webhook", config).unwrap()
 }
 
 /// A hostile plugin that does its worst on rows of this name.
@@ -73,6 +73,7 @@ pub(crate) fn hotels() -> Arc<Relation> {
         key: name == "id",
     };
     Arc::new(Relation {
+        rendered: model::relation::Rendered::default(),
         oid: 16_384,
         schema: "public".into(),
         table: "hotels".into(),
@@ -140,6 +141,14 @@ pub(crate) fn told(outcome: &Result<Outcome, PluginError>) -> String {
     match outcome {
         Ok(Outcome::Set(patch)) => {
             let mut text = String::from("set");
+            for column in patch.columns.iter().filter(|column| {
+                matches!(patch.fate(&column.name), Fate::Absent) && column.touches(patch.row)
+            }) {
+                text.push_str(&format!(" -{}", column.name));
+            }
+            if let Some(only) = &patch.only {
+                text.push_str(&format!(" only={}", only.join("+")));
+            }
             for column in patch.set() {
                 text.push_str(&format!(" {}=", column.name));
                 column.write_json(&mut text, patch.row);

@@ -34,7 +34,7 @@ pub(super) enum Printed {
 }
 
 impl Printer {
-    pub(super) fn new(options: &Options, count: Option<u64>) -> Self {
+    pub(super) fn new(options: &Options, count: Option<u64>, types: bool) -> Self {
         let consumer = Consumer { id: "tail", name: "tail", annotations: "{}" };
         let database = Database {
             id: &options.database,
@@ -44,6 +44,7 @@ impl Printer {
             hostname: &options.host,
         };
         let envelope = Envelope::new(&consumer, &database);
+        let envelope = if types { envelope.with_types() } else { envelope };
         Self { envelope, left: count, last: None, open: false }
     }
 

@@ -1,0 +1,170 @@
+//! What a component is, read from its bytes: nothing of it is compiled or run.
+
+use wasmparser::{Encoding, Parser, Payload};
+
+use crate::bindings::{FILTER, GRANTED, LIFECYCLE, ROUTE, TRANSFORM, VERSION_PREFIX};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::program::{Role, digest};
+
+/// The custom section in which an SDK says what it is.
+const SDK_SECTION: &str = "sequin:plugin";
+
+/// Of one text of the metadata, in bytes: it is shown to people.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// What the bytes of a component say of it. What an author wrote there is claimed, not proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// `sha256:` and hexadecimal digits: its identity.
+    pub digest: String,
+    /// Its size.
+    pub bytes: usize,
+    /// The roles that it exports.
+    pub roles: Vec<Role>,
+    /// Interfaces that it imports, with their versions.
+    pub imports: Vec<String>,
+    /// Those of them that no plugin is granted: a component that has any is refused.
+    pub refused: Vec<String>,
+    /// Name, as its author gave it.
+    pub name: Option<String>,
+    /// Version, likewise.
+    pub version: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// SPDX expression.
+    pub licenses: Option<String>,
+    /// Where its source is.
+    pub source: Option<String>,
+    /// The commit of its source.
+    pub revision: Option<String>,
+    /// What the SDK says: JSON with the world and its own name.
+    pub sdk: Option<String>,
+}
+
+/// Reads a component.
+///
+/// # Errors
+/// If these bytes are too many, or are no component.
+pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
+    let bytes_max = limits.component_bytes_max;
+    if bytes.len() > bytes_max {
+        return Err(Error::TooLarge { bytes: bytes.len(), bytes_max });
+    }
+    let invalid = |error: wasmparser::BinaryReaderError| Error::InvalidComponent {
+        reason: error.to_string(),
+    };
+    let mut found = Inspection {
+        digest: digest(bytes).to_string(),
+        bytes: bytes.len(),
+        ..Inspection::default()
+    };
+    let mut exports = Vec::new();
+    // Of modules and components inside, only what an SDK put there is of interest.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(invalid)? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                return Err(Error::CoreModule);
+            }
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    found.imports.push(import.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export.map_err(invalid)?.name.name.to_owned());
+                }
+            }
+            Payload::CustomSection(section) => {
+                let text = || Some(text(section.data()));
+                match section.name() {
+                    "component-name" if depth == 1 => found.name = component_name(&section),
+                    "version" if depth == 1 => found.version = text(),
+                    "description" if depth == 1 => found.description = text(),
+                    "licenses" if depth == 1 => found.licenses = text(),
+                    "source" if depth == 1 => found.source = text(),
+                    "revision" if depth == 1 => found.revision = text(),
+                    SDK_SECTION if found.sdk.is_none() => found.sdk = text(),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    let exported = |interface: &str| exports.iter().any(|export| links(export, interface));
+    if !exported(LIFECYCLE) {
+        return Err(Error::NoRole { missing: "no sequin:plugin/lifecycle@0.1" });
+    }
+    let interface = |role: &Role| match role {
+        Role::Filter => FILTER,
+        Role::Route => ROUTE,
+        Role::Transform => TRANSFORM,
+    };
+    found.roles = Role::ALL.into_iter().filter(|role| exported(interface(role))).collect();
+    found.refused = found.imports.iter().filter(|import| !is_granted(import)).cloned().collect();
+    Ok(found)
+}
+
+/// Whether a plugin may import it.
+pub(crate) fn is_granted(import: &str) -> bool {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    GRANTED.contains(&interface) && version.starts_with(VERSION_PREFIX)
+}
+
+/// Whether an interface of another patch version is this one, as for the linker.
+fn links(export: &str, interface: &str) -> bool {
+    let (name, _) = interface.split_once('@').unwrap_or((interface, ""));
+    export
+        .split_once('@')
+        .is_some_and(|(export, version)| export == name && version.starts_with(VERSION_PREFIX))
+}
+
+fn component_name(section: &wasmparser::CustomSectionReader<'_>) -> Option<String> {
+    let wasmparser::KnownCustom::ComponentName(names) = section.as_known() else { return None };
+    names.into_iter().flatten().find_map(|name| match name {
+        wasmparser::ComponentName::Component { name, .. } => Some(text(name.as_bytes())),
+        _ => None,
+    })
+}
+
+/// What an author wrote, fit for a terminal: no control characters, no end in sight cut off.
+fn text(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = crate::lines::cut(&text, TEXT_BYTES_MAX);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b267_what_is_no_component_is_told() {
+        let limits = Limits { component_bytes_max: 100, ..Limits::default() };
+        let refused = |bytes: &[u8], text: &str| {
+            let error = inspect(bytes, &limits).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        };
+        refused(b"", "not a component");
+        refused(b"#!/bin/sh\n", "not a component");
+        refused(b"\0asm\x01\0\0\0", "core WebAssembly module");
+        refused(b"\0asm\x0d\0\x01\0", "no sequin:plugin/lifecycle");
+        // A section that says it is longer than the file.
+        refused(b"\0asm\x0d\0\x01\0\x00\xff\xff\xff\xff\x0f", "not a component");
+        refused(&[0; 101], "101 bytes, more than the 100");
+    }
+
+    #[test]
+    fn only_compatible_versions_link() {
+        assert!(links("sequin:plugin/filter@0.1.7", FILTER));
+        assert!(!links("sequin:plugin/filter@0.2.0", FILTER));
+        assert!(!links("sequin:plugin/filter", FILTER));
+        assert!(is_granted("sequin:plugin/log@0.1.0"));
+        assert!(!is_granted("sequin:plugin/log@0.2.0"));
+        assert!(!is_granted("wasi:clocks/monotonic-clock@0.2.12"));
+    }
+}

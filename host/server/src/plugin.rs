@@ -1,0 +1,83 @@
+//! `sequin plugin`: looks into components, and runs them over recorded messages in the sandbox that
+//! the engine runs them in.
+
+mod bench;
+mod inspect;
+mod lines;
+mod run;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use model::plugin::Plugin;
+use plugin::{Host, Limits, Program, Role};
+
+use crate::cli::{PluginArguments, PluginCommand, RoleName};
+use crate::settings::{Settings, environment};
+use crate::{Failure, telemetry};
+
+pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
+    // Lines of the guest are of interest here; of the host, only what is wrong.
+    let quiet = |name: &str| {
+        environment(name).or_else(|| (name == "LOG_LEVEL").then(|| "warn,plugin=info".to_owned()))
+    };
+    let mut settings = Settings::read(&quiet).map_err(Failure::Usage)?;
+    telemetry::start(&mut settings);
+    match command {
+        PluginCommand::Inspect(arguments) => inspect::run(arguments),
+        PluginCommand::Run(arguments) => run::run(arguments),
+        PluginCommand::Bench(arguments) => bench::run(arguments),
+    }
+}
+
+/// A plugin that is ready to run.
+struct Ready {
+    host: Host,
+    program: Arc<Program>,
+    plugin: Arc<dyn Plugin>,
+    role: Role,
+}
+
+impl Ready {
+    fn new(arguments: &PluginArguments, limits: Limits) -> Result<Self, Failure> {
+        let host = Host::new(limits).context("start the plugin host")?;
+        let program = host.load(&read(&arguments.file)?).map_err(usage)?;
+        let role = role(&program, arguments.role)?;
+        let config = match &arguments.config_file {
+            None => arguments.config.clone(),
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| usage(format_args!("{}: {error}", file.display())))?,
+        };
+        let name = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
+        let bound = host.bind(&name, &program, role, &arguments.sink, &config);
+        let plugin = bound.map_err(usage)?;
+        Ok(Self { host, program, plugin, role })
+    }
+}
+
+fn role(program: &Program, asked: Option<RoleName>) -> Result<Role, Failure> {
+    if let Some(asked) = asked {
+        return Ok(match asked {
+            RoleName::Filter => Role::Filter,
+            RoleName::Route => Role::Route,
+            RoleName::Transform => Role::Transform,
+        });
+    }
+    let roles: Vec<Role> = program.roles().collect();
+    match roles[..] {
+        [role] => Ok(role),
+        _ => {
+            let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+            Err(usage(format_args!("it can be {}: say --role", names.join(" and "))))
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| usage(format_args!("{}: {error}", file.display())))
+}
+
+fn usage(error: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("error: {error}"))
+}
