@@ -2,6 +2,7 @@
 //!
 //! A view onto the columns of a batch; nothing is copied. A column that was not asked for, or that the table does not have, is an error and never a null.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
@@ -339,6 +340,41 @@ fn value<'a>(seen: &Seen<'a>, row: usize) -> Value<Datum<'a>> {
         // A batch has no `absent`; what is not there is not known.
         Presence::Unchanged | Presence::Absent => Value::Unchanged,
     }
+}
+
+impl Datum<'_> {
+    /// Appends the value as the engine writes it in JSON: floats that JSON does not have as texts of
+    /// their names, bytes as the text `\\x` and hexadecimal digits.
+    pub fn push_json(&self, out: &mut String) {
+        match self {
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Int(value) => push(out, format_args!("{value}")),
+            Self::Float(value) if value.is_finite() => push(out, format_args!("{value:?}")),
+            Self::Float(value) if value.is_nan() => out.push_str(r#""NaN""#),
+            Self::Float(value) if *value > 0.0 => out.push_str(r#""Infinity""#),
+            Self::Float(_) => out.push_str(r#""-Infinity""#),
+            Self::Text(value) => push_text(out, value),
+            Self::Json(value) => out.push_str(value),
+            Self::Bytes(value) => {
+                out.push_str(r#""\\x"#);
+                for byte in *value {
+                    push(out, format_args!("{byte:02x}"));
+                }
+                out.push('"');
+            }
+        }
+    }
+}
+
+fn push(out: &mut String, value: fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let written = fmt::Write::write_fmt(out, value);
+    debug_assert!(written.is_ok());
+}
+
+fn push_text(out: &mut String, text: &str) {
+    // Nor does writing a text as JSON.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
 impl<T> Value<T> {

@@ -145,3 +145,22 @@ fn an_access_that_cannot_be_is_an_error_that_names_the_column() {
     let unknown = Row::new(&view, 1).int("n").unwrap().sent("n").unwrap_err();
     assert!(unknown.to_string().starts_with("column n: its value was not sent"), "{unknown}");
 }
+
+#[test]
+fn values_are_written_as_the_engine_writes_them() {
+    let written = [
+        (Datum::Bool(true), "true"),
+        (Datum::Int(-7), "-7"),
+        (Datum::Float(2.0), "2.0"),
+        (Datum::Float(f64::NAN), "\"NaN\""),
+        (Datum::Float(f64::NEG_INFINITY), "\"-Infinity\""),
+        (Datum::Text("a\"\n"), "\"a\\\"\\n\""),
+        (Datum::Json("[1.10]"), "[1.10]"),
+        (Datum::Bytes(&[0, 255]), "\"\\\\x00ff\""),
+    ];
+    for (datum, expected) in written {
+        let mut out = String::new();
+        datum.push_json(&mut out);
+        assert_eq!(out, expected);
+    }
+}
