@@ -82,23 +82,15 @@
 //!
 //! sequin_plugin::export_transform!(PriceWithTax);
 //!
-//! #[cfg(test)]
-//! # mod hidden {}
-//! mod tests {
-//!     use sequin_plugin::testing::{Outcome, row, transform};
+//! # fn main() {
+//! // In a test:
+//! use sequin_plugin::testing::{Outcome, row, transform};
 //!
-//!     # use super::PriceWithTax;
-//!     #[test]
-//!     # fn hidden() {}
-//!     # pub(super)
-//!     fn tax_is_added() {
-//!         let rows = [row([("price_cents", 1000.into())]).of_table("public.item")];
-//!         let config = r#"{"table": "public.item", "percent": 19}"#;
-//!         let set = vec![("price_with_tax_cents".into(), 1190.into())];
-//!         assert_eq!(transform::<PriceWithTax>(config, &rows).unwrap(), [Ok(Outcome::Set(set))]);
-//!     }
-//! }
-//! # fn main() { tests::tax_is_added(); }
+//! let rows = [row([("price_cents", 1000.into())]).of_table("public.item")];
+//! let config = r#"{"table": "public.item", "percent": 19}"#;
+//! let set = vec![("price_with_tax_cents".into(), 1190.into())];
+//! assert_eq!(transform::<PriceWithTax>(config, &rows).unwrap(), [Ok(Outcome::Set(set))]);
+//! # }
 //! ```
 //!
 //! Build it with `cargo build --release --target wasm32-unknown-unknown` and make a component of

@@ -95,6 +95,9 @@ pub enum Outcome {
     Many(Vec<String>),
 }
 
+/// The routing keys that a router set for a row, or why it could not.
+pub type Routed = Result<Vec<(String, Cell)>, Error>;
+
 /// An inserted row of the table `public.test`.
 pub fn row<'a>(columns: impl IntoIterator<Item = (&'a str, Cell)>) -> Literal {
     Literal {
@@ -224,7 +227,7 @@ pub fn route<T: Route>(
     config: &str,
     sink: &str,
     rows: &[Literal],
-) -> Result<Vec<Result<Vec<(String, Cell)>, Error>>, Vec<ConfigError>> {
+) -> Result<Vec<Routed>, Vec<ConfigError>> {
     let plugin = role::parse::<T>(config)?;
     Ok(each_batch(rows, &plugin.reads(), |rows, batch| {
         let Some(batch) = batch else { return rows.iter().map(|_| Ok(Vec::new())).collect() };
