@@ -32,6 +32,7 @@
 //! - **Delete**: as any other row, if the list was sent.
 //! - **What is not a list of texts**, and a table that has no such column: the row fails.
 
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,8 @@ use sequin_plugin::schemars::JsonSchema;
 use sequin_plugin::serde::Deserialize;
 use sequin_plugin::serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
+use names::Names;
+
 /// See the documentation of the crate.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(crate = "sequin_plugin::serde", from = "Fields")]
@@ -50,8 +53,7 @@ pub struct FeatureFlags {
     fields: Fields,
     /// The name of the column of each flag.
     columns: Vec<String>,
-    /// Indexes of the flags, in the order of their names.
-    sorted: Vec<usize>,
+    names: Names,
 }
 
 sequin_plugin::config! {
@@ -90,9 +92,8 @@ sequin_plugin::config! {
 impl From<Fields> for FeatureFlags {
     fn from(fields: Fields) -> Self {
         let columns = fields.flags.iter().map(|flag| format!("{}{flag}", fields.prefix)).collect();
-        let mut sorted: Vec<usize> = (0..fields.flags.len()).collect();
-        sorted.sort_by_key(|index| &fields.flags[*index]);
-        Self { fields, columns, sorted }
+        let names = Names::new(&fields.flags);
+        Self { fields, columns, names }
     }
 }
 
@@ -172,11 +173,11 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, name: &str) {
-        let FeatureFlags { fields: Fields { flags, unknown, .. }, sorted, .. } = self.plugin;
-        match sorted.binary_search_by(|index| flags[*index].as_str().cmp(name)) {
-            Ok(at) => self.set[sorted[at]] = true,
-            Err(_) if name.is_empty() || matches!(unknown, Unknown::Ignore) => {}
-            Err(_) => self.others.push(name.to_owned()),
+        let FeatureFlags { fields: Fields { unknown, .. }, names, .. } = self.plugin;
+        match names.get(name) {
+            Some(flag) => self.set[flag] = true,
+            None if name.is_empty() || matches!(unknown, Unknown::Ignore) => {}
+            None => self.others.push(name.to_owned()),
         }
     }
 }

@@ -29,7 +29,7 @@ impl lifecycle::Guest for Liar {
         lifecycle::Description {
             config_schema: format!("{{\"type\": \"object\", \"title\": \"{times}"),
             capabilities: Vec::new(),
-            warm: times % 2 == 0,
+            warm: times.is_multiple_of(2),
             extra: vec![("licence".to_owned(), "yours".to_owned()); 3],
         }
     }
