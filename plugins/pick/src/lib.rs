@@ -35,7 +35,8 @@
 //!   which nothing was sent is not set.
 //! - **Delete**: as any other row, with what was sent of the old one, which is at least its key.
 //! - **A column to rename or nest that the table does not have**: the row fails.
-//! - The values before an update (`changes` in messages) are the engine's, under the table's names.
+//! - **The values before an update** (`changes` in messages) are written by the engine from the old
+//!   row, under the table's names. What is dropped here may still be seen there.
 
 #[cfg(test)]
 mod tests;
