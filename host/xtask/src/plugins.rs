@@ -4,13 +4,21 @@
 //! embeds or watches it is disturbed, and that what is written is a valid component. The hostile
 //! ones, below `plugins/bad`, are kept apart from those a user would run. Knows nothing of worlds or
 //! roles: a plugin that no host can use is found by the tests.
+//!
+//! A component says what it is in the custom sections that all tools know (`wasm-tools metadata
+//! show`): name, version, description, licence, and as its revision the commit of its sources. That
+//! is the last commit that touched what it is built of, and not the one that is checked out, because
+//! the revision is part of the digest: a commit to anything else must not look like a new plugin.
+//! With changes that are not committed, or in a shallow clone, which does not know when a file was
+//! last touched, there is no revision rather than a wrong one.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use cargo_metadata::{Artifact, Message, Metadata, TargetKind};
+use cargo_metadata::{Artifact, Message, Metadata, Package, TargetKind};
 use sha2::{Digest as _, Sha256};
+use wasm_metadata::{AddMetadata, AddMetadataField, Description, Licenses, Revision, Version};
 use wit_component::ComponentEncoder;
 
 use crate::services::hex;
@@ -18,6 +26,9 @@ use crate::{command, env, repository};
 
 /// What plugins are built for: nothing of the operating system is there to be used.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+
+/// What every plugin is built of, beside its own sources.
+const SHARED_SOURCES: [&str; 4] = ["sdk/rust", "wit", "plugins/Cargo.toml", "plugins/Cargo.lock"];
 
 pub(crate) fn build() -> anyhow::Result<()> {
     let dir = repository::root().join("plugins");
@@ -75,9 +86,11 @@ fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyh
         .iter()
         .find(|file| file.extension() == Some("wasm"))
         .with_context(|| format!("find the module of {name}"))?;
-    let component =
-        encode(module.as_std_path()).with_context(|| format!("make a component of {name}"))?;
     let bad = package.manifest_path.as_std_path().starts_with(dir.join("bad"));
+    // The hostile ones are released to nobody.
+    let revision = if bad { None } else { revision(package) };
+    let component = encode(module.as_std_path(), package, revision)
+        .with_context(|| format!("make a component of {name}"))?;
     let file = component_file(dir, bad, name);
     let state = if write_if_changed(&file, &component)? { "written" } else { "unchanged" };
     let digest = hex(&Sha256::digest(&component));
@@ -85,10 +98,40 @@ fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyh
     Ok(())
 }
 
-fn encode(module: &Path) -> anyhow::Result<Vec<u8>> {
+fn encode(module: &Path, package: &Package, revision: Option<String>) -> anyhow::Result<Vec<u8>> {
     let module = std::fs::read(module).context("read the module")?;
     let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
-    Ok(component)
+    let mut metadata = AddMetadata::default();
+    metadata.name = AddMetadataField::Set(package.name.to_string());
+    metadata.version = AddMetadataField::Set(Version::new(package.version.to_string()));
+    if let Some(description) = &package.description {
+        metadata.description = AddMetadataField::Set(Description::new(description.clone()));
+    }
+    if let Some(license) = &package.license {
+        metadata.licenses = AddMetadataField::Set(Licenses::new(license)?);
+    }
+    if let Some(revision) = revision {
+        metadata.revision = AddMetadataField::Set(Revision::new(revision));
+    }
+    metadata.to_wasm(&component).context("add the metadata")
+}
+
+/// The last commit that touched what the plugin is built of: its own sources, the SDK, the contract,
+/// the versions of everything else. None without git, or if there is no such commit.
+fn revision(package: &Package) -> Option<String> {
+    let plugin = package.manifest_path.parent()?;
+    let git = |arguments: &[&str], of_sources: bool| {
+        let mut git = Command::new("git");
+        git.current_dir(repository::root()).args(arguments);
+        if of_sources {
+            git.arg("--").arg(plugin).args(SHARED_SOURCES);
+        }
+        command::output(&mut git).ok().map(|output| output.trim().to_owned())
+    };
+    let clean = git(&["status", "--porcelain"], true)?.is_empty();
+    let whole = git(&["rev-parse", "--is-shallow-repository"], false)? == "false";
+    let commit = git(&["log", "-1", "--format=%H"], true)?;
+    (clean && whole && !commit.is_empty()).then_some(commit)
 }
 
 fn component_file(dir: &Path, bad: bool, name: &str) -> PathBuf {

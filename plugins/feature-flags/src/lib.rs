@@ -1,157 +1,240 @@
-//! A transform that turns a JSON list of names, or a text array, into one boolean column per name.
+//! A transform that turns a list of names into one boolean column per name.
 //!
-//! ```json
-//! {"column": "features", "flags": ["wifi", "shower"], "prefix": "has_"}
+//! ```yaml
+//! functions:
+//!   - name: poi-features
+//!     type: transform
+//!     file: plugins/feature-flags.wasm
+//!     config:
+//!       column: features
+//!       flags: [wifi, shower]
+//!       prefix: has_
+//!       unknown: ignore
 //! ```
 //!
-//! makes of `["wifi", "sauna"]` the columns `has_wifi` true and `has_shower` false. Names that are
-//! not in `flags` are passed over; `prefix` may be left out. A null list has none of the flags. A
-//! list that was not sent leaves the columns alone. What is not a list of texts fails the row, as
-//! does a table that has no such column.
+//! makes of `["wifi", "sauna"]` the columns `has_wifi` true and `has_shower` false.
+//!
+//! - **column**: JSON or an array, such as `text[]`, that holds texts; with `separator: ","` also a
+//!   text, of whose parts the blanks around them are cut off.
+//! - **flags**: the names that become columns, and no others, so that what users write does not make
+//!   columns at a destination.
+//! - **prefix**: stands before the name in the name of the column; it may be left out.
+//! - **unknown**: what becomes of names that are not in `flags`. `ignore` (the default) passes over
+//!   them, `fail` fails the row, `{column: other_features}` puts them into that column as a JSON
+//!   list.
+//!
+//! What there is to say of special rows:
+//!
+//! - **Null**, and an empty list: none of the flags. A null in an array, or an empty name, is passed
+//!   over.
+//! - **Not sent** (an unchanged TOAST value, or the old row of a delete that is no more than its
+//!   key): the columns are left alone.
+//! - **Delete**: as any other row, if the list was sent.
+//! - **What is not a list of texts**, and a table that has no such column: the row fails.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+mod names;
+#[cfg(test)]
+mod tests;
 
-use sequin_plugin::{Error, Output, Row, Transform, Value};
+use std::fmt;
+
+use sequin_plugin::prelude::*;
+use sequin_plugin::schemars::JsonSchema;
+use sequin_plugin::serde::Deserialize;
+use sequin_plugin::serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+
+use names::Names;
 
 /// See the documentation of the crate.
-#[derive(Debug)]
-pub struct FeatureFlags;
-
-/// Which columns to make of what.
-#[derive(Debug, serde::Deserialize)]
-#[serde(from = "Fields")]
-pub struct Config {
-    column: String,
-    /// Names as they stand in the list, and the column of each.
-    flags: Vec<(String, String)>,
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(crate = "sequin_plugin::serde", from = "Fields")]
+#[schemars(crate = "sequin_plugin::schemars", into = "Fields")]
+pub struct FeatureFlags {
+    fields: Fields,
+    /// The name of the column of each flag.
+    columns: Vec<String>,
+    names: Names,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Fields {
-    column: String,
-    flags: Vec<String>,
-    #[serde(default)]
-    prefix: String,
+sequin_plugin::config! {
+    /// Which columns to make of what.
+    struct Fields {
+        /// The column with the list.
+        column: String,
+        /// The names that become columns.
+        flags: Vec<String>,
+        /// Stands before each name.
+        #[serde(default)]
+        prefix: String,
+        /// Between the names in a column of text.
+        separator: Option<String>,
+        /// What becomes of names that are not in `flags`.
+        #[serde(default)]
+        unknown: Unknown,
+    }
 }
 
-impl From<Fields> for Config {
-    fn from(Fields { column, flags, prefix }: Fields) -> Self {
-        let column_of = |flag: String| {
-            let column = format!("{prefix}{flag}");
-            (flag, column)
-        };
-        Self { column, flags: flags.into_iter().map(column_of).collect() }
+sequin_plugin::config! {
+    /// What becomes of names that are not in `flags`.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    enum Unknown {
+        /// They are passed over.
+        #[default]
+        Ignore,
+        /// The row fails.
+        Fail,
+        /// They are listed in this column.
+        Column(String),
+    }
+}
+
+impl From<Fields> for FeatureFlags {
+    fn from(fields: Fields) -> Self {
+        let columns = fields.flags.iter().map(|flag| format!("{}{flag}", fields.prefix)).collect();
+        let names = Names::new(&fields.flags);
+        Self { fields, columns, names }
+    }
+}
+
+impl Plugin for FeatureFlags {
+    fn reads(&self) -> Reads {
+        Reads::columns([&self.fields.column])
+    }
+
+    fn check(&self) -> Vec<ConfigError> {
+        let Fields { column, flags, separator, unknown, .. } = &self.fields;
+        let mut wrong = Vec::new();
+        if column.is_empty() {
+            wrong.push(ConfigError::new("column", "expected a name"));
+        }
+        if flags.is_empty() {
+            wrong.push(ConfigError::new("flags", "expected one name or more"));
+        }
+        for (index, flag) in flags.iter().enumerate() {
+            if flag.is_empty() || flags[..index].contains(flag) {
+                let message = "expected a name that is not empty and occurs once";
+                wrong.push(ConfigError::new(format!("flags[{index}]"), message));
+            }
+        }
+        if separator.as_deref() == Some("") {
+            wrong.push(ConfigError::new("separator", "expected a text that is not empty"));
+        }
+        if let Unknown::Column(name) = unknown
+            && (name.is_empty() || self.columns.contains(name))
+        {
+            let message = "expected a name that is not empty and not one of a flag's column";
+            wrong.push(ConfigError::new("unknown.column", message));
+        }
+        wrong
     }
 }
 
 impl Transform for FeatureFlags {
-    type Config = Config;
-
-    fn check(config: &Config) -> Result<(), Error> {
-        if config.flags.is_empty() {
-            return Err(Error::new("flags: expected one name or more"));
-        }
-        let mut names = HashSet::new();
-        match config.flags.iter().position(|(flag, _)| flag.is_empty() || !names.insert(flag)) {
-            None => Ok(()),
-            Some(index) => Err(Error::new(format!(
-                "flags[{index}]: expected a name that is not empty and occurs once"
-            ))),
-        }
-    }
-
-    fn columns(config: &Config) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn transform(config: &Config, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
-        let list: Vec<Name<'_>> = match row.json(&config.column)? {
-            Value::Unchanged => return Ok(()),
-            Value::Null => Vec::new(),
-            Value::Known(list) => list,
+    fn transform(&self, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
+        let Fields { column, separator, unknown, .. } = &self.fields;
+        let mut found =
+            Found { plugin: self, set: vec![false; self.columns.len()], others: vec![] };
+        let value = match (separator, row.get(column)?) {
+            (Some(separator), Value::Known(Datum::Text(text))) => {
+                text.split(separator.as_str()).for_each(|name| found.add(name.trim()));
+                Value::Known(())
+            }
+            _ => row.json_seed(column, &mut found)?,
         };
-        for (flag, column) in &config.flags {
-            out.set_bool(column, list.iter().any(|Name(name)| name == flag));
+        if value == Value::Unchanged {
+            return Ok(());
+        }
+        for (name, set) in self.columns.iter().zip(&found.set) {
+            out.set_bool(name, *set);
+        }
+        match unknown {
+            Unknown::Ignore => {}
+            Unknown::Fail if found.others.is_empty() => {}
+            Unknown::Fail => {
+                let count = found.others.len();
+                let message = format!("it has {count} of the names that are not in `flags`");
+                return Err(Error::column(column, message));
+            }
+            Unknown::Column(name) => out.set_json_of(name, &found.others)?,
         }
         Ok(())
     }
 }
 
-/// Borrowed from the row wherever the JSON has no escape in it.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+/// What is in a list.
+struct Found<'a> {
+    plugin: &'a FeatureFlags,
+    /// Per flag.
+    set: Vec<bool>,
+    /// Names that are no flags, where somebody wants to know.
+    others: Vec<String>,
+}
 
-sequin_plugin::export_transform!(FeatureFlags);
-
-#[cfg(test)]
-mod tests {
-    use sequin_plugin::testing::{Cell, Outcome, json, row, transform};
-
-    use super::*;
-
-    const CONFIG: &str =
-        r#"{"column": "features", "flags": ["wifi", "shower", "café"], "prefix": "has_"}"#;
-
-    fn outcomes(cells: Vec<Cell>) -> Vec<Result<Outcome, String>> {
-        let rows: Vec<_> = cells.into_iter().map(|cell| row([("features", cell)])).collect();
-        let outcomes = transform::<FeatureFlags>(CONFIG, &rows).unwrap();
-        outcomes
-            .into_iter()
-            .map(|outcome| outcome.map_err(|error| error.text().to_owned()))
-            .collect()
-    }
-
-    fn flags(wifi: bool, shower: bool, cafe: bool) -> Result<Outcome, String> {
-        let set = [("has_wifi", wifi), ("has_shower", shower), ("has_café", cafe)];
-        Ok(Outcome::Set(set.map(|(name, value)| (name.to_owned(), value.into())).to_vec()))
-    }
-
-    #[test]
-    fn one_column_per_flag() {
-        let found = outcomes(vec![
-            json(r#"["shower", "sauna", "wifi"]"#),
-            json("[]"),
-            json(r#"["caf\u00e9"]"#),
-            Cell::Null,
-        ]);
-        let expected = [
-            flags(true, true, false),
-            flags(false, false, false),
-            flags(false, false, true),
-            flags(false, false, false),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_list_that_was_not_sent_leaves_the_columns_alone() {
-        let found = outcomes(vec![Cell::Unchanged, json(r#"["wifi"]"#), Cell::Unchanged]);
-        assert_eq!(found, [Ok(Outcome::Keep), flags(true, false, false), Ok(Outcome::Keep)]);
-    }
-
-    #[test]
-    fn what_is_no_list_of_texts_fails_its_row_and_names_the_column() {
-        let found = outcomes(vec![json(r#"{"wifi": true}"#), json("[1]"), json("[\"wifi\"]")]);
-        for failed in &found[..2] {
-            let text = failed.as_ref().unwrap_err();
-            assert!(text.contains("column features"), "{text}");
-        }
-        assert_eq!(found[2], flags(true, false, false));
-    }
-
-    #[test]
-    fn a_wrong_configuration_is_told_by_its_field() {
-        for (config, text) in [
-            (r#"{"column": "a"}"#, "missing field `flags`"),
-            (r#"{"column": "a", "flags": []}"#, "flags: expected one name"),
-            (r#"{"column": "a", "flags": ["x", 1]}"#, "flags[1]: invalid type"),
-            (r#"{"column": "a", "flags": ["x", "x"]}"#, "flags[1]: expected a name"),
-            (r#"{"column": "a", "flags": ["x"], "flag": 1}"#, "unknown field `flag`"),
-        ] {
-            let error = transform::<FeatureFlags>(config, &[]).unwrap_err();
-            assert!(error.contains(text), "{config}: {error}");
+impl Found<'_> {
+    fn add(&mut self, name: &str) {
+        let FeatureFlags { fields: Fields { unknown, .. }, names, .. } = self.plugin;
+        match names.get(name) {
+            Some(flag) => self.set[flag] = true,
+            None if name.is_empty() || matches!(unknown, Unknown::Ignore) => {}
+            None => self.others.push(name.to_owned()),
         }
     }
 }
+
+/// Reads the list without building one.
+impl<'de> DeserializeSeed<'de> for &mut Found<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Found<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Name(&mut *self))?.is_some() {}
+        Ok(())
+    }
+
+    /// JSON's null is as good as SQL's.
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// One name.
+struct Name<'a, 'b>(&'a mut Found<'b>);
+
+impl<'de> DeserializeSeed<'de> for Name<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<(), E> {
+        self.0.add(name);
+        Ok(())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+sequin_plugin::export_transform!(FeatureFlags);

@@ -1,130 +1,176 @@
-//! A filter that keeps the rows in which one column has one value, and evicts the others.
+//! A filter that keeps the rows for which predicates on their columns hold, and evicts the others.
 //!
-//! ```json
-//! {"column": "is_public"}
-//! {"column": "status", "equals": "published"}
+//! ```yaml
+//! functions:
+//!   - name: public-pois
+//!     type: filter
+//!     file: plugins/public-rows.wasm
+//!     config:
+//!       all:
+//!         - {column: is_public}                            # is true
+//!         - {column: status, in: [published, featured]}
+//!         - {column: deleted_at, "null": true}
+//!         - {column: published_at, at_least: "2024-01-01"}
+//!       any:
+//!         - {column: rating, above: 3.5}
+//!         - {column: name, "null": false}
+//!       otherwise: evict
 //! ```
 //!
-//! `equals` is `true` if it is left out, and may be a boolean, a whole number or a text. A row with
-//! another value, or null, is outside the set: a search index removes its document. A row whose
-//! value was not sent, or whose table has no such column, fails: the filter never guesses.
+//! All those in `all` must hold, and at least one of those in `any`. A single predicate may stand by
+//! itself: `{column: is_public}`, or `{column: status, equals: published}`; it belongs to `all`.
+//!
+//! | in a predicate | holds if the value of `column` |
+//! |---|---|
+//! | nothing | is `true` |
+//! | `equals` | is this boolean, number or text |
+//! | `in` | is one of these |
+//! | `null` | is null (`true`), or is not (`false`) |
+//! | `above`, `at_least`, `below`, `at_most` | is beyond this number or this time; two of them make a range |
+//!
+//! Numbers are compared with whole numbers, floats and `numeric`, exactly as they are written;
+//! `NaN` is above all, as in Postgres. Times are compared with `date`, `timestamp` and `timestamptz`
+//! and are written as in ISO 8601 or as Postgres does: `2024-01-02`, `2024-01-02T03:04:05.6+01:00`,
+//! `infinity`. One without a zone is taken for UTC.
+//!
+//! - **Null**: only `null: true` holds of it.
+//! - **Not sent** (an unchanged TOAST value): never guessed at. If another predicate decides, it does
+//!   not matter; if not, the row fails and the error names the column.
+//! - **A column that the table does not have**, or a value that cannot be compared: the row fails.
+//! - **Delete**: the engine lets deletes pass every filter.
+//! - **otherwise**: what becomes of the other rows. `evict` (the default) takes their documents out
+//!   of a destination that holds state; `drop` says nothing and leaves there what is there.
 
-use sequin_plugin::{Datum, Error, Filter, Row, Value, Verdict};
-use serde_json::Value as Json;
+mod number;
+mod predicate;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use sequin_plugin::prelude::*;
+use sequin_plugin::schemars::JsonSchema;
+use sequin_plugin::serde::Deserialize;
+use sequin_plugin::serde_json::Value as Json;
+
+use predicate::{Predicate, Truth};
 
 /// See the documentation of the crate.
-#[derive(Debug)]
-pub struct PublicRows;
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(crate = "sequin_plugin::serde", from = "Fields")]
+#[schemars(crate = "sequin_plugin::schemars", into = "Fields")]
+pub struct PublicRows {
+    all: Vec<Predicate>,
+    any: Vec<Predicate>,
+    otherwise: Verdict,
+    wrong: Vec<ConfigError>,
+}
 
-/// What to keep.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The column that decides.
-    pub column: String,
-    /// The value that it has in the rows to keep.
-    #[serde(default = "yes")]
-    pub equals: Json,
+sequin_plugin::config! {
+    /// Which rows to keep: those of which all predicates in `all` hold and at least one in `any`.
+    struct Fields {
+        /// The column of a predicate that stands by itself.
+        column: Option<String>,
+        /// What that column must equal: true, if nothing is said.
+        #[serde(default, deserialize_with = "predicate::given")]
+        equals: Option<Json>,
+        /// All of these must hold.
+        #[serde(default)]
+        all: Vec<predicate::Fields>,
+        /// At least one of these must hold, if there are any.
+        #[serde(default)]
+        any: Vec<predicate::Fields>,
+        /// What becomes of the other rows.
+        #[serde(default)]
+        otherwise: Otherwise,
+    }
+}
+
+sequin_plugin::config! {
+    /// What becomes of a row that is not kept.
+    #[derive(Clone, Copy, Default)]
+    #[serde(rename_all = "lowercase")]
+    enum Otherwise {
+        /// A destination that holds state removes its document.
+        #[default]
+        Evict,
+        /// Nothing is said of it.
+        Drop,
+    }
+}
+
+impl From<Fields> for PublicRows {
+    fn from(Fields { column, equals, all, any, otherwise }: Fields) -> Self {
+        let mut wrong = Vec::new();
+        let several = |name: &str, list: Vec<predicate::Fields>, wrong: &mut Vec<ConfigError>| {
+            let numbered = list.into_iter().enumerate();
+            let read = |(at, fields)| Predicate::new(fields, &format!("{name}[{at}]."), wrong);
+            numbered.map(read).collect::<Vec<_>>()
+        };
+        let mut all = several("all", all, &mut wrong);
+        let any = several("any", any, &mut wrong);
+        match column {
+            Some(column) => {
+                let fields = predicate::Fields { column, equals, ..predicate::Fields::default() };
+                all.push(Predicate::new(fields, "", &mut wrong));
+            }
+            None if equals.is_some() => {
+                wrong.push(ConfigError::new("equals", "expected `column` beside it"));
+            }
+            None if all.is_empty() && any.is_empty() => {
+                let message = "expected `column`, or predicates in `all` or `any`";
+                wrong.push(ConfigError::new("", message));
+            }
+            None => {}
+        }
+        let otherwise = match otherwise {
+            Otherwise::Evict => Verdict::Evict,
+            Otherwise::Drop => Verdict::Drop,
+        };
+        Self { all, any, otherwise, wrong }
+    }
+}
+
+impl Plugin for PublicRows {
+    fn reads(&self) -> Reads {
+        Reads::columns(self.all.iter().chain(&self.any).map(|predicate| &predicate.column))
+    }
+
+    fn check(&self) -> Vec<ConfigError> {
+        self.wrong.clone()
+    }
 }
 
 impl Filter for PublicRows {
-    type Config = Config;
-
-    fn check(config: &Config) -> Result<(), Error> {
-        let usable = config.equals.is_boolean() || config.equals.is_i64();
-        if usable || config.equals.is_string() {
-            return Ok(());
+    fn filter(&self, row: &Row<'_>) -> Result<Verdict, Error> {
+        let mut unknown = None;
+        for predicate in &self.all {
+            match predicate.of(row)? {
+                Truth::True => {}
+                Truth::False => return Ok(self.otherwise),
+                Truth::Unknown => unknown = unknown.or(Some(predicate)),
+            }
         }
-        Err(Error::new("equals: expected a boolean, a whole number or a text"))
-    }
-
-    fn columns(config: &Config) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn filter(config: &Config, row: &Row<'_>) -> Result<Verdict, Error> {
-        let Config { column, equals } = config;
-        let equal = match (row.get(column)?, equals) {
-            (Value::Unchanged, _) => return Err(Error::unchanged(column)),
-            (Value::Null, _) => false,
-            (Value::Known(Datum::Bool(value)), Json::Bool(wanted)) => value == *wanted,
-            (Value::Known(Datum::Int(value)), Json::Number(wanted)) => {
-                Some(value) == wanted.as_i64()
+        let mut one = self.any.is_empty();
+        let mut unknown_one = None;
+        for predicate in &self.any {
+            match predicate.of(row)? {
+                Truth::True => {
+                    one = true;
+                    break;
+                }
+                Truth::False => {}
+                Truth::Unknown => unknown_one = unknown_one.or(Some(predicate)),
             }
-            (Value::Known(Datum::Text(value)), Json::String(wanted)) => value == wanted,
-            (Value::Known(_), _) => {
-                let type_name = row.type_name(column)?;
-                return Err(Error::new(format!(
-                    "column {column} is of type {type_name}, which cannot equal {equals}: set \
-                     `equals` to a value of that type"
-                )));
+        }
+        match (one, unknown_one, unknown) {
+            // Whatever was not sent, none of these can hold.
+            (false, None, _) => Ok(self.otherwise),
+            (false, Some(predicate), _) | (true, _, Some(predicate)) => {
+                Err(Error::unchanged(&predicate.column))
             }
-        };
-        Ok(if equal { Verdict::Keep } else { Verdict::Evict })
+            (true, _, None) => Ok(Verdict::Keep),
+        }
     }
-}
-
-fn yes() -> Json {
-    Json::Bool(true)
 }
 
 sequin_plugin::export_filter!(PublicRows);
-
-#[cfg(test)]
-mod tests {
-    use sequin_plugin::testing::{Cell, filter, json, row};
-
-    use super::*;
-
-    fn verdicts(config: &str, column: &str, cells: Vec<Cell>) -> Vec<Result<Verdict, String>> {
-        let rows: Vec<_> = cells.into_iter().map(|cell| row([(column, cell)])).collect();
-        let verdicts = filter::<PublicRows>(config, &rows).unwrap();
-        verdicts
-            .into_iter()
-            .map(|verdict| verdict.map_err(|error| error.text().to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn true_is_kept_and_false_and_null_are_evicted() {
-        let cells = vec![true.into(), false.into(), Cell::Null];
-        let expected = [Ok(Verdict::Keep), Ok(Verdict::Evict), Ok(Verdict::Evict)];
-        assert_eq!(verdicts(r#"{"column": "is_public"}"#, "is_public", cells), expected);
-    }
-
-    #[test]
-    fn a_text_or_a_number_may_decide() {
-        let expected = [Ok(Verdict::Keep), Ok(Verdict::Evict)];
-        let cells = vec!["published".into(), "draft".into()];
-        let config = r#"{"column": "status", "equals": "published"}"#;
-        assert_eq!(verdicts(config, "status", cells), expected);
-        let cells = vec![2.into(), 1.into()];
-        assert_eq!(verdicts(r#"{"column": "state", "equals": 2}"#, "state", cells), expected);
-    }
-
-    #[test]
-    fn what_is_not_known_is_not_guessed() {
-        let config = r#"{"column": "is_public"}"#;
-        let found = verdicts(config, "is_public", vec![Cell::Unchanged, true.into()]);
-        assert!(found[0].as_ref().unwrap_err().contains("is_public was not sent"), "{found:?}");
-        assert_eq!(found[1], Ok(Verdict::Keep));
-        let found = verdicts(config, "other", vec![true.into()]);
-        assert!(found[0].as_ref().unwrap_err().contains("no column is_public"), "{found:?}");
-        let found = verdicts(config, "is_public", vec![json("true")]);
-        assert!(found[0].as_ref().unwrap_err().contains("is of type jsonb"), "{found:?}");
-    }
-
-    #[test]
-    fn a_wrong_configuration_is_told_by_its_field() {
-        for (config, text) in [
-            ("{}", "missing field `column`"),
-            (r#"{"column": 1}"#, "column: invalid type: integer `1`"),
-            (r#"{"column": "a", "equal": true}"#, "unknown field `equal`"),
-            (r#"{"column": "a", "equals": [1]}"#, "equals: expected a boolean"),
-            (r#"{"column": "a", "equals": null}"#, "equals: expected a boolean"),
-        ] {
-            let error = filter::<PublicRows>(config, &[]).unwrap_err();
-            assert!(error.contains(text), "{config}: {error}");
-        }
-    }
-}

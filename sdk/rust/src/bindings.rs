@@ -1,10 +1,10 @@
 //! What wit-bindgen makes of the interfaces.
 //!
 //! One world per interface instead of the published ones: wit-bindgen names a macro after each
-//! exported interface, so one that is in three worlds would be defined three times. The linker puts
-//! together the worlds of the macros that a plugin uses, which makes it one of the published ones
-//! again; a macro that is not used leaves no trace. The shared types are generated once and lent to
-//! each, so that a row is the same type in a filter and in a transform.
+//! exported interface, so one that is in several worlds would be defined several times. The linker
+//! puts together the worlds of the macros that a plugin uses, which makes it one of the published
+//! ones again; a macro that is not used leaves no trace. The shared types are generated once and
+//! lent to each, so that a row is the same type in a filter and in a transform.
 
 mod shared {
     wit_bindgen::generate!({
@@ -37,7 +37,9 @@ pub mod lifecycle {
         export_macro_name: "export_lifecycle",
         default_bindings_module: "sequin_plugin::bindings::lifecycle",
     });
-    pub use exports::sequin::plugin::lifecycle::{Guest, Requirements};
+    pub use exports::sequin::plugin::lifecycle::{
+        ConfigError, Description, Guest, Reads, Requirements,
+    };
 }
 
 pub mod filter {
@@ -56,6 +58,24 @@ pub mod filter {
         default_bindings_module: "sequin_plugin::bindings::filter",
     });
     pub use exports::sequin::plugin::filter::Guest;
+}
+
+pub mod route {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package sequin:sdk;
+            world routing {
+                export sequin:plugin/route@0.1.0;
+            }
+        ",
+        with: { "sequin:plugin/types@0.1.0": crate::bindings::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_route",
+        default_bindings_module: "sequin_plugin::bindings::route",
+    });
+    pub use exports::sequin::plugin::route::Guest;
 }
 
 pub mod transform {

@@ -5,76 +5,65 @@
 
 use std::sync::OnceLock;
 
-use crate::bindings::lifecycle::Requirements;
+use crate::bindings::lifecycle::{self, Description, Requirements};
 use crate::bindings::types::{Batch, Reply};
-use crate::{Filter, Transform, log, role};
+use crate::{ConfigError, Filter, Plugin, Route, Transform, log, role};
 
-pub fn configure_filter<T: Filter>(
-    slot: &OnceLock<T::Config>,
-    config: &str,
-) -> Result<Requirements, String> {
-    log::panics();
-    let config = role::parse::<T::Config>(config)?;
-    T::check(&config).map_err(crate::Error::into_text)?;
-    let requirements = Requirements {
-        columns: T::columns(&config),
-        old_columns: T::old_columns(&config),
+/// What stands in the custom section `sequin:plugin` of each module: which world it was written
+/// for and with what. A host can tell before it instantiates anything.
+pub const SECTION: &str =
+    concat!(r#"{"world":"sequin:plugin@0.1.0","sdk":"rust "#, env!("CARGO_PKG_VERSION"), r#""}"#);
+
+/// How long that is.
+pub const SECTION_LEN: usize = SECTION.len();
+
+/// The section's bytes.
+#[must_use]
+pub const fn section() -> [u8; SECTION_LEN] {
+    match SECTION.as_bytes().first_chunk() {
+        Some(bytes) => *bytes,
+        None => [0; SECTION_LEN],
+    }
+}
+
+pub fn describe<T: Plugin>() -> Description {
+    Description {
+        config_schema: role::schema::<T>(),
+        capabilities: Vec::new(),
+        warm: T::WARM,
         extra: Vec::new(),
-    };
-    keep(slot, config)?;
-    Ok(requirements)
+    }
 }
 
-pub fn configure_transform<T: Transform>(
-    slot: &OnceLock<T::Config>,
+pub fn configure<T: Plugin>(
+    slot: &OnceLock<T>,
     config: &str,
-) -> Result<Requirements, String> {
+) -> Result<Requirements, Vec<lifecycle::ConfigError>> {
     log::panics();
-    let config = role::parse::<T::Config>(config)?;
-    T::check(&config).map_err(crate::Error::into_text)?;
-    let requirements = Requirements {
-        columns: T::columns(&config),
-        old_columns: T::old_columns(&config),
-        extra: Vec::new(),
-    };
-    keep(slot, config)?;
-    Ok(requirements)
+    let plugin = role::parse::<T>(config).map_err(of_wit)?;
+    let reads = plugin.reads().into_wit();
+    slot.set(plugin).map_err(|_| of_wit(vec![ConfigError::new("", "configured twice")]))?;
+    Ok(Requirements { reads, packed: true, extra: Vec::new() })
 }
 
-pub fn configure_plugin<T>(
-    slot: &OnceLock<<T as Filter>::Config>,
-    config: &str,
-) -> Result<Requirements, String>
-where
-    T: Filter + Transform<Config = <T as Filter>::Config>,
-{
-    let mut both = configure_filter::<T>(slot, config)?;
-    let transform = configure_transform::<T>(&OnceLock::new(), config)?;
-    let add = |to: &mut Vec<String>, names: Vec<String>| {
-        for name in names {
-            if !to.contains(&name) {
-                to.push(name);
-            }
-        }
-    };
-    add(&mut both.columns, transform.columns);
-    add(&mut both.old_columns, transform.old_columns);
-    Ok(both)
+pub fn filter<T: Filter>(slot: &OnceLock<T>, batch: &Batch) -> Result<Reply, String> {
+    role::filter(configured(slot)?, batch)
 }
 
-pub fn filter<T: Filter>(slot: &OnceLock<T::Config>, batch: &Batch) -> Result<Reply, String> {
-    Ok(role::filter::<T>(configured(slot)?, batch))
+pub fn route<T: Route>(slot: &OnceLock<T>, sink: &str, batch: &Batch) -> Result<Reply, String> {
+    role::route(configured(slot)?, sink, batch)
 }
 
-pub fn transform<T: Transform>(slot: &OnceLock<T::Config>, batch: &Batch) -> Result<Reply, String> {
-    Ok(role::transform::<T>(configured(slot)?, batch))
+pub fn transform<T: Transform>(slot: &OnceLock<T>, batch: &Batch) -> Result<Reply, String> {
+    role::transform(configured(slot)?, batch)
 }
 
-fn keep<C>(slot: &OnceLock<C>, config: C) -> Result<(), String> {
-    slot.set(config).map_err(|_| "configure was called twice".to_owned())
+fn of_wit(errors: Vec<ConfigError>) -> Vec<lifecycle::ConfigError> {
+    let wit = |ConfigError { field, message }| lifecycle::ConfigError { field, message };
+    errors.into_iter().map(wit).collect()
 }
 
-fn configured<C>(slot: &OnceLock<C>) -> Result<&C, String> {
+fn configured<T>(slot: &OnceLock<T>) -> Result<&T, String> {
     slot.get().ok_or_else(|| "run was called before configure".to_owned())
 }
 
@@ -82,7 +71,15 @@ fn configured<C>(slot: &OnceLock<C>) -> Result<&C, String> {
 #[macro_export]
 macro_rules! export_filter {
     ($plugin:ty) => {
-        $crate::__component!($plugin, Filter, configure_filter, [filter export_filter]);
+        $crate::export!($plugin: filter);
+    };
+}
+
+/// Makes the component export a [`Route`].
+#[macro_export]
+macro_rules! export_route {
+    ($plugin:ty) => {
+        $crate::export!($plugin: route);
     };
 }
 
@@ -90,56 +87,75 @@ macro_rules! export_filter {
 #[macro_export]
 macro_rules! export_transform {
     ($plugin:ty) => {
-        $crate::__component!($plugin, Transform, configure_transform, [transform export_transform]);
+        $crate::export!($plugin: transform);
     };
 }
 
-/// Makes the component export a plugin that is both a [`Filter`] and a [`Transform`], with one type
-/// of configuration. It is handed the columns that either of them reads.
+/// Makes the component export a plugin in several roles: `export!(Both: filter, transform)`. It has
+/// one configuration, and each role is handed all that the plugin reads.
 #[macro_export]
-macro_rules! export_plugin {
-    ($plugin:ty) => {
-        $crate::__component!(
-            $plugin,
-            Filter,
-            configure_plugin,
-            [filter export_filter, transform export_transform]
-        );
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __component {
-    ($plugin:ty, $trait:ident, $configure:ident, [$($role:ident $export:ident),+]) => {
+macro_rules! export {
+    ($plugin:ty: $($role:ident),+) => {
         // Natively there is no host to export to; unit tests call the plugin itself.
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use ::std::result::Result;
             use ::std::string::String;
             use ::std::sync::OnceLock;
-            use $crate::bindings::lifecycle::{Guest, Requirements};
+            use ::std::vec::Vec;
+            use $crate::bindings::lifecycle::{ConfigError, Description, Guest, Requirements};
             use $crate::bindings::types::{Batch, Reply};
 
             struct Component;
 
-            static CONFIG: OnceLock<<$plugin as $crate::$trait>::Config> = OnceLock::new();
+            static PLUGIN: OnceLock<$plugin> = OnceLock::new();
+
+            // In the plugin's own crate: of other crates, a linker may leave sections out.
+            #[used]
+            #[unsafe(link_section = "sequin:plugin")]
+            static SECTION: [u8; $crate::export::SECTION_LEN] = $crate::export::section();
 
             impl Guest for Component {
-                fn configure(config: String) -> Result<Requirements, String> {
-                    $crate::export::$configure::<$plugin>(&CONFIG, &config)
+                fn describe() -> Description {
+                    $crate::export::describe::<$plugin>()
+                }
+
+                fn configure(config: String) -> Result<Requirements, Vec<ConfigError>> {
+                    $crate::export::configure::<$plugin>(&PLUGIN, &config)
                 }
             }
             $crate::bindings::lifecycle::export_lifecycle!(Component);
 
-            $(
-                impl $crate::bindings::$role::Guest for Component {
-                    fn run(batch: Batch) -> Result<Reply, String> {
-                        $crate::export::$role::<$plugin>(&CONFIG, &batch)
-                    }
-                }
-                $crate::bindings::$role::$export!(Component);
-            )+
+            $($crate::__export_role!($role);)+
         };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_role {
+    (filter) => {
+        impl $crate::bindings::filter::Guest for Component {
+            fn run(batch: Batch) -> Result<Reply, String> {
+                $crate::export::filter(&PLUGIN, &batch)
+            }
+        }
+        $crate::bindings::filter::export_filter!(Component);
+    };
+    (route) => {
+        impl $crate::bindings::route::Guest for Component {
+            fn run(sink: String, batch: Batch) -> Result<Reply, String> {
+                $crate::export::route(&PLUGIN, &sink, &batch)
+            }
+        }
+        $crate::bindings::route::export_route!(Component);
+    };
+    (transform) => {
+        impl $crate::bindings::transform::Guest for Component {
+            fn run(batch: Batch) -> Result<Reply, String> {
+                $crate::export::transform(&PLUGIN, &batch)
+            }
+        }
+        $crate::bindings::transform::export_transform!(Component);
     };
 }

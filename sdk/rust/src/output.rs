@@ -1,11 +1,13 @@
-//! What a transform makes of rows.
+//! What a plugin makes of rows.
 //!
 //! Builds the columns of a reply row by row. The order in which a plugin sets columns is nearly
 //! always the same in every row, so each is looked for where the last row had it.
 
-use crate::Error;
-use crate::bindings::types::{Column, Data, Presence, Reply, Verdict};
-use crate::shape::Shape;
+use serde::Serialize;
+
+use crate::bindings::types::{Data, Document, NewColumn, Presence, Reply, Verdict};
+use crate::shape::{self, Shape};
+use crate::{Datum, Error, Value, error};
 
 /// What becomes of the row at hand. Untouched, it goes on as it is.
 #[derive(Debug)]
@@ -21,13 +23,7 @@ pub struct Output {
 
 impl Output {
     pub(crate) fn new(rows: usize) -> Self {
-        let reply = Reply {
-            verdicts: Vec::with_capacity(rows),
-            columns: Vec::new(),
-            documents: Vec::new(),
-            errors: Vec::new(),
-        };
-        Self { rows, row: 0, next: 0, twins: false, reply }
+        Self { rows, row: 0, next: 0, twins: false, reply: empty(rows) }
     }
 
     /// Sets or adds a boolean column.
@@ -55,19 +51,35 @@ impl Output {
     }
 
     /// Sets or adds a text column.
-    pub fn set_text(&mut self, column: &str, value: impl Into<String>) {
+    pub fn set_text(&mut self, column: &str, value: impl AsRef<str>) {
         let row = self.row;
-        if let Data::Texts(values) = self.column(column, Shape::Text) {
-            values[row] = value.into();
+        if let Data::PackedTexts(packed) = self.column(column, Shape::Text) {
+            shape::open(packed, row).extend_from_slice(value.as_ref().as_bytes());
+            shape::close(packed);
         }
     }
 
     /// Sets or adds a JSON column. The text must be JSON, or the engine fails the row.
-    pub fn set_json(&mut self, column: &str, value: impl Into<String>) {
+    pub fn set_json(&mut self, column: &str, value: impl AsRef<str>) {
         let row = self.row;
-        if let Data::Json(values) = self.column(column, Shape::Json) {
-            values[row] = value.into();
+        if let Data::PackedJson(packed) = self.column(column, Shape::Json) {
+            shape::open(packed, row).extend_from_slice(value.as_ref().as_bytes());
+            shape::close(packed);
         }
+    }
+
+    /// Sets or adds a JSON column, written from a value.
+    ///
+    /// # Errors
+    /// If the value cannot be written as JSON, such as a map whose keys are no texts.
+    pub fn set_json_of(&mut self, column: &str, value: &impl Serialize) -> Result<(), Error> {
+        let row = self.row;
+        if let Data::PackedJson(packed) = self.column(column, Shape::Json) {
+            let written = serde_json::to_writer(shape::open(packed, row), value);
+            shape::close(packed);
+            written?;
+        }
+        Ok(())
     }
 
     /// Sets or adds a column of bytes.
@@ -78,19 +90,43 @@ impl Output {
         }
     }
 
+    /// Sets or adds a column of the type of the value.
+    pub fn set(&mut self, column: &str, value: Datum<'_>) {
+        match value {
+            Datum::Bool(value) => self.set_bool(column, value),
+            Datum::Int(value) => self.set_int(column, value),
+            Datum::Float(value) => self.set_float(column, value),
+            Datum::Text(value) => self.set_text(column, value),
+            Datum::Json(value) => self.set_json(column, value),
+            Datum::Bytes(value) => self.set_bytes(column, value),
+        }
+    }
+
+    /// Sets or adds a column to what another has; to nothing, if its value was not sent.
+    pub fn copy(&mut self, column: &str, value: Value<Datum<'_>>) {
+        match value {
+            Value::Known(value) => self.set(column, value),
+            Value::Null => self.set_null(column),
+            Value::Unchanged => {}
+        }
+    }
+
     /// Sets a column to null, or adds it as null.
     pub fn set_null(&mut self, column: &str) {
-        self.forget_column(column);
-        let shape = self.reply.columns.iter().find(|set| set.name == column);
-        let shape = shape.map_or(Shape::Text, |set| Shape::of(&set.data));
-        let at = self.place(column, shape);
-        self.reply.columns[at].presence[self.row] = Presence::Null;
+        self.mark(column, Presence::Null);
+    }
+
+    /// Takes one of the row's own columns away, or one that was set. A table that has no such
+    /// column loses nothing. For columns that no row of a table is to have, see
+    /// [`Transform::only`](crate::Transform::only).
+    pub fn remove(&mut self, column: &str) {
+        self.mark(column, Presence::Absent);
     }
 
     /// Sends this JSON document in the row's place. What was set is forgotten.
     pub fn replace(&mut self, json: impl Into<String>) {
         self.end(Verdict::Replace);
-        self.reply.documents.push((self.row as u32, json.into()));
+        self.reply.documents.push(Document { row: error::index(self.row), json: json.into() });
     }
 
     /// Sends these JSON documents in the row's place, in this order. None is the same as
@@ -98,8 +134,9 @@ impl Output {
     pub fn many<T: Into<String>>(&mut self, documents: impl IntoIterator<Item = T>) {
         self.end(Verdict::Many);
         let before = self.reply.documents.len();
-        let row = self.row as u32;
-        self.reply.documents.extend(documents.into_iter().map(|json| (row, json.into())));
+        let row = error::index(self.row);
+        let documents = documents.into_iter().map(|json| Document { row, json: json.into() });
+        self.reply.documents.extend(documents);
         if self.reply.documents.len() == before {
             self.end(Verdict::Drop);
         }
@@ -116,6 +153,12 @@ impl Output {
         self.end(Verdict::Evict);
     }
 
+    /// The row fails, as if the plugin had returned this error. What was set is forgotten.
+    pub fn fail(&mut self, error: Error) {
+        self.end(Verdict::Error);
+        self.reply.errors.push(error.of_row(self.row));
+    }
+
     pub(crate) fn begin_row(&mut self, row: usize) {
         debug_assert_eq!(self.reply.verdicts.len(), row, "rows come in order");
         self.row = row;
@@ -123,22 +166,25 @@ impl Output {
         self.reply.verdicts.push(Verdict::Keep);
     }
 
-    pub(crate) fn fail(&mut self, error: Error) {
-        self.end(Verdict::Error);
-        self.reply.errors.push((self.row as u32, error.into_text()));
-    }
-
-    pub(crate) fn finish(self) -> Reply {
+    pub(crate) fn finish(mut self, only: Option<Vec<String>>) -> Reply {
         debug_assert_eq!(self.reply.verdicts.len(), self.rows, "every row has a verdict");
-        self.reply
+        for column in &mut self.reply.columns {
+            if let Data::PackedTexts(packed) | Data::PackedJson(packed) = &mut column.data {
+                shape::finish(packed, self.rows);
+            }
+        }
+        Reply { only, ..self.reply }
     }
 
     /// Ends the row with a verdict that has no columns.
     fn end(&mut self, verdict: Verdict) {
         self.reply.verdicts[self.row] = verdict;
-        let row = self.row as u32;
-        while self.reply.documents.last().is_some_and(|(of, _)| *of == row) {
+        let row = error::index(self.row);
+        while self.reply.documents.last().is_some_and(|document| document.row == row) {
             self.reply.documents.pop();
+        }
+        while self.reply.errors.last().is_some_and(|error| error.row == row) {
+            self.reply.errors.pop();
         }
         for column in &mut self.reply.columns {
             column.presence[self.row] = Presence::Unchanged;
@@ -161,6 +207,21 @@ impl Output {
         &mut column.data
     }
 
+    /// Says of a column what needs no data.
+    fn mark(&mut self, name: &str, presence: Presence) {
+        let likely = self.reply.columns.get(self.next).is_some_and(|set| set.name == name);
+        let at = if likely && !self.twins && self.reply.verdicts[self.row] == Verdict::Keep {
+            self.next
+        } else {
+            self.forget_column(name);
+            let known = self.reply.columns.iter().position(|set| set.name == name);
+            // Packed texts are the shape of which a row without a value takes least.
+            known.unwrap_or_else(|| self.place(name, Shape::Text))
+        };
+        self.next = at + 1;
+        self.reply.columns[at].presence[self.row] = presence;
+    }
+
     /// A later value of a column takes the place of an earlier one, whatever its shape; and setting
     /// one takes a dropped row back.
     fn forget_column(&mut self, name: &str) {
@@ -180,14 +241,24 @@ impl Output {
             columns.iter().position(|set| Shape::of(&set.data) == shape && set.name == name);
         found.unwrap_or_else(|| {
             self.twins |= columns.iter().any(|set| set.name == name);
-            columns.push(Column {
+            columns.push(NewColumn {
                 name: name.to_owned(),
-                type_name: String::new(),
                 presence: vec![Presence::Unchanged; self.rows],
                 data: shape.data(self.rows),
             });
             columns.len() - 1
         })
+    }
+}
+
+/// A reply without anything in it yet.
+pub(crate) fn empty(rows: usize) -> Reply {
+    Reply {
+        verdicts: Vec::with_capacity(rows),
+        columns: Vec::new(),
+        only: None,
+        documents: Vec::new(),
+        errors: Vec::new(),
     }
 }
 
@@ -211,7 +282,7 @@ mod tests {
                 out.set_text("b", "text");
             }
         }
-        let reply = out.finish();
+        let reply = out.finish(None);
         assert_eq!(reply.columns.len(), 2);
         assert!(matches!(&reply.columns[0].data, Data::Booleans(values)
             if *values == [true, false, false]));
@@ -230,7 +301,7 @@ mod tests {
                 out.set_null("a");
             }
         }
-        let reply = out.finish();
+        let reply = out.finish(None);
         for row in 0..2 {
             assert_eq!(set(&reply, row), [("a", Presence::Value)]);
             assert_eq!(reply.columns[1].presence[row], Presence::Value, "the integer");
@@ -257,13 +328,61 @@ mod tests {
         out.set_bool("a", true);
         out.replace("5");
         out.fail(Error::new("no"));
-        let reply = out.finish();
+        let reply = out.finish(None);
         let verdicts =
             [Verdict::Many, Verdict::Keep, Verdict::Evict, Verdict::Drop, Verdict::Error];
         assert_eq!(reply.verdicts, verdicts);
-        assert_eq!(reply.documents, [(0, "2".to_owned()), (0, "3".to_owned())]);
-        assert_eq!(reply.errors, [(4, "no".to_owned())]);
+        let documents = reply.documents.iter().map(|of| (of.row, of.json.as_str()));
+        assert_eq!(documents.collect::<Vec<_>>(), [(0, "2"), (0, "3")]);
+        let errors = reply.errors.iter().map(|of| (of.row, of.message.as_str()));
+        assert_eq!(errors.collect::<Vec<_>>(), [(4, "no")]);
         let columns: Vec<_> = (0..5).map(|row| set(&reply, row).len()).collect();
         assert_eq!(columns, [0, 1, 0, 0, 0]);
+    }
+    #[test]
+    fn texts_are_packed_whatever_rows_set_them_and_how_often() {
+        let mut out = Output::new(6);
+        for row in 0..6 {
+            out.begin_row(row);
+            match row {
+                1 => out.set_text("a", "one"),
+                3 => {
+                    out.set_text("a", "a first thought");
+                    out.set_text("a", "");
+                    out.set_text("a", "drei");
+                }
+                4 => {
+                    out.set_text("a", "forgotten");
+                    out.drop_row();
+                }
+                5 => out.remove("a"),
+                _ => {}
+            }
+        }
+        let reply = out.finish(Some(vec!["b".to_owned()]));
+        let Data::PackedTexts(packed) = &reply.columns[0].data else { panic!("{reply:?}") };
+        assert_eq!(packed.ends, [0, 3, 3, 7, 16, 16]);
+        assert_eq!(packed.bytes, b"onedreiforgotten");
+        let presence: Vec<_> = (0..6).map(|row| reply.columns[0].presence[row]).collect();
+        use Presence::{Absent, Unchanged, Value};
+        assert_eq!(presence, [Unchanged, Value, Unchanged, Value, Unchanged, Absent]);
+        assert_eq!(reply.only.unwrap(), ["b"]);
+    }
+
+    #[test]
+    fn json_is_written_where_it_goes() {
+        let mut out = Output::new(2);
+        out.begin_row(0);
+        out.set_json_of("a", &["x"]).unwrap();
+        out.begin_row(1);
+        let unwritable = std::collections::BTreeMap::from([((1, 2), 3)]);
+        assert!(out.set_json_of("a", &unwritable).is_err());
+        out.set_json("a", "2");
+        let reply = out.finish(None);
+        let Data::PackedJson(packed) = &reply.columns[0].data else { panic!("{reply:?}") };
+        assert_eq!(
+            (packed.bytes.as_slice(), packed.ends.as_slice()),
+            (&br#"["x"]2"#[..], &[5, 6][..])
+        );
     }
 }

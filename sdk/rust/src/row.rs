@@ -1,17 +1,36 @@
 //! One row, as plugins see it.
 //!
-//! A view onto the columns of a batch; nothing is copied. A column that was not asked for in
-//! `columns`, or that the table does not have, is an error and never a null.
+//! A view onto the columns of a batch; nothing is copied. A column that was not asked for, or that the table does not have, is an error and never a null.
 
-use crate::Error;
-use crate::bindings::types::{self, Batch, Column, Data, Presence};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::DeserializeSeed;
+
+use crate::bindings::types::{self, Presence};
+use crate::view::{Seen, Side, View};
+use crate::{Error, reads};
 
 /// One row's change.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    batch: &'a Batch,
-    columns: &'a [Column],
+    view: &'a View<'a>,
+    side: &'a Side<'a>,
     index: usize,
+}
+
+/// One column of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Field<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Postgres' name of its type.
+    pub type_name: &'a str,
+    /// Whether it belongs to the table's key.
+    pub key: bool,
+    /// What it has for this row.
+    pub value: Value<Datum<'a>>,
 }
 
 /// What one column has for one row.
@@ -66,26 +85,26 @@ pub struct Position {
 }
 
 impl<'a> Row<'a> {
-    pub(crate) fn new(batch: &'a Batch, index: usize) -> Self {
-        Self { batch, columns: &batch.columns, index }
+    pub(crate) fn new(view: &'a View<'a>, index: usize) -> Self {
+        Self { view, side: &view.new, index }
     }
 
     /// The schema of its table.
     #[must_use]
     pub fn schema(&self) -> &'a str {
-        &self.batch.schema
+        &self.view.batch.schema
     }
 
     /// Its table.
     #[must_use]
     pub fn table(&self) -> &'a str {
-        &self.batch.table
+        &self.view.batch.table
     }
 
     /// What happened to it.
     #[must_use]
     pub fn action(&self) -> Action {
-        match self.batch.actions[self.index] {
+        match self.view.batch.actions[self.index] {
             types::Action::Insert => Action::Insert,
             types::Action::Update => Action::Update,
             types::Action::Delete => Action::Delete,
@@ -96,22 +115,67 @@ impl<'a> Row<'a> {
     /// Where the change stands.
     #[must_use]
     pub fn position(&self) -> Position {
-        let types::Position { commit_lsn, ordinal } = self.batch.positions[self.index];
+        let types::Position { commit_lsn, ordinal } = self.view.batch.positions[self.index];
         Position { commit_lsn, ordinal }
     }
 
-    /// The row before the update, of the columns asked for in `old_columns`. What Postgres did not
-    /// send of it, which without REPLICA IDENTITY FULL is nearly everything, is
-    /// [`Value::Unchanged`].
+    /// The row before the update, of the columns asked for with [`Reads::old`](crate::Reads::old).
+    /// What Postgres did not send of it, which without REPLICA IDENTITY FULL is nearly everything,
+    /// is [`Value::Unchanged`].
     #[must_use]
     pub fn old(&self) -> Self {
-        Self { columns: &self.batch.old, ..*self }
+        Self { side: &self.view.old, ..*self }
+    }
+
+    /// When its transaction was committed, in whole microseconds since 1970; None if the engine
+    /// does not know. To be asked for as [`COMMIT_TIMESTAMP`](crate::COMMIT_TIMESTAMP).
+    ///
+    /// # Errors
+    /// If it was not asked for.
+    pub fn commit_timestamp(&self) -> Result<Option<i64>, Error> {
+        Ok(self.metadata().int(reads::COMMIT_TIMESTAMP)?.known())
+    }
+
+    /// The JSON document that the transaction was annotated with; None if it was not. To be asked
+    /// for as [`TRANSACTION_ANNOTATIONS`](crate::TRANSACTION_ANNOTATIONS).
+    ///
+    /// # Errors
+    /// If it was not asked for, or is not of the form of `T`.
+    pub fn transaction_annotations<T: Deserialize<'a>>(&self) -> Result<Option<T>, Error> {
+        Ok(self.metadata().json(reads::TRANSACTION_ANNOTATIONS)?.known())
+    }
+
+    /// What names this change at every attempt and after every restart; None if the engine has no
+    /// such name. To be asked for as [`IDEMPOTENCY_KEY`](crate::IDEMPOTENCY_KEY).
+    ///
+    /// # Errors
+    /// If it was not asked for.
+    pub fn idempotency_key(&self) -> Result<Option<&'a str>, Error> {
+        Ok(self.metadata().text(reads::IDEMPOTENCY_KEY)?.known())
+    }
+
+    /// What is known of the change beside its row, by the names asked for with
+    /// [`Reads::metadata`](crate::Reads::metadata).
+    fn metadata(&self) -> Self {
+        Self { side: &self.view.metadata, ..*self }
+    }
+
+    /// The columns that were asked for and that the table has, in the table's order if all were
+    /// asked for.
+    pub fn columns(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        let index = self.index;
+        self.side.columns().iter().map(move |seen| Field {
+            name: &seen.column.name,
+            type_name: &seen.column.type_name,
+            key: seen.column.key,
+            value: value(seen, index),
+        })
     }
 
     /// Whether the table has the column and it was asked for.
     #[must_use]
     pub fn has(&self, column: &str) -> bool {
-        self.find(column).is_ok()
+        self.side.find(column).is_some()
     }
 
     /// Postgres' name of the column's type.
@@ -119,7 +183,15 @@ impl<'a> Row<'a> {
     /// # Errors
     /// If there is no such column.
     pub fn type_name(&self, column: &str) -> Result<&'a str, Error> {
-        Ok(&self.find(column)?.type_name)
+        Ok(&self.find(column)?.column.type_name)
+    }
+
+    /// Whether the column belongs to the table's key.
+    ///
+    /// # Errors
+    /// If there is no such column.
+    pub fn is_key(&self, column: &str) -> Result<bool, Error> {
+        Ok(self.find(column)?.column.key)
     }
 
     /// The value of any type.
@@ -127,19 +199,7 @@ impl<'a> Row<'a> {
     /// # Errors
     /// If there is no such column.
     pub fn get(&self, column: &str) -> Result<Value<Datum<'a>>, Error> {
-        let column = self.find(column)?;
-        Ok(match column.presence[self.index] {
-            Presence::Null => Value::Null,
-            Presence::Unchanged => Value::Unchanged,
-            Presence::Value => Value::Known(match &column.data {
-                Data::Booleans(values) => Datum::Bool(values[self.index]),
-                Data::Integers(values) => Datum::Int(values[self.index]),
-                Data::Floats(values) => Datum::Float(values[self.index]),
-                Data::Texts(values) => Datum::Text(&values[self.index]),
-                Data::Json(values) => Datum::Json(&values[self.index]),
-                Data::Bytes(values) => Datum::Bytes(&values[self.index]),
-            }),
-        })
+        Ok(value(self.find(column)?, self.index))
     }
 
     /// The value of a boolean column.
@@ -197,24 +257,41 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// The value of a JSON or array column, read into `T`. A struct with the fields of interest is
-    /// read three times as fast as a `serde_json::Value`.
+    /// The value of a JSON or array column, read into `T`. A struct with the fields of interest,
+    /// borrowed where they can be, is read three times as fast as a `serde_json::Value`.
     ///
     /// # Errors
     /// If there is no such column, it is of another type, or the JSON is not of this form.
-    pub fn json<T: serde::Deserialize<'a>>(&self, column: &str) -> Result<Value<T>, Error> {
+    pub fn json<T: Deserialize<'a>>(&self, column: &str) -> Result<Value<T>, Error> {
+        self.json_seed(column, PhantomData)
+    }
+
+    /// The same by a seed, which knows what to look for and need not build anything.
+    ///
+    /// # Errors
+    /// As for [`Row::json`].
+    pub fn json_seed<S: DeserializeSeed<'a>>(
+        &self,
+        column: &str,
+        seed: S,
+    ) -> Result<Value<S::Value>, Error> {
         Ok(match self.json_text(column)? {
             Value::Null => Value::Null,
             Value::Unchanged => Value::Unchanged,
-            Value::Known(text) => Value::Known(serde_json::from_str(text).map_err(|error| {
+            Value::Known(text) => {
+                let mut json = serde_json::Deserializer::from_str(text);
+                let read = seed.deserialize(&mut json);
+                let read = read.and_then(|value| json.end().map(|()| value));
                 // Only the class and place: serde's own text quotes the value.
-                let (line, at) = (error.line(), error.column());
-                Error::new(format!(
-                    "column {column} does not hold JSON of the form expected ({:?} error at line \
-                     {line} column {at})",
-                    error.classify()
-                ))
-            })?),
+                Value::Known(read.map_err(|error| {
+                    let (class, line, at) = (error.classify(), error.line(), error.column());
+                    let what = "is not of the form expected";
+                    Error::column(
+                        column,
+                        format!("its JSON {what} ({class:?} error at line {line} column {at})"),
+                    )
+                })?)
+            }
         })
     }
 
@@ -235,24 +312,69 @@ impl<'a> Row<'a> {
         wanted: &str,
         read: impl FnOnce(Datum<'a>) -> Option<T>,
     ) -> Result<Value<T>, Error> {
-        match self.get(column)? {
+        let seen = self.find(column)?;
+        match value(seen, self.index) {
             Value::Null => Ok(Value::Null),
             Value::Unchanged => Ok(Value::Unchanged),
             Value::Known(datum) => read(datum).map(Value::Known).ok_or_else(|| {
-                let type_name = self.type_name(column).unwrap_or("unknown");
-                Error::new(format!("column {column} is of type {type_name}, not {wanted}"))
+                let type_name = &seen.column.type_name;
+                Error::column(column, format!("it is of type {type_name}, not {wanted}"))
             }),
         }
     }
 
-    fn find(&self, name: &str) -> Result<&'a Column, Error> {
-        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
-            let Batch { schema, table, .. } = self.batch;
+    fn find(&self, name: &str) -> Result<&'a Seen<'a>, Error> {
+        self.side.find(name).ok_or_else(|| {
+            let (schema, table) = (self.schema(), self.table());
             Error::new(format!(
                 "table {schema}.{table} has no column {name}, or it was not asked for"
             ))
         })
     }
+}
+
+fn value<'a>(seen: &Seen<'a>, row: usize) -> Value<Datum<'a>> {
+    match seen.presence(row) {
+        Presence::Value => Value::Known(seen.datum(row)),
+        Presence::Null => Value::Null,
+        // A batch has no `absent`; what is not there is not known.
+        Presence::Unchanged | Presence::Absent => Value::Unchanged,
+    }
+}
+
+impl Datum<'_> {
+    /// Appends the value as the engine writes it in JSON: floats that JSON does not have as texts of
+    /// their names, bytes as the text `\\x` and hexadecimal digits.
+    pub fn push_json(&self, out: &mut String) {
+        match self {
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Int(value) => push(out, format_args!("{value}")),
+            Self::Float(value) if value.is_finite() => push(out, format_args!("{value:?}")),
+            Self::Float(value) if value.is_nan() => out.push_str(r#""NaN""#),
+            Self::Float(value) if *value > 0.0 => out.push_str(r#""Infinity""#),
+            Self::Float(_) => out.push_str(r#""-Infinity""#),
+            Self::Text(value) => push_text(out, value),
+            Self::Json(value) => out.push_str(value),
+            Self::Bytes(value) => {
+                out.push_str(r#""\\x"#);
+                for byte in *value {
+                    push(out, format_args!("{byte:02x}"));
+                }
+                out.push('"');
+            }
+        }
+    }
+}
+
+fn push(out: &mut String, value: fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let written = fmt::Write::write_fmt(out, value);
+    debug_assert!(written.is_ok());
+}
+
+fn push_text(out: &mut String, text: &str) {
+    // Nor does writing a text as JSON.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
 impl<T> Value<T> {
@@ -261,6 +383,28 @@ impl<T> Value<T> {
         match self {
             Self::Known(value) => Some(value),
             Self::Null | Self::Unchanged => None,
+        }
+    }
+
+    /// The value, or None for null. A value that was not sent is an error of `column`: what is not
+    /// known is not guessed.
+    ///
+    /// # Errors
+    /// If the value was not sent.
+    pub fn sent(self, column: &str) -> Result<Option<T>, Error> {
+        match self {
+            Self::Known(value) => Ok(Some(value)),
+            Self::Null => Ok(None),
+            Self::Unchanged => Err(Error::unchanged(column)),
+        }
+    }
+
+    /// Makes something else of the value, if there is one.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Value<U> {
+        match self {
+            Self::Known(value) => Value::Known(make(value)),
+            Self::Null => Value::Null,
+            Self::Unchanged => Value::Unchanged,
         }
     }
 }

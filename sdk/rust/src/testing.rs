@@ -1,51 +1,68 @@
 //! Runs plugins over rows written down in a unit test, natively.
 //!
 //! ```
-//! # use sequin_plugin::{Error, Output, Row, Transform, Value};
-//! # struct Upper;
-//! # #[derive(serde::Deserialize)]
-//! # struct Config { column: String }
-//! # impl Transform for Upper {
-//! #     type Config = Config;
-//! #     fn columns(config: &Config) -> Vec<String> { vec![config.column.clone()] }
-//! #     fn transform(config: &Config, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
-//! #         if let Value::Known(text) = row.text(&config.column)? {
+//! # use sequin_plugin::prelude::*;
+//! # sequin_plugin::transform! {
+//! #     pub struct Upper { column: String }
+//! #     reads(self) { Reads::columns([&self.column]) }
+//! #     transform(self, row, out) {
+//! #         if let Value::Known(text) = row.text(&self.column)? {
 //! #             out.set_text("upper", text.to_uppercase());
 //! #         }
 //! #         Ok(())
 //! #     }
 //! # }
+//! # fn main() {
 //! use sequin_plugin::testing::{Cell, Outcome, row, transform};
 //!
 //! let rows = [row([("name", "abc".into())]), row([("name", Cell::Unchanged)])];
 //! let outcomes = transform::<Upper>(r#"{"column": "name"}"#, &rows).unwrap();
 //! assert_eq!(outcomes[0], Ok(Outcome::Set(vec![("upper".into(), "ABC".into())])));
 //! assert_eq!(outcomes[1], Ok(Outcome::Keep));
+//! # }
 //! ```
 
-use crate::bindings::types::{self, Batch, Column, Data, Presence};
-use crate::{Action, Error, Filter, Position, Transform, Verdict, role};
+mod batch;
+#[cfg(test)]
+mod tests;
 
-/// A literal row of the table `public.test`.
+use crate::bindings::types::{self, Batch, Reply};
+use crate::{
+    Action, ConfigError, Error, Filter, Plugin, Position, Reads, Route, Transform, Verdict, role,
+};
+
+/// A literal row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Literal {
+    /// Its schema.
+    pub schema: String,
+    /// Its table. Rows of one table that follow each other are one batch.
+    pub table: String,
     /// What happened to it.
     pub action: Action,
     /// Where the change stands.
     pub position: Position,
-    /// Its columns. One that no row has is one that the table does not have.
+    /// Its columns. One that no row of a batch has is one that the table does not have.
     pub columns: Vec<(String, Cell)>,
     /// The columns of the row before the update.
     pub old: Vec<(String, Cell)>,
+    /// What is known of the change beside its row, by its names in the contract.
+    pub metadata: Vec<(String, Cell)>,
+    /// Postgres' types of columns, where they matter.
+    pub types: Vec<(String, String)>,
+    /// The columns of the key.
+    pub key: Vec<String>,
 }
 
-/// What stands in one column of a literal row.
+/// What stands in one column of a literal row, or of what was made of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// SQL null.
     Null,
     /// Not sent.
     Unchanged,
+    /// Only of what was made of a row: it goes on without this column.
+    Absent,
     /// A boolean.
     Bool(bool),
     /// A whole number.
@@ -65,7 +82,8 @@ pub enum Cell {
 pub enum Outcome {
     /// It goes on as it is.
     Keep,
-    /// It goes on with these columns set, in this order.
+    /// It goes on with these columns set or taken away, in this order; last those that
+    /// [`Transform::only`] takes away.
     Set(Vec<(String, Cell)>),
     /// It is of no interest.
     Drop,
@@ -77,17 +95,26 @@ pub enum Outcome {
     Many(Vec<String>),
 }
 
-/// An inserted row.
+/// The routing keys that a router set for a row, or why it could not.
+pub type Routed = Result<Vec<(String, Cell)>, Error>;
+
+/// An inserted row of the table `public.test`.
 pub fn row<'a>(columns: impl IntoIterator<Item = (&'a str, Cell)>) -> Literal {
     Literal {
+        schema: "public".to_owned(),
+        table: "test".to_owned(),
         action: Action::Insert,
         position: Position { commit_lsn: 1, ordinal: 0 },
-        columns: columns.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect(),
+        columns: owned(columns),
         old: Vec::new(),
+        metadata: Vec::new(),
+        types: Vec::new(),
+        key: Vec::new(),
     }
 }
 
 /// A JSON cell.
+#[must_use]
 pub fn json(text: &str) -> Cell {
     Cell::Json(text.to_owned())
 }
@@ -97,56 +124,140 @@ impl Literal {
     #[must_use]
     pub fn updated<'a>(mut self, old: impl IntoIterator<Item = (&'a str, Cell)>) -> Self {
         self.action = Action::Update;
-        self.old = old.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect();
+        self.old = owned(old);
+        self
+    }
+
+    /// The same row, deleted.
+    #[must_use]
+    pub fn deleted(mut self) -> Self {
+        self.action = Action::Delete;
+        self
+    }
+
+    /// The same row, found by a backfill.
+    #[must_use]
+    pub fn read(mut self) -> Self {
+        self.action = Action::Read;
+        self
+    }
+
+    /// The same row, of this table, named `schema.table`.
+    #[must_use]
+    pub fn of_table(mut self, name: &str) -> Self {
+        let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+        self.schema = schema.to_owned();
+        self.table = table.to_owned();
+        self
+    }
+
+    /// The same row, with a column of this type of Postgres; of itself a text is of type `text`.
+    #[must_use]
+    pub fn typed(mut self, column: &str, type_name: &str) -> Self {
+        self.types.push((column.to_owned(), type_name.to_owned()));
+        self
+    }
+
+    /// The same row, with this column in the key.
+    #[must_use]
+    pub fn keyed(mut self, column: &str) -> Self {
+        self.key.push(column.to_owned());
+        self
+    }
+
+    /// The same row, with this known beside it, such as
+    /// [`COMMIT_TIMESTAMP`](crate::COMMIT_TIMESTAMP).
+    #[must_use]
+    pub fn with(mut self, metadata: &str, cell: Cell) -> Self {
+        self.metadata.push((metadata.to_owned(), cell));
         self
     }
 }
 
-/// Configures a filter and runs it over the rows, all in one batch.
+/// Configures a plugin.
 ///
 /// # Errors
-/// What the plugin has against the configuration.
+/// All that the plugin has against the configuration.
+pub fn configure<T: Plugin>(config: &str) -> Result<T, Vec<ConfigError>> {
+    role::parse(config)
+}
+
+/// The JSON Schema of the plugin's configuration.
+#[must_use]
+pub fn schema<T: Plugin>() -> String {
+    role::schema::<T>()
+}
+
+/// Configures a filter and runs it over the rows. Deletes, which never come to a filter, and rows
+/// of tables that it does not read are kept.
+///
+/// # Errors
+/// All that the plugin has against the configuration.
+///
+/// # Panics
+/// If rows do not go together, such as cells of one column of several types.
 pub fn filter<T: Filter>(
     config: &str,
     rows: &[Literal],
-) -> Result<Vec<Result<Verdict, Error>>, String> {
-    let config = role::parse::<T::Config>(config)?;
-    T::check(&config).map_err(Error::into_text)?;
-    let batch = batch(rows, &T::columns(&config), &T::old_columns(&config));
-    let reply = role::filter::<T>(&config, &batch);
-    let outcome = |(row, verdict): (usize, &types::Verdict)| match verdict {
-        types::Verdict::Keep => Ok(Verdict::Keep),
-        types::Verdict::Drop => Ok(Verdict::Drop),
-        types::Verdict::Evict => Ok(Verdict::Evict),
-        _ => Err(Error::new(texts(&reply.errors, row).concat())),
-    };
-    Ok(reply.verdicts.iter().enumerate().map(outcome).collect())
+) -> Result<Vec<Result<Verdict, Error>>, Vec<ConfigError>> {
+    let plugin = role::parse::<T>(config)?;
+    Ok(each_batch(rows, &plugin.reads(), |rows, batch| {
+        let Some(batch) = batch else { return rows.iter().map(|_| Ok(Verdict::Keep)).collect() };
+        let reply = role::filter(&plugin, &batch).expect("the batch of literal rows is sound");
+        let outcome = |(row, verdict): (usize, &types::Verdict)| match verdict {
+            _ if rows[row].action == Action::Delete => Ok(Verdict::Keep),
+            types::Verdict::Keep => Ok(Verdict::Keep),
+            types::Verdict::Drop => Ok(Verdict::Drop),
+            types::Verdict::Evict => Ok(Verdict::Evict),
+            _ => Err(error(&reply, row)),
+        };
+        reply.verdicts.iter().enumerate().map(outcome).collect()
+    }))
 }
 
-/// Configures a transform and runs it over the rows, all in one batch.
+/// Configures a router and runs it over the rows, on their way to a sink of this kind: the routing
+/// keys that are set for each.
 ///
 /// # Errors
-/// What the plugin has against the configuration.
+/// All that the plugin has against the configuration.
+///
+/// # Panics
+/// If rows do not go together, such as cells of one column of several types.
+pub fn route<T: Route>(
+    config: &str,
+    sink: &str,
+    rows: &[Literal],
+) -> Result<Vec<Routed>, Vec<ConfigError>> {
+    let plugin = role::parse::<T>(config)?;
+    Ok(each_batch(rows, &plugin.reads(), |rows, batch| {
+        let Some(batch) = batch else { return rows.iter().map(|_| Ok(Vec::new())).collect() };
+        let reply = role::route(&plugin, sink, &batch).expect("the batch of literal rows is sound");
+        let outcome = |(row, verdict): (usize, &types::Verdict)| match verdict {
+            types::Verdict::Error => Err(error(&reply, row)),
+            _ => Ok(set(&reply, row)),
+        };
+        reply.verdicts.iter().enumerate().map(outcome).collect()
+    }))
+}
+
+/// Configures a transform and runs it over the rows. Rows of tables that it does not read are kept.
+///
+/// # Errors
+/// All that the plugin has against the configuration.
+///
+/// # Panics
+/// If rows do not go together, such as cells of one column of several types.
 pub fn transform<T: Transform>(
     config: &str,
     rows: &[Literal],
-) -> Result<Vec<Result<Outcome, Error>>, String> {
-    let config = role::parse::<T::Config>(config)?;
-    T::check(&config).map_err(Error::into_text)?;
-    let batch = batch(rows, &T::columns(&config), &T::old_columns(&config));
-    let reply = role::transform::<T>(&config, &batch);
-    let outcome = |(row, verdict): (usize, &types::Verdict)| match verdict {
-        types::Verdict::Keep => {
-            let set: Vec<_> = reply.columns.iter().filter_map(|column| cell(column, row)).collect();
-            Ok(if set.is_empty() { Outcome::Keep } else { Outcome::Set(set) })
-        }
-        types::Verdict::Drop => Ok(Outcome::Drop),
-        types::Verdict::Evict => Ok(Outcome::Evict),
-        types::Verdict::Replace => Ok(Outcome::Replace(texts(&reply.documents, row).concat())),
-        types::Verdict::Many => Ok(Outcome::Many(texts(&reply.documents, row))),
-        types::Verdict::Error => Err(Error::new(texts(&reply.errors, row).concat())),
-    };
-    Ok(reply.verdicts.iter().enumerate().map(outcome).collect())
+) -> Result<Vec<Result<Outcome, Error>>, Vec<ConfigError>> {
+    let plugin = role::parse::<T>(config)?;
+    Ok(each_batch(rows, &plugin.reads(), |rows, batch| {
+        let Some(batch) = batch else { return rows.iter().map(|_| Ok(Outcome::Keep)).collect() };
+        let reply = role::transform(&plugin, &batch).expect("the batch of literal rows is sound");
+        let verdicts = reply.verdicts.iter().zip(rows).enumerate();
+        verdicts.map(|(row, (verdict, literal))| outcome(&reply, row, *verdict, literal)).collect()
+    }))
 }
 
 impl From<bool> for Cell {
@@ -173,88 +284,60 @@ impl From<&str> for Cell {
     }
 }
 
-fn texts(list: &[(u32, String)], row: usize) -> Vec<String> {
-    list.iter().filter(|(of, _)| *of as usize == row).map(|(_, text)| text.clone()).collect()
+fn owned<'a>(columns: impl IntoIterator<Item = (&'a str, Cell)>) -> Vec<(String, Cell)> {
+    columns.into_iter().map(|(name, cell)| (name.to_owned(), cell)).collect()
 }
 
-/// The batch that the host would make of the rows.
-fn batch(rows: &[Literal], names: &[String], old: &[String]) -> Batch {
-    let columns = |names: &[String], of: fn(&Literal) -> &Vec<(String, Cell)>| {
-        names.iter().filter_map(|name| column(name, rows.iter().map(of))).collect()
+/// Calls with each batch; without one for rows that the plugin never sees.
+fn each_batch<R>(
+    rows: &[Literal],
+    reads: &Reads,
+    mut run: impl FnMut(&[Literal], Option<Batch>) -> Vec<R>,
+) -> Vec<R> {
+    let same = |a: &Literal, b: &Literal| a.schema == b.schema && a.table == b.table;
+    let run = |rows: &[Literal]| {
+        let seen = reads.covers(&rows[0].schema, &rows[0].table);
+        run(rows, seen.then(|| batch::batch(rows, reads, true)))
     };
-    Batch {
-        schema: "public".to_owned(),
-        table: "test".to_owned(),
-        actions: rows
-            .iter()
-            .map(|row| match row.action {
-                Action::Insert => types::Action::Insert,
-                Action::Update => types::Action::Update,
-                Action::Delete => types::Action::Delete,
-                Action::Read => types::Action::Read,
-            })
-            .collect(),
-        positions: rows
-            .iter()
-            .map(|Literal { position: Position { commit_lsn, ordinal }, .. }| types::Position {
-                commit_lsn: *commit_lsn,
-                ordinal: *ordinal,
-            })
-            .collect(),
-        columns: columns(names, |row| &row.columns),
-        old: columns(old, |row| &row.old),
-    }
+    rows.chunk_by(same).flat_map(run).collect()
 }
 
-/// The column of this name, of the type that the first value has; none if no row has it.
-fn column<'a>(
-    name: &str,
-    rows: impl Iterator<Item = &'a Vec<(String, Cell)>> + Clone,
-) -> Option<Column> {
-    let cells = rows.map(|row| row.iter().find(|(of, _)| of == name).map(|(_, cell)| cell));
-    cells.clone().flatten().next()?;
-    let cells: Vec<&Cell> = cells.map(|cell| cell.unwrap_or(&Cell::Unchanged)).collect();
-    let valued = |cell: &&&Cell| !matches!(cell, Cell::Null | Cell::Unchanged);
-    macro_rules! data {
-        ($case:ident, $cell:ident, $type_name:literal) => {{
-            let values = cells.iter().map(|cell| match cell {
-                Cell::$cell(value) => value.clone(),
-                Cell::Null | Cell::Unchanged => Default::default(),
-                other => panic!("column {name} holds {other:?} among values of another type"),
-            });
-            (Data::$case(values.collect()), $type_name)
-        }};
-    }
-    let (data, type_name) = match cells.iter().find(valued) {
-        Some(Cell::Bool(_)) => data!(Booleans, Bool, "bool"),
-        Some(Cell::Int(_)) => data!(Integers, Int, "int8"),
-        Some(Cell::Float(_)) => data!(Floats, Float, "float8"),
-        Some(Cell::Json(_)) => data!(Json, Json, "jsonb"),
-        Some(Cell::Bytes(_)) => data!(Bytes, Bytes, "bytea"),
-        Some(Cell::Text(_) | Cell::Null | Cell::Unchanged) | None => data!(Texts, Text, "text"),
+fn outcome(
+    reply: &Reply,
+    row: usize,
+    verdict: types::Verdict,
+    literal: &Literal,
+) -> Result<Outcome, Error> {
+    let documents = || -> Vec<String> {
+        let of_row = reply.documents.iter().filter(|document| document.row as usize == row);
+        of_row.map(|document| document.json.clone()).collect()
     };
-    let presence = cells.iter().map(|cell| match cell {
-        Cell::Null => Presence::Null,
-        Cell::Unchanged => Presence::Unchanged,
-        _ => Presence::Value,
-    });
-    let presence = presence.collect();
-    Some(Column { name: name.to_owned(), type_name: type_name.to_owned(), presence, data })
+    Ok(match verdict {
+        types::Verdict::Keep => {
+            let mut set = set(reply, row);
+            if let Some(only) = &reply.only {
+                for (name, _) in &literal.columns {
+                    let goes = only.contains(name) || set.iter().any(|(known, _)| known == name);
+                    if !goes {
+                        set.push((name.clone(), Cell::Absent));
+                    }
+                }
+            }
+            if set.is_empty() { Outcome::Keep } else { Outcome::Set(set) }
+        }
+        types::Verdict::Drop => Outcome::Drop,
+        types::Verdict::Evict => Outcome::Evict,
+        types::Verdict::Replace => Outcome::Replace(documents().concat()),
+        types::Verdict::Many => Outcome::Many(documents()),
+        types::Verdict::Error => return Err(error(reply, row)),
+    })
 }
 
-/// What a column of a reply has for a row.
-fn cell(column: &Column, row: usize) -> Option<(String, Cell)> {
-    let cell = match column.presence[row] {
-        Presence::Unchanged => return None,
-        Presence::Null => Cell::Null,
-        Presence::Value => match &column.data {
-            Data::Booleans(values) => Cell::Bool(values[row]),
-            Data::Integers(values) => Cell::Int(values[row]),
-            Data::Floats(values) => Cell::Float(values[row]),
-            Data::Texts(values) => Cell::Text(values[row].clone()),
-            Data::Json(values) => Cell::Json(values[row].clone()),
-            Data::Bytes(values) => Cell::Bytes(values[row].clone()),
-        },
-    };
-    Some((column.name.clone(), cell))
+fn set(reply: &Reply, row: usize) -> Vec<(String, Cell)> {
+    reply.columns.iter().filter_map(|column| batch::cell(column, row)).collect()
+}
+
+fn error(reply: &Reply, row: usize) -> Error {
+    let error = reply.errors.iter().find(|error| error.row as usize == row);
+    error.map_or_else(|| Error::new(""), Error::read)
 }

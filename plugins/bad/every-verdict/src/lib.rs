@@ -1,30 +1,32 @@
 //! Gives any verdict, also wrong ones, as a text column of the row says.
 //!
 //! Configured with `{"column": "name", "when": "panic"}`. Rows with the text of `when` panic. Of the
-//! others, `keep`, `drop`, `evict`, `replace`, `many`, `error`, `set-bool`, `set-text`, `set-json`
-//! and `set-null` do what they say, to the column `set`; `bad-document` and `bad-json` give text
-//! that is no JSON; `tell` sets what else is known of the change; any other text, null and a value
-//! that was not sent are kept. As a filter it knows the first three and `error`.
+//! others, `keep`, `drop`, `evict`, `replace`, `many`, `error`, `set-bool`, `set-text`, `set-json`,
+//! `set-null` and `remove` do what they say, to the column `set` (`remove` to the column itself);
+//! `bad-document` and `bad-json` give text that is no JSON; `tell` sets what else is known of the
+//! change; any other text, null and a value that was not sent are kept. As a filter it knows the
+//! first three and `error`.
 
-use sequin_plugin::{Error, Filter, Output, Row, Transform, Value, Verdict};
+use sequin_plugin::prelude::*;
+use sequin_plugin::schemars::JsonSchema;
+use sequin_plugin::serde::Deserialize;
 use trigger::Trigger;
 
 /// Does what the row says.
-#[derive(Debug)]
-pub struct EveryVerdict;
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(crate = "sequin_plugin::serde", transparent)]
+#[schemars(crate = "sequin_plugin::schemars")]
+pub struct EveryVerdict(Trigger);
+
+impl Plugin for EveryVerdict {
+    fn reads(&self) -> Reads {
+        Reads::columns([&self.0.column]).old([&self.0.column])
+    }
+}
 
 impl Transform for EveryVerdict {
-    type Config = Trigger;
-
-    fn columns(config: &Trigger) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn old_columns(config: &Trigger) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn transform(config: &Trigger, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
+    fn transform(&self, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
+        let config = &self.0;
         assert!(!config.hit(row)?, "the row says so");
         let Value::Known(text) = row.text(&config.column)? else {
             return Ok(());
@@ -39,6 +41,7 @@ impl Transform for EveryVerdict {
             "set-text" => out.set_text("set", text),
             "set-json" => out.set_json("set", "[1, 2]"),
             "set-null" => out.set_null("set"),
+            "remove" => out.remove(&config.column),
             "tell" => {
                 let old = row.old().text(&config.column)?;
                 let (table, action, at) = (row.table(), row.action(), row.position());
@@ -53,14 +56,8 @@ impl Transform for EveryVerdict {
 }
 
 impl Filter for EveryVerdict {
-    type Config = Trigger;
-
-    fn columns(config: &Trigger) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn filter(config: &Trigger, row: &Row<'_>) -> Result<Verdict, Error> {
-        match row.text(&config.column)? {
+    fn filter(&self, row: &Row<'_>) -> Result<Verdict, Error> {
+        match row.text(&self.0.column)? {
             Value::Known("drop") => Ok(Verdict::Drop),
             Value::Known("evict") => Ok(Verdict::Evict),
             Value::Known("error") => Err(Error::new("the row says so")),
@@ -69,4 +66,4 @@ impl Filter for EveryVerdict {
     }
 }
 
-sequin_plugin::export_plugin!(EveryVerdict);
+sequin_plugin::export!(EveryVerdict: filter, transform);

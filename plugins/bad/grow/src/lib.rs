@@ -2,23 +2,12 @@
 //!
 //! Configured with `{"column": "name", "when": "grow"}`.
 
-use sequin_plugin::{Error, Output, Row, Transform};
-use trigger::Trigger;
-
-/// Does its worst on the rows that say so.
-#[derive(Debug)]
-pub struct Grow;
-
-impl Transform for Grow {
-    type Config = Trigger;
-
-    fn columns(config: &Trigger) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn transform(config: &Trigger, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
+trigger::hostile! {
+    /// Does its worst on the rows that say so.
+    pub struct Grow;
+    transform(trigger, row, out) {
         let mut hoard = Vec::new();
-        while config.hit(row)? {
+        while trigger.hit(row)? {
             // Not written to: the limit on memory must come before the one on time.
             hoard.push(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
         }
@@ -26,5 +15,3 @@ impl Transform for Grow {
         Ok(())
     }
 }
-
-sequin_plugin::export_transform!(Grow);

@@ -2,30 +2,17 @@
 //!
 //! Configured with `{"column": "name", "when": "stack"}`.
 
-use sequin_plugin::{Error, Output, Row, Transform};
-use trigger::Trigger;
-
-/// Does its worst on the rows that say so.
-#[derive(Debug)]
-pub struct Stack;
-
-impl Transform for Stack {
-    type Config = Trigger;
-
-    fn columns(config: &Trigger) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn transform(config: &Trigger, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
-        if config.hit(row)? {
+trigger::hostile! {
+    /// Does its worst on the rows that say so.
+    pub struct Stack;
+    transform(trigger, row, out) {
+        if trigger.hit(row)? {
             out.set_int("depth", deeper(0));
         }
         out.set_bool("seen", true);
         Ok(())
     }
 }
-
-sequin_plugin::export_transform!(Stack);
 
 /// Not a loop even to an optimiser: the result of the inner call is needed afterwards.
 #[expect(unconditional_recursion, reason = "what this is for")]

@@ -4,31 +4,18 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sequin_plugin::{Error, Output, Row, Transform};
-use trigger::Trigger;
-
-/// Does its worst on the rows that say so.
-#[derive(Debug)]
-pub struct Trap;
-
-impl Transform for Trap {
-    type Config = Trigger;
-
-    fn columns(config: &Trigger) -> Vec<String> {
-        vec![config.column.clone()]
-    }
-
-    fn transform(config: &Trigger, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
+trigger::hostile! {
+    /// Does its worst on the rows that say so.
+    pub struct Trap;
+    transform(trigger, row, out) {
         let seen = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
-        if config.hit(row)? {
+        if trigger.hit(row)? {
             refuse(seen);
         }
         out.set_int("seen", seen);
         Ok(())
     }
 }
-
-sequin_plugin::export_transform!(Trap);
 
 static SEEN: AtomicI64 = AtomicI64::new(0);
 

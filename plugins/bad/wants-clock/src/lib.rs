@@ -26,12 +26,17 @@ use sequin::plugin::types::{Batch, Reply, Verdict};
 struct WantsClock;
 
 impl lifecycle::Guest for WantsClock {
-    fn configure(_config: String) -> Result<lifecycle::Requirements, String> {
-        Ok(lifecycle::Requirements {
-            columns: Vec::new(),
-            old_columns: Vec::new(),
+    fn describe() -> lifecycle::Description {
+        lifecycle::Description {
+            config_schema: String::new(),
+            capabilities: Vec::new(),
+            warm: false,
             extra: Vec::new(),
-        })
+        }
+    }
+
+    fn configure(_config: String) -> Result<lifecycle::Requirements, Vec<lifecycle::ConfigError>> {
+        Ok(lifecycle::Requirements { reads: Vec::new(), packed: false, extra: Vec::new() })
     }
 }
 
@@ -40,7 +45,13 @@ impl filter::Guest for WantsClock {
         let odd = wasi::clocks::monotonic_clock::now() % 2 == 1;
         let verdict = if odd { Verdict::Keep } else { Verdict::Drop };
         let verdicts = vec![verdict; batch.actions.len()];
-        Ok(Reply { verdicts, columns: Vec::new(), documents: Vec::new(), errors: Vec::new() })
+        Ok(Reply {
+            verdicts,
+            columns: Vec::new(),
+            only: None,
+            documents: Vec::new(),
+            errors: Vec::new(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use sequin_plugin::bindings::types::{Batch, Data, Reply, Verdict};
 use sequin_plugin::bindings::{filter, lifecycle};
+use sequin_plugin::{Reads, serde_json};
 use trigger::Trigger;
 
 struct WrongCount;
@@ -15,10 +16,19 @@ struct WrongCount;
 static TRIGGER: OnceLock<Trigger> = OnceLock::new();
 
 impl lifecycle::Guest for WrongCount {
-    fn configure(config: String) -> Result<lifecycle::Requirements, String> {
+    fn describe() -> lifecycle::Description {
+        sequin_plugin::export::describe::<Plain>()
+    }
+
+    fn configure(config: String) -> Result<lifecycle::Requirements, Vec<lifecycle::ConfigError>> {
         let trigger = TRIGGER.get_or_init(|| serde_json::from_str(&config).expect("a trigger"));
-        let columns = vec![trigger.column.clone()];
-        Ok(lifecycle::Requirements { columns, old_columns: Vec::new(), extra: Vec::new() })
+        let reads = lifecycle::Reads {
+            table: "*".to_owned(),
+            columns: vec![trigger.column.clone()],
+            old_columns: Vec::new(),
+            metadata: Vec::new(),
+        };
+        Ok(lifecycle::Requirements { reads: vec![reads], packed: false, extra: Vec::new() })
     }
 }
 
@@ -30,7 +40,24 @@ impl filter::Guest for WrongCount {
                 if values.iter().any(|value| Some(value.as_str()) == when))
         });
         let verdicts = vec![Verdict::Keep; batch.actions.len() - usize::from(hit)];
-        Ok(Reply { verdicts, columns: Vec::new(), documents: Vec::new(), errors: Vec::new() })
+        Ok(Reply {
+            verdicts,
+            columns: Vec::new(),
+            only: None,
+            documents: Vec::new(),
+            errors: Vec::new(),
+        })
+    }
+}
+
+sequin_plugin::config! {
+    /// For the schema.
+    struct Plain {}
+}
+
+impl sequin_plugin::Plugin for Plain {
+    fn reads(&self) -> Reads {
+        Reads::nothing()
     }
 }
 
