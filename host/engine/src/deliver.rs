@@ -165,7 +165,7 @@ impl Deliver {
     /// behind a failed one are sent again too, even if they got through: order within the group.
     fn judge(&self, state: &mut State, tickets: Vec<Ticket>, verdicts: Vec<Verdict>) {
         let now = Instant::now();
-        let mut delivered = Vec::new();
+        let (mut delivered, mut skipped) = (Vec::new(), Vec::new());
         let mut dead: Vec<(Ticket, String)> = Vec::new();
         let mut failed_groups: HashSet<GroupKey> = HashSet::new();
         let mut last_error: Option<String> = None;
@@ -175,8 +175,11 @@ impl Deliver {
             let behind_failed =
                 groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
             match verdict {
-                Verdict::Delivered if behind_failed => state.lanes.put_back(ticket),
+                Verdict::Delivered | Verdict::Skipped if behind_failed => {
+                    state.lanes.put_back(ticket);
+                }
                 Verdict::Delivered => delivered.push(ticket),
+                Verdict::Skipped => skipped.push(ticket),
                 Verdict::Rejected { retry, error } => {
                     failures += 1;
                     failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
@@ -189,8 +192,10 @@ impl Deliver {
         }
         self.status.failed.add(failures);
         self.status.delivered.add(delivered.len() as u64);
+        self.status.filtered.add(skipped.len() as u64);
         self.settle(state, &delivered);
-        self.note(state, !delivered.is_empty(), last_error, failures);
+        self.settle(state, &skipped);
+        self.note(state, !delivered.is_empty() || !skipped.is_empty(), last_error, failures);
         if !dead.is_empty() {
             self.bury(state, dead);
         }

@@ -7,8 +7,7 @@ use model::document::{self, Document, DocumentError};
 use model::envelope;
 use model::groups::{GroupKey, Groups};
 use model::message::{Effect, Message, idempotency_key};
-use model::page::Row;
-use model::plugin::{Outcome, Patch};
+use model::plugin::{self, DocumentEffect, Outcome, Patch};
 use model::sink::SinkKind;
 
 use crate::spec::SinkSpec;
@@ -55,8 +54,10 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
     let payloads = match &decided.outcome {
         Outcome::Keep => vec![envelope(None)],
         Outcome::Set(patch) => vec![envelope(Some(patch))],
-        Outcome::Replace(json) => vec![json.clone()],
-        Outcome::Many(documents) => documents.clone(),
+        Outcome::Replace(document) => vec![document.json.clone()],
+        Outcome::Many(documents) => {
+            documents.iter().map(|document| document.json.clone()).collect()
+        }
         Outcome::Drop | Outcome::Evict => Vec::new(),
     };
     let effect = match change.operation {
@@ -80,55 +81,79 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
 }
 
 /// What is sent for one document.
-enum Draft {
-    Write { document: Document, partial: bool },
-    Remove { id: Box<str> },
+struct Draft {
+    effect: Effect,
+    document: Document,
+    partial: bool,
 }
 
 fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, DocumentError> {
     let change = &decided.change;
     let Some(row) = change.row() else { return Ok(Vec::new()) };
     let relation = &change.relation;
-    let of = |row: &Row, patch| document::of_row(relation, row, patch);
-    let removes = decided.evicted || change.operation == Operation::Delete;
-    let (written, patch): (Vec<Document>, Option<&Patch>) = match &decided.outcome {
-        Outcome::Keep | Outcome::Evict => (vec![of(row, None)?], None),
-        Outcome::Set(patch) => (vec![of(row, Some(patch))?], Some(patch)),
-        Outcome::Replace(json) => (vec![document::of_json(json)?], None),
-        Outcome::Many(jsons) => {
-            let documents = jsons.iter().map(|json| document::of_json(json));
-            (documents.collect::<Result<_, _>>()?, None)
-        }
-        // What has to go goes, whatever a transform thinks of the row it last saw.
-        Outcome::Drop if removes => (vec![of(row, None)?], None),
-        Outcome::Drop => (Vec::new(), None),
+    // What has to go goes, whatever a transform thinks of the row it last saw.
+    let removes = decided.evicted
+        || change.operation == Operation::Delete
+        || matches!(decided.outcome, Outcome::Evict);
+    let usual = if removes { Effect::Remove } else { Effect::Write };
+    let own = |patch: Option<&Patch>| {
+        let partial = !removes && envelope::is_partial(relation, row, patch);
+        Ok(vec![Draft {
+            effect: usual,
+            document: document::of_row(relation, row, patch)?,
+            partial,
+        }])
     };
-    let removes = removes || matches!(decided.outcome, Outcome::Evict);
-    let of_columns = matches!(decided.outcome, Outcome::Keep | Outcome::Set(_));
-    let partial = of_columns && envelope::is_partial(relation, row, patch);
-    let mut drafts = Vec::with_capacity(written.len());
+    let given = match &decided.outcome {
+        Outcome::Keep | Outcome::Evict => own(None)?,
+        Outcome::Set(patch) => own(Some(patch))?,
+        Outcome::Replace(document) => {
+            given(decided.evicted, usual, std::slice::from_ref(document))?
+        }
+        Outcome::Many(documents) => given(decided.evicted, usual, documents)?,
+        Outcome::Drop if removes => own(None)?,
+        Outcome::Drop => Vec::new(),
+    };
+    let mut drafts = Vec::with_capacity(given.len());
     // A key change is a removal of the old document and a write of the new one.
     if let (Operation::Update, Some(before)) = (change.operation, &change.before)
-        && let Ok(old) = of(before, None)
-        && let Ok(new) = of(row, None)
+        && let Ok(old) = document::of_row(relation, before, None)
+        && let Ok(new) = document::of_row(relation, row, None)
         && old.id != new.id
-        && !written.iter().any(|document| document.id == old.id)
+        && !given.iter().any(|draft| draft.document.id == old.id)
     {
-        drafts.push(Draft::Remove { id: old.id });
+        drafts.push(Draft { effect: Effect::Remove, document: old, partial: false });
     }
-    drafts.extend(written.into_iter().map(|document| {
-        if removes { Draft::Remove { id: document.id } } else { Draft::Write { document, partial } }
-    }));
+    drafts.extend(given);
     let numbered = (0_u32..).zip(drafts);
     Ok(numbered.map(|(output, draft)| document_message(spec, change, output, draft)).collect())
 }
 
+/// The documents that a transform gave. Nothing of a row that a filter evicted is written: it may be
+/// what nobody is to see any more.
+fn given(
+    evicted: bool,
+    usual: Effect,
+    documents: &[plugin::Document],
+) -> Result<Vec<Draft>, DocumentError> {
+    let mut drafts = Vec::with_capacity(documents.len());
+    for given in documents {
+        let effect = match given.effect {
+            DocumentEffect::Usual => usual,
+            DocumentEffect::Remove => Effect::Remove,
+            DocumentEffect::Write | DocumentEffect::Complete if evicted => continue,
+            DocumentEffect::Write => Effect::Write,
+            DocumentEffect::Complete => Effect::Complete,
+        };
+        drafts.push(Draft { effect, document: document::of_json(&given.json)?, partial: false });
+    }
+    Ok(drafts)
+}
+
 /// What must stay in order at a state sink is the document, whatever rows it comes from.
 fn document_message(spec: &SinkSpec, change: &Change, output: u32, draft: Draft) -> Message {
-    let (effect, id, payload, partial) = match draft {
-        Draft::Write { document, partial } => (Effect::Write, document.id, document.json, partial),
-        Draft::Remove { id } => (Effect::Remove, id, Box::default(), false),
-    };
+    let Draft { effect, document: Document { id, json }, partial } = draft;
+    let payload = if effect == Effect::Remove { Box::default() } else { json };
     let groups = if spec.grouped { Groups::One(GroupKey::of_document(&id)) } else { Groups::None };
     Message {
         position: change.position,

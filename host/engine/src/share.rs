@@ -151,8 +151,8 @@ impl Kept {
 /// none: they live no longer than the rows that are kept.
 fn bytes(judged: &Judged) -> usize {
     match judged {
-        Ok(Outcome::Replace(document)) => document.len(),
-        Ok(Outcome::Many(documents)) => documents.iter().map(|document| document.len()).sum(),
+        Ok(Outcome::Replace(document)) => document.json.len(),
+        Ok(Outcome::Many(documents)) => documents.iter().map(|document| document.json.len()).sum(),
         Ok(Outcome::Keep | Outcome::Drop | Outcome::Evict | Outcome::Set(_)) => 0,
         Err(error) => error.message.len(),
     }
@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::fake::log::{Log, Row};
-    use crate::fake::plugin::function;
+    use crate::fake::plugin::{document, function};
     use crate::fake::sink::Recording;
     use crate::fake::{engine, run_until, sink_spec};
 
@@ -198,7 +198,7 @@ mod tests {
                     Err(PluginError { fault: Fault::Guest, message: "no".to_owned() })
                 }
                 key if key % 3 == 0 => Ok(Outcome::Drop),
-                _ => Ok(Outcome::Replace("{\"id\": 1}".into())),
+                _ => Ok(Outcome::Replace(document("{\"id\": 1}"))),
             }
         });
         (plugin, count)

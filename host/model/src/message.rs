@@ -31,6 +31,9 @@ pub struct Message {
 pub enum Effect {
     /// Write the document.
     Write,
+    /// Set these fields of the document that is there. Where none is there is nothing to do: it is
+    /// another row's to make.
+    Complete,
     /// Remove it, if it is there: the row was deleted, or left the set.
     Remove,
 }

@@ -39,10 +39,32 @@ pub enum Outcome {
     Evict,
     /// It goes on with these columns added or replaced.
     Set(Patch),
-    /// This JSON document goes on in its place.
-    Replace(Box<str>),
-    /// These JSON documents go on in its place.
-    Many(Vec<Box<str>>),
+    /// This document goes on in its place.
+    Replace(Document),
+    /// These documents go on in its place.
+    Many(Vec<Document>),
+}
+
+/// A document in the place of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What becomes of it in a state sink. A log sink sends it whatever this is.
+    pub effect: DocumentEffect,
+    /// JSON.
+    pub json: Box<str>,
+}
+
+/// What becomes of a document in a state sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentEffect {
+    /// As the row: it is written, or removed if the row is to go.
+    Usual,
+    /// It is written, also for a row that was deleted.
+    Write,
+    /// Its fields are set in the document that is there, also for a row that was deleted.
+    Complete,
+    /// The document of its identity is removed.
+    Remove,
 }
 
 /// New columns of one row: a window onto the columns of its batch.

@@ -40,6 +40,8 @@ pub enum SinkKind {
 pub enum Verdict {
     /// The destination has it.
     Delivered,
+    /// There was nothing to do: the document that it would complete is not there.
+    Skipped,
     /// The destination refused it.
     Rejected {
         /// Whether another attempt can help.

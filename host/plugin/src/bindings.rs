@@ -159,10 +159,26 @@ pub(crate) struct ColumnOut {
     pub(crate) data: DataOut,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "guests make them")]
+pub(crate) enum Effect {
+    #[component(name = "usual")]
+    Usual,
+    #[component(name = "write")]
+    Write,
+    #[component(name = "complete")]
+    Complete,
+    #[component(name = "remove")]
+    Remove,
+}
+
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct Document {
     pub(crate) row: u32,
+    pub(crate) effect: Effect,
     pub(crate) json: String,
 }
 

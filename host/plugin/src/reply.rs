@@ -8,14 +8,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use model::plugin::{Data, Fault, Outcome, Packed, Patch, PluginError, Presence, SetColumn};
+use model::plugin::{
+    self, Data, DocumentEffect, Fault, Outcome, Packed, Patch, PluginError, Presence, SetColumn,
+};
 use serde_json::value::RawValue;
 
 use crate::bindings::{self, ColumnOut, DataOut, Document, Reply, RowError, Verdict};
 use crate::fault::fault;
 use crate::program::Role;
 
-type Texts = HashMap<usize, Vec<String>>;
+/// What belongs to a row, by its index.
+type ByRow<T> = HashMap<usize, Vec<T>>;
 
 /// The outcomes of the rows, or what is wrong with the answer as a whole.
 pub(crate) fn outcomes(
@@ -34,7 +37,7 @@ pub(crate) fn outcomes(
         return Err(output("documents, or columns taken away, from a router".to_owned()));
     }
     let only = only.map(|names| names.into_iter().map(String::into_boxed_str).collect());
-    let documents = documents.into_iter().map(|Document { row, json }| (row, json));
+    let documents = documents.into_iter().map(|document| (document.row, document));
     let errors = errors.into_iter().map(|error| (error.row, error.text()));
     let columns = columns.into_iter().map(|column| set_column(column, rows));
     let columns: Arc<[SetColumn]> = columns.collect::<Result<_, _>>()?;
@@ -43,8 +46,8 @@ pub(crate) fn outcomes(
         twins: has_twins(&columns),
         columns,
         only,
-        documents: texts("a document", documents, rows)?,
-        errors: texts("an error", errors, rows)?,
+        documents: by_row("a document", documents, rows)?,
+        errors: by_row("an error", errors, rows)?,
     };
     let outcome = |(row, verdict)| sheet.outcome(row, verdict);
     Ok(verdicts.into_iter().enumerate().map(outcome).collect())
@@ -64,8 +67,8 @@ struct Sheet {
     only: Option<Arc<[Box<str>]>>,
     /// Whether some name occurs twice among the columns.
     twins: bool,
-    documents: Texts,
-    errors: Texts,
+    documents: ByRow<Document>,
+    errors: ByRow<String>,
 }
 
 impl Sheet {
@@ -94,15 +97,15 @@ impl Sheet {
             Verdict::Keep => self.kept(row),
             Verdict::Drop => Ok(Outcome::Drop),
             Verdict::Evict => Ok(Outcome::Evict),
-            Verdict::Replace => match <[String; 1]>::try_from(documents) {
-                Ok([document]) => Ok(Outcome::Replace(json("the document", document)?)),
+            Verdict::Replace => match <[Document; 1]>::try_from(documents) {
+                Ok([one]) => Ok(Outcome::Replace(document("the document", one)?)),
                 Err(documents) => {
                     Err(output(format!("{} documents to replace one row", documents.len())))
                 }
             },
             Verdict::Many if documents.is_empty() => Err(output("many of no document".to_owned())),
             Verdict::Many => {
-                let documents = documents.into_iter().map(|document| json("a document", document));
+                let documents = documents.into_iter().map(|one| document("a document", one));
                 Ok(Outcome::Many(documents.collect::<Result<_, _>>()?))
             }
             Verdict::Error if errors.is_empty() => {
@@ -195,26 +198,35 @@ fn has_twins(columns: &[SetColumn]) -> bool {
     !columns.iter().all(|column| names.insert(&column.name))
 }
 
-/// Texts by row; all of them must be of a row.
-fn texts(
+/// All of them must be of a row.
+fn by_row<T>(
     what: &str,
-    list: impl Iterator<Item = (u32, String)>,
+    list: impl Iterator<Item = (u32, T)>,
     rows: usize,
-) -> Result<Texts, PluginError> {
-    let mut texts = Texts::new();
-    for (row, text) in list {
+) -> Result<ByRow<T>, PluginError> {
+    let mut found: ByRow<T> = HashMap::new();
+    for (row, item) in list {
         let row = row as usize;
         if row >= rows {
             return Err(output(format!("{what} of row {row}, of {rows} rows")));
         }
-        texts.entry(row).or_default().push(text);
+        found.entry(row).or_default().push(item);
     }
-    Ok(texts)
+    Ok(found)
 }
 
-fn json(what: &str, text: String) -> Result<Box<str>, PluginError> {
-    match serde_json::from_str::<&RawValue>(&text) {
-        Ok(_) => Ok(text.into_boxed_str()),
+fn document(what: &str, document: Document) -> Result<plugin::Document, PluginError> {
+    let Document { effect, json, .. } = document;
+    match serde_json::from_str::<&RawValue>(&json) {
+        Ok(_) => Ok(plugin::Document {
+            effect: match effect {
+                bindings::Effect::Usual => DocumentEffect::Usual,
+                bindings::Effect::Write => DocumentEffect::Write,
+                bindings::Effect::Complete => DocumentEffect::Complete,
+                bindings::Effect::Remove => DocumentEffect::Remove,
+            },
+            json: json.into_boxed_str(),
+        }),
         Err(error) => Err(output(format!("{what} that is no JSON: {error}"))),
     }
 }
@@ -242,7 +254,7 @@ mod tests {
     }
 
     fn document(row: u32, json: &str) -> Document {
-        Document { row, json: json.to_owned() }
+        Document { row, effect: bindings::Effect::Usual, json: json.to_owned() }
     }
 
     fn error(row: u32, message: &str) -> RowError {

@@ -74,7 +74,9 @@ pub(crate) fn typesense_well(seen: &Seen) -> Answer {
 pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
     let position = Position::new(Lsn(number), 0);
     let payload = match effect {
-        Effect::Write => format!(r#"{{"id":"{number}","name":"row-data-{number}"}}"#),
+        Effect::Write | Effect::Complete => {
+            format!(r#"{{"id":"{number}","name":"row-data-{number}"}}"#)
+        }
         Effect::Remove => String::new(),
     };
     Arc::new(Message {

@@ -71,6 +71,7 @@ impl Part {
     fn of(message: &Message) -> Self {
         match message.effect {
             Effect::Remove => Self::Removal,
+            Effect::Complete => Self::Partial,
             Effect::Write if message.partial => Self::Partial,
             Effect::Write => Self::Whole,
         }
@@ -174,7 +175,7 @@ impl Typesense {
         let (body, whole) = http::body(&mut response, answer_bytes_max)
             .await
             .map_err(|error| http::no_answer(&error, &self.address, self.timeout))?;
-        let verdicts = whole.then(|| judge(&body, self.action, import)).flatten();
+        let verdicts = whole.then(|| judge(&body, self.action, import, messages)).flatten();
         match verdicts {
             Some(verdicts) if verdicts.len() == messages.len() => Ok(verdicts),
             _ => Err(SinkError::later(format!(
@@ -325,7 +326,12 @@ fn lines(messages: &[&Message]) -> Bytes {
 
 /// A verdict per line, or none if a line is no verdict. The line's `document` is row data and is
 /// not looked at.
-fn judge(body: &[u8], action: Action, import: Import) -> Option<Vec<Verdict>> {
+fn judge(
+    body: &[u8],
+    action: Action,
+    import: Import,
+    messages: &[&Message],
+) -> Option<Vec<Verdict>> {
     #[derive(Deserialize)]
     struct Line {
         success: bool,
@@ -334,8 +340,13 @@ fn judge(body: &[u8], action: Action, import: Import) -> Option<Vec<Verdict>> {
         error: String,
     }
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let verdict = |line| {
+    let effects =
+        messages.iter().map(|message| Some(message.effect)).chain(std::iter::repeat(None));
+    let verdict = |(line, effect)| {
         let line: Line = serde_json::from_slice(line).ok()?;
+        if effect == Some(Effect::Complete) && !line.success && line.code == Some(404) {
+            return Some(Verdict::Skipped);
+        }
         let delivered = match (line.success, line.code, action) {
             (true, _, _) => true,
             // `update` leaves absent documents alone, `create` existing ones: also when they exist
@@ -355,7 +366,7 @@ fn judge(body: &[u8], action: Action, import: Import) -> Option<Vec<Verdict>> {
             Verdict::Rejected { retry, error: http::quote(&line.error) }
         })
     };
-    lines.map(verdict).collect()
+    lines.zip(effects).map(verdict).collect()
 }
 
 /// The results of an import of `count` messages, for each of them.

@@ -28,15 +28,13 @@
 //! ```
 //!
 //! makes of the row `(7, 'de', 'name', 'Dom')` the document `{"id":7,"name_de":"Dom"}` in place of
-//! the row: a part of the document 7, to be put into it by a destination that completes documents
-//! (`action: emplace` or `update` at Typesense). Without `field` and `text` a row holds all fields of
-//! a language, in columns of their names, and they go together. Rows of other fields and languages
-//! are of no interest and dropped.
+//! the row: a part of document 7, whose fields are set in the document that is there, whatever the
+//! destination does otherwise. Where there is none, nothing happens: the row of the POI makes it.
+//! Without `field` and `text` a row holds all fields of a language, in columns of their names, and
+//! they go together. Rows of other fields and languages are of no interest and dropped.
 //!
 //! - **Delete**: the document has null in place of the text. The key of the table must hold language
 //!   and field, or its replica identity must be full; otherwise they are not sent, and the row fails.
-//!   A destination that takes a deleted row for a deleted document must not be sent deletes of such a
-//!   table: leave `delete` out of the sink's `actions`, and clear a translation by an update to null.
 //! - **Update** of language, field or id: the old one becomes null and the new one is set, if the old
 //!   row was sent, which again needs the key or the full identity.
 //!

@@ -44,9 +44,11 @@ pub(crate) fn transform(
         };
         documents.extend(place.document(plugin, text)?);
     }
-    match documents.len() {
-        1 => out.replace(documents.swap_remove(0)),
-        _ => out.many(documents),
+    if documents.is_empty() {
+        out.drop_row();
+    }
+    for document in documents {
+        out.send(Effect::Complete, document);
     }
     Ok(())
 }

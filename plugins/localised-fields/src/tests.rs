@@ -41,7 +41,7 @@ fn tall(id: i64, lang: &str, field: &str, value: Cell) -> Literal {
 }
 
 fn replaced(json: &str) -> Result<Outcome, Error> {
-    Ok(Outcome::Replace(json.to_owned()))
+    Ok(Outcome::Sent(vec![(Effect::Complete, json.to_owned())]))
 }
 
 #[test]
@@ -143,8 +143,10 @@ fn a_row_of_a_table_of_translations_is_a_part_of_a_document() {
 #[test]
 fn a_row_that_moves_clears_where_it_was() {
     let now = |value: Cell| tall(7, "de", "name", value);
-    let many =
-        |first: &str, second: &str| Ok(Outcome::Many(vec![first.to_owned(), second.to_owned()]));
+    let many = |first: &str, second: &str| {
+        let sent = [first, second].map(|json| (Effect::Complete, json.to_owned()));
+        Ok(Outcome::Sent(sent.to_vec()))
+    };
     let found = outcomes(
         TALL,
         &[

@@ -136,7 +136,7 @@ mod view;
 pub use {schemars, serde, serde_json};
 
 pub use error::{ConfigError, Error};
-pub use output::Output;
+pub use output::{Effect, Output};
 pub use reads::{COMMIT_TIMESTAMP, IDEMPOTENCY_KEY, Reads, TRANSACTION_ANNOTATIONS};
 pub use role::{Filter, Keys, Plugin, Route, Transform, Verdict};
 pub use row::{Action, Datum, Field, Position, Row, Value};
@@ -144,7 +144,7 @@ pub use row::{Action, Datum, Field, Position, Row, Value};
 /// All that most plugins use.
 pub mod prelude {
     pub use crate::{
-        Action, ConfigError, Datum, Error, Filter, Keys, Output, Plugin, Reads, Route, Row,
+        Action, ConfigError, Datum, Effect, Error, Filter, Keys, Output, Plugin, Reads, Route, Row,
         Transform, Value, Verdict, log,
     };
 }

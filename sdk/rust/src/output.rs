@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::bindings::types::{Data, Document, NewColumn, Presence, Reply, Verdict};
+use crate::bindings::types::{self, Data, Document, NewColumn, Presence, Reply, Verdict};
 use crate::shape::{self, Shape};
 use crate::{Datum, Error, Value, error};
 
@@ -19,6 +19,43 @@ pub struct Output {
     /// Whether some name has columns of several shapes.
     twins: bool,
     reply: Reply,
+}
+
+/// What becomes of a document at a destination that holds state, such as a search index. One that
+/// holds a log, such as a webhook, is sent it whatever this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// As the row: it is written, or removed if the row was deleted or evicted.
+    Usual,
+    /// It is written, also for a row that was deleted.
+    Write,
+    /// Its fields are set in the document of that `id`, also for a row that was deleted. Where there
+    /// is none, nothing happens: it is another row's to make.
+    Complete,
+    /// The document of that `id` is removed.
+    Remove,
+}
+
+impl From<Effect> for types::Effect {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Usual => Self::Usual,
+            Effect::Write => Self::Write,
+            Effect::Complete => Self::Complete,
+            Effect::Remove => Self::Remove,
+        }
+    }
+}
+
+impl From<types::Effect> for Effect {
+    fn from(effect: types::Effect) -> Self {
+        match effect {
+            types::Effect::Usual => Self::Usual,
+            types::Effect::Write => Self::Write,
+            types::Effect::Complete => Self::Complete,
+            types::Effect::Remove => Self::Remove,
+        }
+    }
 }
 
 impl Output {
@@ -126,7 +163,17 @@ impl Output {
     /// Sends this JSON document in the row's place. What was set is forgotten.
     pub fn replace(&mut self, json: impl Into<String>) {
         self.end(Verdict::Replace);
-        self.reply.documents.push(Document { row: error::index(self.row), json: json.into() });
+        self.document(Effect::Usual, json.into());
+    }
+
+    /// Sends this JSON document in the row's place, and says what becomes of it at a destination
+    /// that holds state. Called again for the same row, it sends one more.
+    pub fn send(&mut self, effect: Effect, json: impl Into<String>) {
+        match self.reply.verdicts[self.row] {
+            Verdict::Replace | Verdict::Many => self.reply.verdicts[self.row] = Verdict::Many,
+            _ => self.end(Verdict::Replace),
+        }
+        self.document(effect, json.into());
     }
 
     /// Sends these JSON documents in the row's place, in this order. None is the same as
@@ -134,9 +181,9 @@ impl Output {
     pub fn many<T: Into<String>>(&mut self, documents: impl IntoIterator<Item = T>) {
         self.end(Verdict::Many);
         let before = self.reply.documents.len();
-        let row = error::index(self.row);
-        let documents = documents.into_iter().map(|json| Document { row, json: json.into() });
-        self.reply.documents.extend(documents);
+        for json in documents {
+            self.document(Effect::Usual, json.into());
+        }
         if self.reply.documents.len() == before {
             self.end(Verdict::Drop);
         }
@@ -174,6 +221,11 @@ impl Output {
             }
         }
         Reply { only, ..self.reply }
+    }
+
+    fn document(&mut self, effect: Effect, json: String) {
+        let row = error::index(self.row);
+        self.reply.documents.push(Document { row, effect: effect.into(), json });
     }
 
     /// Ends the row with a verdict that has no columns.
@@ -307,6 +359,27 @@ mod tests {
             assert_eq!(reply.columns[1].presence[row], Presence::Value, "the integer");
         }
         assert_eq!(set(&reply, 2), [("a", Presence::Null)]);
+    }
+
+    #[test]
+    fn documents_are_sent_each_with_its_effect() {
+        let mut out = Output::new(2);
+        out.begin_row(0);
+        out.set_bool("a", true);
+        out.send(Effect::Complete, "1");
+        out.begin_row(1);
+        out.drop_row();
+        out.send(Effect::Remove, "2");
+        out.send(Effect::Write, "3");
+        let reply = out.finish(None);
+        assert_eq!(reply.verdicts, [Verdict::Replace, Verdict::Many]);
+        let sent = reply.documents.iter().map(|of| (of.row, of.effect, of.json.as_str()));
+        let (complete, remove, write) =
+            (types::Effect::Complete, types::Effect::Remove, types::Effect::Write);
+        assert_eq!(
+            sent.collect::<Vec<_>>(),
+            [(0, complete, "1"), (1, remove, "2"), (1, write, "3")]
+        );
     }
 
     #[test]

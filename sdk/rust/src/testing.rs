@@ -28,7 +28,8 @@ mod tests;
 
 use crate::bindings::types::{self, Batch, Reply};
 use crate::{
-    Action, ConfigError, Error, Filter, Plugin, Position, Reads, Route, Transform, Verdict, role,
+    Action, ConfigError, Effect, Error, Filter, Plugin, Position, Reads, Route, Transform, Verdict,
+    role,
 };
 
 /// A literal row.
@@ -93,6 +94,8 @@ pub enum Outcome {
     Replace(String),
     /// These go on in its place.
     Many(Vec<String>),
+    /// One or more go on in its place, with effects that are not the usual one.
+    Sent(Vec<(Effect, String)>),
 }
 
 /// The routing keys that a router set for a row, or why it could not.
@@ -308,10 +311,9 @@ fn outcome(
     verdict: types::Verdict,
     literal: &Literal,
 ) -> Result<Outcome, Error> {
-    let documents = || -> Vec<String> {
-        let of_row = reply.documents.iter().filter(|document| document.row as usize == row);
-        of_row.map(|document| document.json.clone()).collect()
-    };
+    let sent = || reply.documents.iter().filter(|document| document.row as usize == row);
+    let documents = || sent().map(|document| document.json.clone()).collect::<Vec<_>>();
+    let usual = || sent().all(|document| Effect::from(document.effect) == Effect::Usual);
     Ok(match verdict {
         types::Verdict::Keep => {
             let mut set = set(reply, row);
@@ -327,6 +329,10 @@ fn outcome(
         }
         types::Verdict::Drop => Outcome::Drop,
         types::Verdict::Evict => Outcome::Evict,
+        types::Verdict::Replace | types::Verdict::Many if !usual() => {
+            let sent = sent().map(|document| (document.effect.into(), document.json.clone()));
+            Outcome::Sent(sent.collect())
+        }
         types::Verdict::Replace => Outcome::Replace(documents().concat()),
         types::Verdict::Many => Outcome::Many(documents()),
         types::Verdict::Error => return Err(error(reply, row)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::BoxFuture;
 use model::change::Change;
-use model::plugin::{Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Document, DocumentEffect, Outcome, Plugin, PluginError, Rows};
 
 type Judge = Box<dyn Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync>;
 
@@ -15,6 +15,11 @@ pub(crate) fn function(
     judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
 ) -> Arc<dyn Plugin> {
     Arc::new(Function(Box::new(judge)))
+}
+
+/// A document that a transform gives, to be treated as its row.
+pub(crate) fn document(json: &str) -> Document {
+    Document { effect: DocumentEffect::Usual, json: json.into() }
 }
 
 impl Plugin for Function {

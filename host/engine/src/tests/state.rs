@@ -5,10 +5,10 @@ use std::sync::Arc;
 use model::change::{Change, Operation};
 use model::message::{Effect, Message};
 use model::page::Value;
-use model::plugin::{Fault, Outcome, PluginError};
+use model::plugin::{DocumentEffect, Fault, Outcome, PluginError};
 
 use crate::fake::log::{Log, Row};
-use crate::fake::plugin::function;
+use crate::fake::plugin::{document, function};
 use crate::fake::sink::Recording;
 use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
@@ -49,6 +49,46 @@ async fn run(
     (sink, store)
 }
 
+/// What a transform says of its documents holds, but for a row that is outside of the set.
+#[tokio::test(start_paused = true)]
+async fn a_document_has_the_effect_that_the_transform_gives_it() {
+    let deleted = Row { operation: Operation::Delete, ..Row::update(7, "x") };
+    let rows = vec![Row::update(1, "x"), deleted, Row::update(8, "private")];
+    let given = |effect, id: &str| {
+        let json = format!("{{\"id\":\"{id}\"}}");
+        model::plugin::Document { effect, json: json.into() }
+    };
+    let (sink, _) = run(rows, move |_| {
+        Ok(Outcome::Many(vec![
+            given(DocumentEffect::Usual, "usual"),
+            given(DocumentEffect::Write, "write"),
+            given(DocumentEffect::Complete, "complete"),
+            given(DocumentEffect::Remove, "remove"),
+        ]))
+    })
+    .await;
+    let mut found = sink.received();
+    found.sort_by_key(|message| (message.position, message.output));
+    let shown = |message: &Arc<Message>| {
+        (message.position.ordinal, message.effect, message.key.as_deref().unwrap().to_owned())
+    };
+    let expected = [
+        (0, Effect::Write, "usual"),
+        (0, Effect::Write, "write"),
+        (0, Effect::Complete, "complete"),
+        (0, Effect::Remove, "remove"),
+        (1, Effect::Remove, "usual"),
+        (1, Effect::Write, "write"),
+        (1, Effect::Complete, "complete"),
+        (1, Effect::Remove, "remove"),
+        // Evicted: nothing of it is written.
+        (2, Effect::Remove, "usual"),
+        (2, Effect::Remove, "remove"),
+    ];
+    let expected = expected.map(|(row, effect, id)| (row, effect, id.to_owned()));
+    assert_eq!(found.iter().map(shown).collect::<Vec<_>>(), expected);
+}
+
 fn removal(key: &str) -> (Effect, String) {
     (Effect::Remove, key.to_owned())
 }
@@ -83,8 +123,9 @@ async fn an_evicted_row_goes_even_if_the_transform_fails_on_it() {
 #[tokio::test(start_paused = true)]
 async fn changes_of_one_document_stay_in_order_whatever_rows_they_come_from() {
     let rows = vec![Row::update(1, "a"), Row::update(2, "b")];
-    let same =
-        |value: &str| Ok(Outcome::Replace(format!("{{\"id\":\"x\",\"v\":\"{value}\"}}").into()));
+    let same = |value: &str| {
+        Ok(Outcome::Replace(document(&format!("{{\"id\":\"x\",\"v\":\"{value}\"}}"))))
+    };
     let (sink, _) = run(rows, same).await;
     assert_eq!(sink.requests(), [1, 1], "never in one request, where each may fail by itself");
     let last = sink.received().pop().unwrap();

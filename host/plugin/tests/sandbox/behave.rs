@@ -21,7 +21,7 @@ async fn a_filter_keeps_evicts_and_never_guesses() {
     ));
     let error = outcomes[3].as_ref().unwrap_err();
     assert_eq!(error.fault, Fault::Guest);
-    assert!(error.message.contains("is_public was not sent"), "{error}");
+    assert!(error.message.contains("column is_public: its value was not sent"), "{error}");
 }
 
 #[tokio::test]
@@ -101,8 +101,8 @@ async fn every_verdict_comes_through() {
         "Keep",
         "Drop",
         "Evict",
-        r#"Replace("{\"only\": 1}")"#,
-        r#"Many(["{\"first\": 1}", "{\"second\": 2}"])"#,
+        r#"Usual {"only": 1}"#,
+        r#"Usual {"first": 1}, Usual {"second": 2}"#,
         "plugin_error: the row says so",
         "set set=true",
         r#"set set="set-text""#,

@@ -114,16 +114,12 @@ fn a_plugin_that_does_not_come_back_from_configure_is_not_bound() {
 
 #[tokio::test]
 async fn an_answer_that_is_too_large_fails_its_row() {
-    let limits = Limits { output_bytes_max: 64, ..Limits::default() };
-    let host = Host::new(limits).unwrap();
-    let program = host.load(&component("every-verdict")).unwrap();
-    let config = r#"{"column": "name", "when": "panic"}"#;
-    let plugin = host.bind("large", &program, Role::Transform, "", config).unwrap();
-    let outcomes = plugin.run(named(&["keep", "many", "keep"])).await;
+    let plugin = hostile("huge-output", "huge");
+    let outcomes = plugin.run(named(&["a", "huge", "b"])).await;
     let error = outcomes[1].as_ref().unwrap_err();
     assert_eq!(error.fault, Fault::Output);
     assert!(error.message.contains("too much data"), "{error}");
-    assert!(matches!(outcomes[..], [Ok(Outcome::Keep), Err(_), Ok(Outcome::Keep)]));
+    assert!(matches!(outcomes[..], [Ok(Outcome::Set(_)), Err(_), Ok(Outcome::Set(_))]));
 }
 
 #[tokio::test]

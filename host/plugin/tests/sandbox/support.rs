@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Extent, RowSpan};
-use model::plugin::{Fate, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Document, Fate, Outcome, Plugin, PluginError, Rows};
 use model::position::Position;
 use model::relation::{Column, Identity, Kind, Relation};
 use plugin::{Host, Limits, Role};
@@ -154,6 +154,11 @@ pub(crate) fn told(outcome: &Result<Outcome, PluginError>) -> String {
                 column.write_json(&mut text, patch.row);
             }
             text
+        }
+        Ok(Outcome::Replace(document)) => format!("{:?} {}", document.effect, document.json),
+        Ok(Outcome::Many(documents)) => {
+            let one = |document: &Document| format!("{:?} {}", document.effect, document.json);
+            documents.iter().map(one).collect::<Vec<_>>().join(", ")
         }
         Ok(other) => format!("{other:?}"),
         // The message of a trap tells a stack; what row it was is told by the rest.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use model::change::{Change, Operation};
 use model::envelope;
 use model::json;
-use model::plugin::{Outcome, Patch, PluginError, Rows};
+use model::plugin::{Document, DocumentEffect, Outcome, Patch, PluginError, Rows};
 use plugin::{Limits, Role};
 
 use super::Ready;
@@ -123,11 +123,16 @@ fn write(out: &mut String, role: Role, change: &Change, outcome: &Result<Outcome
         }
         Ok(Outcome::Replace(document)) => {
             out.push_str(",\"document\":");
-            out.push_str(document);
+            write_document(out, document);
         }
         Ok(Outcome::Many(documents)) => {
             out.push_str(",\"documents\":[");
-            out.push_str(&documents.join(","));
+            for (index, document) in documents.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_document(out, document);
+            }
             out.push(']');
         }
         Err(error) => {
@@ -140,6 +145,17 @@ fn write(out: &mut String, role: Role, change: &Change, outcome: &Result<Outcome
         Ok(Outcome::Keep | Outcome::Set(_) | Outcome::Drop | Outcome::Evict) => {}
     }
     out.push('}');
+}
+
+/// `{"effect": …, "json": …}`.
+fn write_document(out: &mut String, document: &Document) {
+    let effect = match document.effect {
+        DocumentEffect::Usual => "usual",
+        DocumentEffect::Write => "write",
+        DocumentEffect::Complete => "complete",
+        DocumentEffect::Remove => "remove",
+    };
+    json::push_fmt(out, format_args!("{{\"effect\":\"{effect}\",\"json\":{}}}", document.json));
 }
 
 fn route(out: &mut String, patch: &Patch) {

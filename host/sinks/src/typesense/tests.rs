@@ -229,6 +229,19 @@ async fn a_partial_document_only_completes_one_that_is_there() {
     assert!(error.contains("REPLICA IDENTITY FULL"), "{error}");
 }
 
+/// Fields of a document that another row makes: set where it is, and nothing to do where it is not.
+#[tokio::test]
+async fn fields_are_set_in_a_document_that_is_there_and_nowhere_else() {
+    let fake = Fake::start(typesense_well).await;
+    let answer =
+        "{\"success\":true}\n{\"code\":404,\"error\":\"Could not find\",\"success\":false}";
+    fake.next(Answer::new(200, answer));
+    let batch = batch([message(1, Effect::Complete), message(2, Effect::Complete)]);
+    let verdicts = with_action(&fake, Action::Upsert).deliver(&batch).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Delivered, Verdict::Skipped]);
+    assert!(fake.seen()[0].path.ends_with("import?action=update"));
+}
+
 /// Each message gets its own verdict, whatever part of the batch it was.
 #[tokio::test]
 async fn verdicts_are_in_the_order_of_the_messages() {

@@ -10,7 +10,7 @@
 use std::sync::OnceLock;
 
 use sequin_plugin::bindings::types::{
-    Batch, Data, Document, NewColumn, Packed, Presence, Reply, RowError, Verdict,
+    Batch, Data, Document, Effect, NewColumn, Packed, Presence, Reply, RowError, Verdict,
 };
 use sequin_plugin::bindings::{lifecycle, transform};
 use sequin_plugin::serde_json;
@@ -84,7 +84,7 @@ fn crooked(way: &str, rows: usize) -> Result<Reply, String> {
         column(Data::PackedTexts(Packed { bytes: text.to_vec(), ends }))
     };
     let nowhere = u32::MAX;
-    let document = |row| Document { row, json: r#"{"id": 1}"#.to_owned() };
+    let document = |row| Document { row, effect: Effect::Usual, json: r#"{"id": 1}"#.to_owned() };
     let mut reply = Reply {
         verdicts: vec![Verdict::Keep; rows],
         columns: Vec::new(),
