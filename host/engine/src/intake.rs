@@ -4,7 +4,6 @@
 //! be put aside for the store, and when values are to be fetched for the source. Deletes pass the filter unseen: a row that is gone is gone.
 //! Truncates pass all plugins: they have no row to look at.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use model::change::{Change, Operation};
@@ -29,8 +28,8 @@ use crate::status::SinkStatus;
 /// what was measured), and the memory of a call stays small.
 const ROWS_MAX: usize = 256;
 
-/// Tables that are named in the log for their unsent values; more say the same.
-const TABLES_TOLD_MAX: usize = 1_000;
+/// Rows come without large values. The predecessor's word.
+const UNSENT: &str = "toast_columns_detected";
 
 /// Messages on their way to the lanes.
 pub(crate) type Admitted = Vec<(Arc<Message>, Charge)>;
@@ -44,8 +43,6 @@ pub(crate) struct Intake {
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
-    /// Tables whose unsent values the log knows of, by id.
-    pub(crate) told_unsent: HashSet<u32>,
     /// Last, so that it is dropped after the queue: the slot may be waiting for a place in it.
     pub(crate) _gone: WakeOnDrop,
 }
@@ -71,7 +68,7 @@ impl Intake {
     }
 
     /// False if the delivery is gone.
-    async fn take_in(&mut self, portion: Portion) -> bool {
+    async fn take_in(&self, portion: Portion) -> bool {
         let changes = portion.picks.iter().filter_map(|index| portion.handed.changes.get(*index));
         let mut run: Vec<Change> = Vec::new();
         for change in changes {
@@ -86,7 +83,7 @@ impl Intake {
     }
 
     /// One run of changes of the same relation version.
-    async fn take_in_run(&mut self, changes: Vec<Change>) -> bool {
+    async fn take_in_run(&self, changes: Vec<Change>) -> bool {
         let mut letters: Vec<Letter> = Vec::new();
         // Held until the messages are charged for themselves.
         let (changes, _charges) = match &self.spec.lookup {
@@ -141,24 +138,23 @@ impl Intake {
 
     /// Says once per table that rows of it come without values that were not sent: whoever reads
     /// them has to know.
-    fn tell_unsent(&mut self, changes: &[Change]) {
+    fn tell_unsent(&self, changes: &[Change]) {
         let unsent = |change: &&Change| change.unsent().next().is_some();
         let Some(change) = changes.iter().find(unsent) else { return };
         self.status.rows_unsent.add(changes.iter().filter(unsent).count() as u64);
         let relation = &change.relation;
-        if self.told_unsent.len() >= TABLES_TOLD_MAX || !self.told_unsent.insert(relation.oid) {
-            return;
-        }
+        let table = format!("{}.{}", relation.schema, relation.table);
         let named = |index: usize| relation.columns.get(index).map(|column| &*column.name);
         let columns: Vec<&str> = change.unsent().filter_map(named).collect();
-        warn!(
-            sink.name = %self.spec.name,
-            table = format_args!("{}.{}", relation.schema, relation.table),
-            columns = columns.join(", "),
-            "updates come without large values that they did not touch; the messages name them in \
-             `unchanged`. To have them: REPLICA IDENTITY FULL on the table, or `unchanged_values: \
-             fetch` on the sink. Said once for this table"
+        let problem = format!(
+            "updates of {table} come without large values that they did not touch ({}); the \
+             messages name them in `unchanged`. To have them: REPLICA IDENTITY FULL on the table, or \
+             `unchanged_values: fetch` on the sink",
+            columns.join(", ")
         );
+        if self.status.warnings.raise(UNSENT, &table, problem.clone()) {
+            warn!(sink.name = %self.spec.name, code = UNSENT, problem, "said once for this table");
+        }
     }
 
     /// What passes the filter, and whether it was found outside the set.

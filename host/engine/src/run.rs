@@ -1,6 +1,5 @@
 //! Runs slots and their sinks, and stops them in the order in which nothing is lost or repeated.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -353,7 +352,6 @@ impl SlotRun {
             burial: burial.clone(),
             portions,
             lanes,
-            told_unsent: HashSet::new(),
             _gone: WakeOnDrop(Arc::clone(&self.budget)),
         };
         let deliver = Deliver {

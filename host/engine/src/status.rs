@@ -68,14 +68,15 @@ impl Warnings {
     const MAX: usize = 100;
 
     /// Adds one: a stable code, what it is about, and what is wrong and what to do. False if it
-    /// was there already.
+    /// was there already, or if there are too many.
     pub fn raise(&self, code: &'static str, subject: &str, problem: String) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (code, subject.to_owned());
         let is_new = !known.contains_key(&key);
-        if !is_new || known.len() < Self::MAX {
-            known.insert(key, problem);
+        if is_new && known.len() >= Self::MAX {
+            return false;
         }
+        known.insert(key, problem);
         is_new
     }
 

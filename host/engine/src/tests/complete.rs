@@ -63,7 +63,11 @@ async fn b071_a_sink_that_asks_for_it_gets_whole_rows() {
     assert_eq!(table.asked(), [3], "one question for all rows that lack something");
     assert_eq!(messages(&does_not)[1]["metadata"]["unchanged"], json!(["value"]));
     let unsent = status.slots[0].sinks.iter().map(|sink| sink.rows_unsent.get());
-    assert_eq!(unsent.collect::<Vec<_>>(), [0, 3], "b070: a warning goes with it");
+    assert_eq!(unsent.collect::<Vec<_>>(), [0, 3]);
+    let warnings = |sink: usize| status.slots[0].sinks[sink].warnings.list();
+    assert!(warnings(0).is_empty());
+    let [("toast_columns_detected", problem)] = &warnings(1)[..] else { panic!("b070") };
+    assert!(problem.contains("public.t") && problem.contains("(value)"), "{problem}");
 }
 
 /// The filter sees the row as it was completed.
