@@ -254,5 +254,17 @@ async fn b187_b192_a_slot_that_was_created_again_by_hand_is_told() -> Result<()>
     })
     .await?;
     assert_eq!(world.receiver.messages().len(), 2, "nothing of what came behind the gap");
+    // Nobody accepts a loss under a running engine, or of another slot.
+    let running = world.sequin.command(&["accept-loss", "sequin_it"]).await?;
+    assert_eq!(running.status.code(), Some(64), "{}", String::from_utf8_lossy(&running.stderr));
+    world.sequin.terminate().await?;
+    let other = world.sequin.command(&["accept-loss", "another"]).await?;
+    assert_eq!(other.status.code(), Some(64));
+    let accepted = world.sequin.command(&["accept-loss", "sequin_it"]).await?;
+    let said = String::from_utf8_lossy(&accepted.stderr);
+    assert!(accepted.status.success() && said.contains("the progress of hook"), "{said}");
+    world.sequin.restart().await?;
+    let messages = world.receiver.until_messages(3, SOON).await?;
+    assert_eq!(messages[2]["record"]["id"], 4, "from where the slot stands");
     Ok(())
 }

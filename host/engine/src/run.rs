@@ -316,9 +316,11 @@ impl SlotRun {
                      {at}: it was restored from an older backup",
                     self.spec.name
                 ),
-                help: "start with an empty data directory (SEQUIN_DATA_DIR) to deliver from the \
-                       slot's own position"
-                    .to_owned(),
+                help: format!(
+                    "stop the engine and run `sequin accept-loss {}` to deliver from the slot's own \
+                     position",
+                    self.spec.name
+                ),
             });
         }
         Ok(())

@@ -99,9 +99,10 @@ pub(crate) fn moved(slot: &str, at: Lsn, recorded: Lsn) -> SourceError {
              an older copy",
             at.0.saturating_sub(recorded.0)
         ),
-        help: "make sure that nobody else reads the slot; to go on from where it stands, start \
-               with an empty data directory (SEQUIN_DATA_DIR)"
-            .to_owned(),
+        help: format!(
+            "make sure that nobody else reads the slot; to go on from where it stands, stop the \
+             engine and run `sequin accept-loss {slot}`"
+        ),
     }
 }
 

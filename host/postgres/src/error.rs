@@ -108,8 +108,8 @@ pub(crate) fn lost_help(slot: &str) -> String {
 /// How an operator begins anew at the present.
 fn anew(slot: &str) -> String {
     format!(
-        "drop the slot (SELECT pg_drop_replication_slot('{slot}')) and start with an empty data \
-         directory (SEQUIN_DATA_DIR), so that it is created again"
+        "drop the slot (SELECT pg_drop_replication_slot('{slot}')), stop the engine, run `sequin \
+         accept-loss {slot}` and start it, so that the slot is created again"
     )
 }
 

@@ -184,8 +184,11 @@ pub(crate) fn gone(options: &Options) -> SourceError {
              confirmed position is lost to the sinks",
             options.slot
         ),
-        "find out who dropped it (a standby without it may have been promoted); to begin anew at \
-         the present, start with an empty data directory (SEQUIN_DATA_DIR)",
+        format!(
+            "find out who dropped it (a standby without it may have been promoted); to begin anew at \
+             the present, stop the engine and run `sequin accept-loss {}`",
+            options.slot
+        ),
     )
 }
 

@@ -24,6 +24,11 @@ pub(crate) enum Command {
     Tail(TailArguments),
     /// Print messages that were put aside (dead letters), one JSON object a line.
     Letters(LettersArguments),
+    /// Go on with a slot that lost changes, which the engine refuses by itself.
+    ///
+    /// For the states slot_missing, slot_lost, slot_moved and server_set_back, with the engine
+    /// stopped. Letters are kept.
+    AcceptLoss(AcceptLossArguments),
     /// Look into plugins, and run them over recorded messages.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -159,6 +164,12 @@ impl FromStr for TableName {
         }
         Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptLossArguments {
+    /// The slot's name on the server.
+    pub(crate) slot: String,
 }
 
 #[derive(Debug, Args)]

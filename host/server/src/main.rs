@@ -3,6 +3,7 @@
 //! Parses and checks everything before it binds anything, binds before it starts anything, and
 //! stops in order within a deadline.
 
+mod accept_loss;
 mod cli;
 mod letters;
 mod plugin;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Tail(arguments) => tail::run(&arguments),
         cli::Command::Letters(arguments) => letters::run(&arguments),
+        cli::Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
         cli::Command::Plugin(command) => plugin::run(&command),
     };
     match done {

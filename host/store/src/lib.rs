@@ -6,9 +6,11 @@
 #![warn(missing_docs)]
 
 mod embedded;
+mod forget;
 mod letters;
 mod progress;
 mod schema;
 
 pub use embedded::{Embedded, OpenError};
+pub use forget::Forgotten;
 pub use letters::{StoredLetter, read_letters};

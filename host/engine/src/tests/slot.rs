@@ -46,7 +46,7 @@ async fn b187_b192_a_slot_that_was_made_anew_by_hand_is_not_taken_for_the_old_on
         assert_eq!(sink.len(), 5);
         assert_eq!(store.recorded(ORIGIN), Some(confirmed), "and not by the next start either");
     }
-    // An empty data directory is how an operator accepts the loss.
+    // What is known of the slot is forgotten once an operator accepts the loss.
     let (anew, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(anew, || sink.len() == 6).await;
 }
