@@ -64,6 +64,7 @@ pub(crate) struct Decoder {
     open: Option<Open>,
     last_commit: Lsn,
     builder: Builder,
+    scratch: row::Scratch,
     commits: Vec<Commit>,
     /// Whether annotations that are not JSON were complained about.
     warned_annotations: bool,
@@ -272,14 +273,18 @@ impl Decoder {
         let open = self.open.as_mut().ok_or_else(outside)?;
         let table = self.relations.get_mut(&oid).and_then(|entry| entry.table.as_mut());
         let table = table.ok_or_else(|| unknown(oid))?;
-        let builder = &mut self.builder;
+        let (builder, scratch) = (&mut self.builder, &mut self.scratch);
         let before = match old {
-            Some(Old::Key(tuple)) => Some(row::write(builder, table, &tuple, Extent::Key)?),
-            Some(Old::Full(tuple)) => Some(row::write(builder, table, &tuple, Extent::Full)?),
+            Some(Old::Key(tuple)) => {
+                Some(row::write(builder, table, &tuple, Extent::Key, scratch)?)
+            }
+            Some(Old::Full(tuple)) => {
+                Some(row::write(builder, table, &tuple, Extent::Full, scratch)?)
+            }
             None => None,
         };
         let after = match new {
-            Some(tuple) => Some(row::write(builder, table, &tuple, Extent::Full)?),
+            Some(tuple) => Some(row::write(builder, table, &tuple, Extent::Full, scratch)?),
             None => None,
         };
         if let (Some(Old::Full(_)), Some(before), Some(after)) = (old, before, after) {

@@ -317,6 +317,29 @@ fn b040_b052_a_value_that_cannot_be_read_hurts_no_other() {
     assert_eq!(commits.len(), 1);
 }
 
+/// Values are checked together, which must not make one text of two that are none; a long row is
+/// taken value by value.
+#[test]
+fn b040_what_is_text_only_together_with_its_neighbour_is_none() {
+    let columns = [("id", 23, true), ("a", 25, false), ("b", 25, false), ("c", 25, false)];
+    for more in [String::new(), "é".repeat(100_000)] {
+        let mut row = insert(7, &[Some("1"), Some("aé"), Some("éb"), Some(more.as_str())]);
+        // Of the first two the middle is taken out: half a character at each border.
+        for (from, to) in [("aé".as_bytes(), &b"ax\xC3"[..]), ("éb".as_bytes(), b"\xA9xb")] {
+            let at = row.windows(3).position(|part| part == from).unwrap();
+            row[at..at + 3].copy_from_slice(to);
+        }
+        let whole = insert(7, &[Some("2"), Some("é"), Some(""), Some("č")]);
+        let frames = [begin(16), relation(7, b'd', &columns), row, whole, commit(16)];
+        let (changes, _) = decode(&frames);
+        let row = |index: usize| changes[index].after.as_ref().unwrap();
+        let texts = |index| [0, 1, 2, 3].map(|column| row(index).value(column));
+        let hurt = ["1", "\\x6178c3", "\\xa97862", more.as_str()];
+        assert_eq!(texts(0), hurt.map(Value::Text));
+        assert_eq!(texts(1), ["2", "é", "", "č"].map(Value::Text));
+    }
+}
+
 #[test]
 fn b074_b076_each_row_has_the_table_of_its_own_place() {
     let (changes, _) = decode(&[
