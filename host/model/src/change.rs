@@ -79,9 +79,8 @@ impl Change {
 
     /// Columns of the new row that were not sent.
     pub fn unsent(&self) -> impl Iterator<Item = usize> + '_ {
-        let columns = 0..self.relation.columns.len();
-        let unsent = |row, index| Row::value(row, index) == Value::Unchanged;
-        self.after.iter().flat_map(move |row| columns.clone().filter(move |i| unsent(row, *i)))
+        let columns = self.relation.columns.len();
+        self.after.iter().flat_map(move |row| row.unsent(columns))
     }
 
     /// Takes values for columns that were not sent from `found`, a row of just `columns` as the

@@ -191,7 +191,7 @@ pub(crate) fn record_fields(
     patch: Option<&Patch>,
     skip: Option<&str>,
 ) {
-    for (index, (column, name)) in relation.fields().enumerate() {
+    for ((column, name), value) in relation.fields().zip(row.values()) {
         if skip == Some(&*column.name) {
             continue;
         }
@@ -206,7 +206,7 @@ pub(crate) fn record_fields(
                 }
             }
         }
-        match row.value(index) {
+        match value {
             Value::Unchanged => {}
             Value::Null => {
                 fields.rendered(out, name);

@@ -55,7 +55,6 @@ pub fn idempotency_key(position: Position, output: u32) -> Box<str> {
 
 /// Appends it: once for each row, and so without a heap of its own.
 pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output: u32) {
-    use base64::Engine as _;
     // Three numbers of at most 20 digits, and two colons.
     let (mut plain, mut len) = ([0; 64], 0);
     let mut push = |text: &str| {
@@ -71,8 +70,26 @@ pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output:
         push(":");
         push(Digits::of(output.into()).as_str());
     }
-    let plain = plain.get(..len).unwrap_or_default();
-    base64::engine::general_purpose::STANDARD.encode_string(plain, out);
+    push_base64(out, plain.get(..len).unwrap_or_default());
+}
+
+/// Appends base64 (RFC 4648, with padding) of at most 64 bytes.
+fn push_base64(out: &mut String, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = [b'='; 88];
+    let (groups, places) = (bytes.chunks(3), text.chunks_mut(4));
+    let len = groups.len() * 4;
+    for (group, place) in groups.zip(places) {
+        let byte = |index| u32::from(group.get(index).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        // A byte more has six bits more.
+        for (to, shift) in place.iter_mut().zip([18, 12, 6, 0]).take(group.len() + 1) {
+            let digit = ALPHABET.get((bits >> shift & 0x3F) as usize);
+            *to = digit.copied().unwrap_or(b'=');
+        }
+    }
+    let text = text.get(..len).unwrap_or_default();
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -90,5 +107,24 @@ mod tests {
         let longest = "MTg0NDY3NDQwNzM3MDk1NTE2MTU6MTg0NDY3NDQwNzM3MDk1NTE2MTU6NDI5NDk2NzI5NQ==";
         assert_eq!(&*idempotency_key(position, u32::MAX), longest);
         assert_ne!(idempotency_key(position, 1), idempotency_key(position, 0));
+    }
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        // RFC 4648, section 10.
+        for (plain, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+            ("\u{3bf}\u{3ff}?>~", "zr/Pvz8+fg=="),
+        ] {
+            let mut out = String::new();
+            push_base64(&mut out, plain.as_bytes());
+            assert_eq!(out, text, "{plain}");
+        }
     }
 }
