@@ -3,10 +3,13 @@
 //! It appends to a buffer and never builds a tree: JSON columns and numbers are pasted as they
 //! stand, only texts are escaped.
 
+mod time;
+
 use std::fmt::Write as _;
 
 use crate::page::Value;
 use crate::relation::Kind;
+pub(crate) use time::timestamp;
 
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut String, text: &str) {

@@ -58,8 +58,8 @@ pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output:
     // Three numbers of at most 20 digits, and two colons.
     let (mut plain, mut len) = ([0; 64], 0);
     let mut push = |text: &str| {
-        for (to, from) in plain.iter_mut().skip(len).zip(text.bytes()) {
-            *to = from;
+        if let Some(to) = plain.get_mut(len..len + text.len()) {
+            to.copy_from_slice(text.as_bytes());
         }
         len += text.len();
     };
@@ -76,19 +76,26 @@ pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output:
 /// Appends base64 (RFC 4648, with padding) of at most 64 bytes.
 fn push_base64(out: &mut String, bytes: &[u8]) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = [b'='; 88];
-    let (groups, places) = (bytes.chunks(3), text.chunks_mut(4));
-    let len = groups.len() * 4;
-    for (group, place) in groups.zip(places) {
-        let byte = |index| u32::from(group.get(index).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        // A byte more has six bits more.
-        for (to, shift) in place.iter_mut().zip([18, 12, 6, 0]).take(group.len() + 1) {
-            let digit = ALPHABET.get((bits >> shift & 0x3F) as usize);
-            *to = digit.copied().unwrap_or(b'=');
+    let encoded = |a: u8, b: u8, c: u8| {
+        let digit = |bits: u8| ALPHABET.get(usize::from(bits & 0x3F)).copied().unwrap_or(b'=');
+        [digit(a >> 2), digit(a << 4 | b >> 4), digit(b << 2 | c >> 6), digit(c)]
+    };
+    let mut text = [[b'='; 4]; 22];
+    let (groups, rest) = bytes.as_chunks();
+    let mut places = text.iter_mut();
+    for ([a, b, c], place) in groups.iter().zip(&mut places) {
+        *place = encoded(*a, *b, *c);
+    }
+    // A byte that is not there is no digit.
+    if let (Some([first, second, third, _]), [a, b @ ..]) = (places.next(), rest) {
+        let b = b.first().copied();
+        let [x, y, z, _] = encoded(*a, b.unwrap_or_default(), 0);
+        (*first, *second) = (x, y);
+        if b.is_some() {
+            *third = z;
         }
     }
-    let text = text.get(..len).unwrap_or_default();
+    let text = text.as_flattened().get(..bytes.len().div_ceil(3) * 4).unwrap_or_default();
     out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 

@@ -80,8 +80,10 @@ impl Row {
 
     /// The values in order. Behind the last one each is [`Value::Unchanged`].
     pub(crate) fn values(&self) -> impl Iterator<Item = Value<'_>> {
-        let values = self.cells().iter().map(|cell| self.page.value(*cell));
-        values.chain(std::iter::repeat(Value::Unchanged))
+        let mut cells = self.cells().iter();
+        std::iter::repeat_with(move || {
+            cells.next().map_or(Value::Unchanged, |cell| self.page.value(*cell))
+        })
     }
 
     /// Which columns up to `columns` have a value that was not sent.
@@ -366,7 +368,7 @@ mod tests {
 
     /// A change of one row with a short text.
     fn small(mut builder: Builder) -> Change {
-        let transaction = Transaction { commit_lsn: Lsn(8), xid: 1, committed_at_us: 0 };
+        let transaction = Transaction::new(Lsn(8), 1, 0);
         let first = builder.begin_row();
         write(&mut builder, "short");
         let row = builder.end_row(first, Extent::Full);

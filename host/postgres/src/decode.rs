@@ -230,7 +230,7 @@ impl Decoder {
             return Err(protocol(format!("commit {commit_lsn} comes after commit {last}")));
         }
         let committed_at_us = committed_at_us.saturating_add(EPOCH_US);
-        let transaction = Arc::new(Transaction { commit_lsn, xid, committed_at_us });
+        let transaction = Arc::new(Transaction::new(commit_lsn, xid, committed_at_us));
         self.open = Some(Open { transaction, next_ordinal: 0, annotations: None });
         Ok(())
     }

@@ -114,8 +114,7 @@ fn b001_an_insert_has_its_position_and_time() {
     assert_eq!(change.position, Position::new(Lsn(16), 0));
     assert_eq!(values(change.after.as_ref()), Some(vec![Value::Text("1"), Value::Null]));
     assert!(change.before.is_none());
-    let expected =
-        Transaction { commit_lsn: Lsn(16), xid: 741, committed_at_us: EPOCH_US + 1_000_000 };
+    let expected = Transaction::new(Lsn(16), 741, EPOCH_US + 1_000_000);
     assert_eq!(*change.transaction, expected);
     assert_eq!(commits, [Commit { commit_lsn: Lsn(16), end_lsn: Lsn(24) }]);
     let relation = &change.relation;
