@@ -3,10 +3,13 @@
 //! It appends to a buffer and never builds a tree: JSON columns and numbers are pasted as they
 //! stand, only texts are escaped.
 
+mod time;
+
 use std::fmt::Write as _;
 
 use crate::page::Value;
 use crate::relation::Kind;
+pub(crate) use time::timestamp;
 
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut String, text: &str) {
@@ -33,21 +36,44 @@ pub fn string(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Where the first byte is that a JSON string cannot hold as it stands. Thirty-two bytes at a time,
-/// which is a handful of vector instructions: most texts have none.
+/// Where the first byte is that a JSON string cannot hold as it stands.
+#[inline]
 fn first_escaped(bytes: &[u8]) -> Option<usize> {
-    let escaped = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
-    let (chunks, tail) = bytes.as_chunks::<32>();
-    let clean = chunks.iter().take_while(|chunk| {
-        // No early exit, so that it is one comparison of all bytes.
-        !chunk.iter().fold(false, |any, byte| any | escaped(byte))
-    });
-    let clean = clean.count();
-    let rest = match chunks.get(clean) {
-        Some(chunk) => chunk.as_slice(),
-        None => tail,
+    let (words, tail) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let flags = escaped(*word);
+        if flags != 0 {
+            return Some(index * 8 + flags.trailing_zeros() as usize / 8);
+        }
+    }
+    // What stands before the last eight bytes is known to be clean.
+    let (offset, last) = match bytes.last_chunk() {
+        _ if tail.is_empty() => return None,
+        Some(last) => (bytes.len() - 8, *last),
+        None => {
+            let mut last = [b' '; 8];
+            for (to, from) in last.iter_mut().zip(tail) {
+                *to = *from;
+            }
+            (0, last)
+        }
     };
-    rest.iter().position(escaped).map(|at| clean * 32 + at)
+    let flags = escaped(last);
+    (flags != 0).then(|| offset + flags.trailing_zeros() as usize / 8)
+}
+
+/// The top bit of each byte that is escaped: control characters, `"` and `\`. Of those behind the
+/// first one some may be wrong, by what is borrowed from them.
+#[inline(always)]
+fn escaped(bytes: [u8; 8]) -> u64 {
+    const fn all(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let word = u64::from_le_bytes(bytes);
+    // With one bit turned, `"` is next to the control characters: 0x20, and blank is 0x22.
+    let low = (word ^ all(0x02)).wrapping_sub(all(0x21));
+    let backslash = (word ^ all(b'\\')).wrapping_sub(all(0x01));
+    (low | backslash) & !word & all(0x80)
 }
 
 /// Appends a number in decimal digits; faster than formatting it.

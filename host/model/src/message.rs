@@ -58,12 +58,11 @@ pub fn idempotency_key(position: Position, output: u32) -> Box<str> {
 
 /// Appends it: once for each row, and so without a heap of its own.
 pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output: u32) {
-    use base64::Engine as _;
     // Three numbers of at most 20 digits, and two colons.
     let (mut plain, mut len) = ([0; 64], 0);
     let mut push = |text: &str| {
-        for (to, from) in plain.iter_mut().skip(len).zip(text.bytes()) {
-            *to = from;
+        if let Some(to) = plain.get_mut(len..len + text.len()) {
+            to.copy_from_slice(text.as_bytes());
         }
         len += text.len();
     };
@@ -74,8 +73,33 @@ pub(crate) fn push_idempotency_key(out: &mut String, position: Position, output:
         push(":");
         push(Digits::of(output.into()).as_str());
     }
-    let plain = plain.get(..len).unwrap_or_default();
-    base64::engine::general_purpose::STANDARD.encode_string(plain, out);
+    push_base64(out, plain.get(..len).unwrap_or_default());
+}
+
+/// Appends base64 (RFC 4648, with padding) of at most 64 bytes.
+fn push_base64(out: &mut String, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let encoded = |a: u8, b: u8, c: u8| {
+        let digit = |bits: u8| ALPHABET.get(usize::from(bits & 0x3F)).copied().unwrap_or(b'=');
+        [digit(a >> 2), digit(a << 4 | b >> 4), digit(b << 2 | c >> 6), digit(c)]
+    };
+    let mut text = [[b'='; 4]; 22];
+    let (groups, rest) = bytes.as_chunks();
+    let mut places = text.iter_mut();
+    for ([a, b, c], place) in groups.iter().zip(&mut places) {
+        *place = encoded(*a, *b, *c);
+    }
+    // A byte that is not there is no digit.
+    if let (Some([first, second, third, _]), [a, b @ ..]) = (places.next(), rest) {
+        let b = b.first().copied();
+        let [x, y, z, _] = encoded(*a, b.unwrap_or_default(), 0);
+        (*first, *second) = (x, y);
+        if b.is_some() {
+            *third = z;
+        }
+    }
+    let text = text.as_flattened().get(..bytes.len().div_ceil(3) * 4).unwrap_or_default();
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -93,5 +117,24 @@ mod tests {
         let longest = "MTg0NDY3NDQwNzM3MDk1NTE2MTU6MTg0NDY3NDQwNzM3MDk1NTE2MTU6NDI5NDk2NzI5NQ==";
         assert_eq!(&*idempotency_key(position, u32::MAX), longest);
         assert_ne!(idempotency_key(position, 1), idempotency_key(position, 0));
+    }
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        // RFC 4648, section 10.
+        for (plain, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+            ("\u{3bf}\u{3ff}?>~", "zr/Pvz8+fg=="),
+        ] {
+            let mut out = String::new();
+            push_base64(&mut out, plain.as_bytes());
+            assert_eq!(out, text, "{plain}");
+        }
     }
 }

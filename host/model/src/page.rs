@@ -3,7 +3,11 @@
 //! A row is a window onto its page, so decoding allocates nothing per row, and cloning a row is one
 //! reference count. A retained row pins its page: what waits for long is encoded and copied out.
 
+mod raw;
+
 use std::sync::Arc;
+
+pub use raw::{NotText, RawRow};
 
 use crate::change::{Change, Operation, Transaction};
 use crate::position::Position;
@@ -71,15 +75,26 @@ impl Row {
     /// The value in column `index`; [`Value::Unchanged`] for a column the row does not have.
     #[must_use]
     pub fn value(&self, index: usize) -> Value<'_> {
-        let cell = (index < self.len).then(|| self.page.cells.get(self.first + index)).flatten();
-        match cell {
-            Some(Cell::Null) => Value::Null,
-            Some(Cell::Value { start, end }) => {
-                let text = self.page.text.get(*start as usize..*end as usize);
-                text.map_or(Value::Unchanged, Value::Text)
-            }
-            Some(Cell::Unchanged) | None => Value::Unchanged,
-        }
+        self.cells().get(index).map_or(Value::Unchanged, |cell| self.page.value(*cell))
+    }
+
+    /// The values in order. Behind the last one each is [`Value::Unchanged`].
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value<'_>> {
+        let mut cells = self.cells().iter();
+        std::iter::repeat_with(move || {
+            cells.next().map_or(Value::Unchanged, |cell| self.page.value(*cell))
+        })
+    }
+
+    /// Which columns up to `columns` have a value that was not sent.
+    pub(crate) fn unsent(&self, columns: usize) -> impl Iterator<Item = usize> + '_ {
+        let cells = self.cells();
+        let unsent = |index: &usize| matches!(cells.get(*index), None | Some(Cell::Unchanged));
+        (0..columns).filter(unsent)
+    }
+
+    fn cells(&self) -> &[Cell] {
+        self.page.cells.get(self.first..self.first + self.len).unwrap_or_default()
     }
 }
 
@@ -107,6 +122,18 @@ impl Row {
 }
 
 impl Page {
+    #[inline(always)]
+    fn value(&self, cell: Cell) -> Value<'_> {
+        match cell {
+            Cell::Null => Value::Null,
+            Cell::Value { start, end } => {
+                let text = self.text.get(start as usize..end as usize);
+                text.map_or(Value::Unchanged, Value::Text)
+            }
+            Cell::Unchanged => Value::Unchanged,
+        }
+    }
+
     /// Appends a value whose text is canonical already. What does not fit is left unsaid, which no
     /// caller can bring about: a row of Postgres is below 2 GiB.
     fn push(&mut self, value: Value<'_>) {
@@ -196,6 +223,7 @@ impl Builder {
     }
 
     /// Appends a value that was not sent.
+    #[inline]
     pub fn unchanged(&mut self) {
         self.page.cells.push(Cell::Unchanged);
     }
@@ -340,7 +368,7 @@ mod tests {
 
     /// A change of one row with a short text.
     fn small(mut builder: Builder) -> Change {
-        let transaction = Transaction { commit_lsn: Lsn(8), xid: 1, committed_at_us: 0 };
+        let transaction = Transaction::new(Lsn(8), 1, 0);
         let first = builder.begin_row();
         write(&mut builder, "short");
         let row = builder.end_row(first, Extent::Full);

@@ -76,7 +76,7 @@ impl Reader {
         let position = Position::new(commit_lsn, number("commit_idx").unwrap_or(0));
         let committed_at_us = field(&metadata, "commit_timestamp").and_then(microseconds);
         let committed_at_us = committed_at_us.unwrap_or_default();
-        let transaction = Arc::new(Transaction { commit_lsn, xid: 0, committed_at_us });
+        let transaction = Arc::new(Transaction::new(commit_lsn, 0, committed_at_us));
         let annotations =
             field(&metadata, "transaction_annotations").filter(|text| *text != "null");
 

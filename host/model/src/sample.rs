@@ -51,7 +51,7 @@ pub(crate) fn change(
     let before = before.map(|(extent, cells)| row(&mut builder, extent, cells));
     let after = after.map(|cells| row(&mut builder, Extent::Full, cells));
     let committed_at_us = 1_709_208_000_000_001;
-    let transaction = Arc::new(Transaction { commit_lsn, xid: 1, committed_at_us });
+    let transaction = Arc::new(Transaction::new(commit_lsn, 1, committed_at_us));
     let position = Position::new(commit_lsn, 3);
     builder.change(position, operation, Arc::clone(relation), transaction, before, after);
     builder.finish().remove(0)

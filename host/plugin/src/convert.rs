@@ -289,8 +289,7 @@ mod tests {
             [row] => (None, Some(row)),
             _ => (Some(spans[0]), Some(spans[1])),
         };
-        let transaction =
-            Transaction { commit_lsn: model::lsn::Lsn(7), xid: 1, committed_at_us: 0 };
+        let transaction = Transaction::new(model::lsn::Lsn(7), 1, 0);
         let position = model::position::Position::new(transaction.commit_lsn, 3);
         builder.change(position, operation, relation(), Arc::new(transaction), before, after);
         builder.finish()

@@ -85,7 +85,7 @@ mod tests {
             identity: Identity::Default,
             columns: Vec::new(),
         };
-        let transaction = Transaction { commit_lsn: Lsn(1), xid: 1, committed_at_us: 0 };
+        let transaction = Transaction::new(Lsn(1), 1, 0);
         let (relation, transaction) = (Arc::new(relation), Arc::new(transaction));
         let mut builder = Builder::default();
         for length in lengths {

@@ -64,6 +64,7 @@ pub(crate) struct Decoder {
     open: Option<Open>,
     last_commit: Lsn,
     builder: Builder,
+    scratch: row::Scratch,
     commits: Vec<Commit>,
     /// Whether annotations that are not JSON were complained about.
     warned_annotations: bool,
@@ -229,7 +230,7 @@ impl Decoder {
             return Err(protocol(format!("commit {commit_lsn} comes after commit {last}")));
         }
         let committed_at_us = committed_at_us.saturating_add(EPOCH_US);
-        let transaction = Arc::new(Transaction { commit_lsn, xid, committed_at_us });
+        let transaction = Arc::new(Transaction::new(commit_lsn, xid, committed_at_us));
         self.open = Some(Open { transaction, next_ordinal: 0, annotations: None });
         Ok(())
     }
@@ -272,14 +273,18 @@ impl Decoder {
         let open = self.open.as_mut().ok_or_else(outside)?;
         let table = self.relations.get_mut(&oid).and_then(|entry| entry.table.as_mut());
         let table = table.ok_or_else(|| unknown(oid))?;
-        let builder = &mut self.builder;
+        let (builder, scratch) = (&mut self.builder, &mut self.scratch);
         let before = match old {
-            Some(Old::Key(tuple)) => Some(row::write(builder, table, &tuple, Extent::Key)?),
-            Some(Old::Full(tuple)) => Some(row::write(builder, table, &tuple, Extent::Full)?),
+            Some(Old::Key(tuple)) => {
+                Some(row::write(builder, table, &tuple, Extent::Key, scratch)?)
+            }
+            Some(Old::Full(tuple)) => {
+                Some(row::write(builder, table, &tuple, Extent::Full, scratch)?)
+            }
             None => None,
         };
         let after = match new {
-            Some(tuple) => Some(row::write(builder, table, &tuple, Extent::Full)?),
+            Some(tuple) => Some(row::write(builder, table, &tuple, Extent::Full, scratch)?),
             None => None,
         };
         if let (Some(Old::Full(_)), Some(before), Some(after)) = (old, before, after) {

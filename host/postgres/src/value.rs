@@ -43,6 +43,8 @@ use model::json;
 use model::relation::Kind;
 
 pub(crate) use form::Form;
+use number::Float;
+use time::Iso;
 
 /// No value is written with more bytes than this for each of its own; see [`Form::most`].
 pub(crate) const FACTOR_MAX: usize = 9;
@@ -61,6 +63,15 @@ pub(crate) enum Written {
     Quoted,
     /// Although it is no UTF-8: its bytes in hexadecimal digits.
     Hexadecimal,
+}
+
+/// What becomes of a value's text.
+enum Plain {
+    AsItStands,
+    Word(&'static str),
+    Time(Iso),
+    /// It is taken apart and written bit by bit.
+    Composed,
 }
 
 impl Form {
@@ -117,6 +128,49 @@ impl Form {
         Ok(Written::Hexadecimal)
     }
 
+    /// Appends the canonical text of what the server sent to those of other values, which are checked
+    /// to be UTF-8 all together, and later. What is written bit by bit is written into `composed`
+    /// first.
+    ///
+    /// # Errors
+    /// As [`Form::write`].
+    #[inline(always)]
+    pub(crate) fn append(
+        &self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        composed: &mut String,
+    ) -> Result<Written, Unreadable> {
+        match self.read(bytes)? {
+            Plain::AsItStands => out.extend_from_slice(bytes),
+            Plain::Word(word) => out.extend_from_slice(word.as_bytes()),
+            Plain::Time(time) => out.extend_from_slice(time.as_bytes()),
+            Plain::Composed => {
+                composed.clear();
+                let written = self.write_bytes(bytes, composed)?;
+                out.extend_from_slice(composed.as_bytes());
+                return Ok(written);
+            }
+        }
+        Ok(Written::Plain)
+    }
+
+    /// How a value is written. What it says of bytes that are no text is true of those too.
+    #[inline(always)]
+    fn read(&self, bytes: &[u8]) -> Result<Plain, Unreadable> {
+        Ok(match self {
+            Self::Text | Self::Json => Plain::AsItStands,
+            Self::Boolean => Plain::Word(boolean(bytes)?),
+            Self::Integer => number::integer(bytes).map(|()| Plain::AsItStands)?,
+            Self::Float => number::float(bytes).map(|_| Plain::AsItStands)?,
+            Self::Bytes if bytes.starts_with(b"\\x") => Plain::AsItStands,
+            Self::Bytes => return Err(Unreadable),
+            Self::Timestamp => time::iso(bytes, false).map_or(Plain::AsItStands, Plain::Time),
+            Self::TimestampTz => time::iso(bytes, true).map_or(Plain::AsItStands, Plain::Time),
+            Self::Interval | Self::Vector | Self::Array(_) => Plain::Composed,
+        })
+    }
+
     /// Appends the canonical text of `text`. A JSON form takes text that it cannot read as a JSON
     /// string: only that value differs, and the caller can say so.
     ///
@@ -124,19 +178,11 @@ impl Form {
     /// A form that has no such way out cannot read the text: the frame is corrupt. `out` may have
     /// got a part of it.
     fn write(&self, text: &str, out: &mut String) -> Result<Written, Unreadable> {
-        match self {
-            Self::Text | Self::Json => out.push_str(text),
-            Self::Boolean => out.push_str(boolean(text)?),
-            Self::Integer => out.push_str(number::integer(text)?),
-            Self::Float => out.push_str(number::float(text)?),
-            Self::Bytes if text.starts_with("\\x") => out.push_str(text),
-            Self::Bytes => return Err(Unreadable),
-            Self::Timestamp | Self::TimestampTz => {
-                if !time::write(text, *self == Self::TimestampTz, out) {
-                    out.push_str(text);
-                }
-            }
-            Self::Interval | Self::Vector | Self::Array(_) => {
+        match self.read(text.as_bytes())? {
+            Plain::AsItStands => out.push_str(text),
+            Plain::Word(word) => out.push_str(word),
+            Plain::Time(time) => out.push_str(time.as_str()),
+            Plain::Composed => {
                 let start = out.len();
                 if self.write_composed(text, out).is_err() {
                     out.truncate(start);
@@ -153,26 +199,19 @@ impl Form {
         match self {
             Self::Text => json::string(out, text),
             Self::Json => out.push_str(text),
-            Self::Boolean => out.push_str(boolean(text)?),
-            Self::Integer => out.push_str(number::integer(text)?),
-            Self::Float => match number::float(text)? {
-                "NaN" | "Infinity" | "-Infinity" => json::string(out, text),
-                number => out.push_str(number),
+            Self::Float => match number::float(text.as_bytes())? {
+                Float::Number => out.push_str(text),
+                Float::Word => json::string(out, text),
             },
-            Self::Bytes if text.starts_with("\\x") => json::string(out, text),
-            Self::Bytes => return Err(Unreadable),
-            Self::Timestamp | Self::TimestampTz => {
-                let start = out.len();
-                out.push('"');
-                if time::write(text, *self == Self::TimestampTz, out) {
-                    // Digits and ISO's own signs need no escape.
-                    out.push('"');
-                } else {
-                    out.truncate(start);
-                    json::string(out, text);
+            Self::Interval | Self::Vector | Self::Array(_) => self.write_composed(text, out)?,
+            Self::Boolean | Self::Integer | Self::Bytes | Self::Timestamp | Self::TimestampTz => {
+                match (self.read(text.as_bytes())?, self.kind()) {
+                    (Plain::AsItStands, Kind::Integer) => out.push_str(text),
+                    (Plain::AsItStands | Plain::Composed, _) => json::string(out, text),
+                    (Plain::Word(word), _) => out.push_str(word),
+                    (Plain::Time(time), _) => json::string(out, time.as_str()),
                 }
             }
-            Self::Interval | Self::Vector | Self::Array(_) => self.write_composed(text, out)?,
         }
         Ok(())
     }
@@ -206,10 +245,10 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     out
 }
 
-fn boolean(text: &str) -> Result<&'static str, Unreadable> {
+fn boolean(text: &[u8]) -> Result<&'static str, Unreadable> {
     match text {
-        "t" => Ok("true"),
-        "f" => Ok("false"),
+        b"t" => Ok("true"),
+        b"f" => Ok("false"),
         _ => Err(Unreadable),
     }
 }

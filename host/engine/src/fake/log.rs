@@ -193,7 +193,7 @@ impl Log {
     fn event(&self, index: usize) -> Option<Event> {
         let (relation, rows) = self.state.lock().unwrap().transactions.get(index)?.clone();
         let commit_lsn = Self::commit_lsn(index);
-        let transaction = Arc::new(Transaction { commit_lsn, xid: 1, committed_at_us: 0 });
+        let transaction = Arc::new(Transaction::new(commit_lsn, 1, 0));
         let mut builder = Builder::default();
         for (ordinal, row) in (0..).zip(&rows) {
             let first = builder.begin_row();

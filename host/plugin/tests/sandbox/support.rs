@@ -101,7 +101,7 @@ pub(crate) fn insert(cells: [Cell<'_>; 4]) -> Row<'_> {
 pub(crate) fn rows_of(rows: &[Row<'_>]) -> Rows {
     let relation = hotels();
     let commit_lsn = Lsn(0x16_B374_D848);
-    let transaction = Arc::new(Transaction { commit_lsn, xid: 700, committed_at_us: 0 });
+    let transaction = Arc::new(Transaction::new(commit_lsn, 700, 0));
     let mut builder = Builder::default();
     for (ordinal, row) in (0..).zip(rows) {
         let old = row.before.map(|cells| build(&mut builder, cells, Extent::Full));

@@ -114,8 +114,7 @@ fn b001_an_insert_has_its_position_and_time() {
     assert_eq!(change.position, Position::new(Lsn(16), 0));
     assert_eq!(values(change.after.as_ref()), Some(vec![Value::Text("1"), Value::Null]));
     assert!(change.before.is_none());
-    let expected =
-        Transaction { commit_lsn: Lsn(16), xid: 741, committed_at_us: EPOCH_US + 1_000_000 };
+    let expected = Transaction::new(Lsn(16), 741, EPOCH_US + 1_000_000);
     assert_eq!(*change.transaction, expected);
     assert_eq!(commits, [Commit { commit_lsn: Lsn(16), end_lsn: Lsn(24) }]);
     let relation = &change.relation;
@@ -315,6 +314,29 @@ fn b040_b052_a_value_that_cannot_be_read_hurts_no_other() {
     let numbers: Vec<_> = changes.iter().map(|change| values(change, 2)).collect();
     assert_eq!(numbers, ["[1]", r#""{oops""#, "[3]"]);
     assert_eq!(commits.len(), 1);
+}
+
+/// Values are checked together, which must not make one text of two that are none; a long row is
+/// taken value by value.
+#[test]
+fn b040_what_is_text_only_together_with_its_neighbour_is_none() {
+    let columns = [("id", 23, true), ("a", 25, false), ("b", 25, false), ("c", 25, false)];
+    for more in [String::new(), "é".repeat(100_000)] {
+        let mut row = insert(7, &[Some("1"), Some("aé"), Some("éb"), Some(more.as_str())]);
+        // Of the first two the middle is taken out: half a character at each border.
+        for (from, to) in [("aé".as_bytes(), &b"ax\xC3"[..]), ("éb".as_bytes(), b"\xA9xb")] {
+            let at = row.windows(3).position(|part| part == from).unwrap();
+            row[at..at + 3].copy_from_slice(to);
+        }
+        let whole = insert(7, &[Some("2"), Some("é"), Some(""), Some("č")]);
+        let frames = [begin(16), relation(7, b'd', &columns), row, whole, commit(16)];
+        let (changes, _) = decode(&frames);
+        let row = |index: usize| changes[index].after.as_ref().unwrap();
+        let texts = |index| [0, 1, 2, 3].map(|column| row(index).value(column));
+        let hurt = ["1", "\\x6178c3", "\\xa97862", more.as_str()];
+        assert_eq!(texts(0), hurt.map(Value::Text));
+        assert_eq!(texts(1), ["2", "é", "", "č"].map(Value::Text));
+    }
 }
 
 #[test]

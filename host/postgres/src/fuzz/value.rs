@@ -29,6 +29,7 @@ pub(super) fn run(input: &[u8]) {
     let Ok(oid) = cursor.u32() else { return };
     let bytes = cursor.rest();
     let (form, _) = Form::of(oid, &facts.types);
+    check_row(&form, bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return check_bytes(&form, bytes) };
     check(&form, text);
     check_element(&form, text);
@@ -64,6 +65,21 @@ fn check(form: &Form, text: &str) {
     if is_valid(canonical) && !holds_json(form) {
         let most = usize::try_from(DEPTH_MAX).unwrap_or(usize::MAX) * DIMENSIONS_MAX;
         assert!(array_depth(canonical) <= most, "{form:?} of {text:?}");
+    }
+}
+
+/// In a row that is checked as a whole it is the same, or the row is no text, or it is no value
+/// either way.
+fn check_row(form: &Form, bytes: &[u8]) {
+    let (mut alone, mut row) = (String::new(), Vec::new());
+    let written = form.write_bytes(bytes, &mut alone);
+    let appended = form.append(bytes, &mut row, &mut "what was here".to_owned());
+    match std::str::from_utf8(&row) {
+        Ok(row) => {
+            assert_eq!(appended, written, "{form:?} of {bytes:?}");
+            assert!(appended.is_err() || row == alone, "{form:?} of {bytes:?}: {row}");
+        }
+        Err(_) => assert!(matches!(written, Ok(Written::Hexadecimal) | Err(_)), "{form:?}"),
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
 fn texts<'a>(tuple: &Tuple<'a>) -> Vec<Option<&'a str>> {
     tuple
         .values()
-        .map(|value| match value.unwrap() {
+        .map(|value| match value {
             Value::Null => None,
             Value::Unchanged => Some("(unchanged)"),
             Value::Text(text) => Some(std::str::from_utf8(text).unwrap()),

@@ -7,7 +7,7 @@ use crate::wire::cursor::{Cursor, Malformed};
 pub(crate) struct Tuple<'a> {
     columns: u16,
     /// Exactly the columns, each well formed.
-    bytes: Cursor<'a>,
+    bytes: &'a [u8],
 }
 
 /// What was sent of the old row.
@@ -37,31 +37,60 @@ impl<'a> Tuple<'a> {
 
     /// What it takes in the frame, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.rest().len()
+        self.bytes.len()
     }
 
-    /// Its columns. Never an error once the tuple was parsed.
-    pub(crate) fn values(&self) -> impl Iterator<Item = Result<Value<'a>, Malformed>> + use<'a> {
-        let mut cursor = self.bytes;
-        (0..self.columns).map(move |_| value(&mut cursor))
+    /// Its columns: as many as [`Tuple::len`] says.
+    pub(crate) fn values(&self) -> Values<'a> {
+        Values { left: self.columns, rest: self.bytes }
     }
 }
 
+/// The columns of a [`Tuple`].
+#[derive(Clone, Debug)]
+pub(crate) struct Values<'a> {
+    left: u16,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = Value<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Value<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (value, rest) = split(self.rest)?;
+        self.rest = rest;
+        Some(value)
+    }
+}
+
+/// The first column, and what is behind it. Every column passes here twice, once to be checked and
+/// once to be read: nothing is made on the way but what is asked for.
 #[inline(always)]
-fn value<'a>(cursor: &mut Cursor<'a>) -> Result<Value<'a>, Malformed> {
-    match cursor.u8()? {
-        b'n' => Ok(Value::Null),
-        b'u' => Ok(Value::Unchanged),
-        b't' => Ok(Value::Text(cursor.counted()?)),
-        // Binary is only sent to who asks for it.
-        kind => Err(unknown(*cursor, kind)),
+fn split(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
+    match bytes {
+        [b't', a, b, c, d, rest @ ..] => {
+            let len = i32::from_be_bytes([*a, *b, *c, *d]);
+            let (text, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+            Some((Value::Text(text), rest))
+        }
+        [b'n', rest @ ..] => Some((Value::Null, rest)),
+        [b'u', rest @ ..] => Some((Value::Unchanged, rest)),
+        _ => None,
     }
 }
 
+/// Why there is no first column.
 #[cold]
-#[inline(never)]
-fn unknown(cursor: Cursor<'_>, kind: u8) -> Malformed {
-    cursor.bad(format!("unknown kind of column {:?}", char::from(kind)))
+fn fault(mut cursor: Cursor<'_>) -> Malformed {
+    let read = match cursor.u8() {
+        Ok(b't') => cursor.counted().map(drop),
+        // Binary is only sent to who asks for it.
+        Ok(kind) => return cursor.bad(format!("unknown kind of column {:?}", char::from(kind))),
+        Err(error) => Err(error),
+    };
+    read.err().unwrap_or_else(|| cursor.bad("no column"))
 }
 
 /// The tuple behind the tag of a new row.
@@ -83,12 +112,17 @@ pub(super) fn old<'a>(cursor: &mut Cursor<'a>, tag: u8) -> Result<Old<'a>, Malfo
 
 fn tuple<'a>(cursor: &mut Cursor<'a>) -> Result<Tuple<'a>, Malformed> {
     let columns = cursor.u16()?;
-    let start = *cursor;
+    let mut rest = cursor.rest();
     for _ in 0..columns {
-        value(cursor)?;
+        match split(rest) {
+            Some((_, behind)) => rest = behind,
+            None => {
+                let len = cursor.rest().len() - rest.len();
+                cursor.take(len)?;
+                return Err(fault(*cursor));
+            }
+        }
     }
-    let len = start.rest().len() - cursor.rest().len();
-    let mut bytes = start;
-    let bytes = Cursor::new(bytes.take(len)?, "row");
+    let bytes = cursor.take(cursor.rest().len() - rest.len())?;
     Ok(Tuple { columns, bytes })
 }

@@ -2,8 +2,10 @@
 //!
 //! A walsender writes each row by itself, and a system call for each costs several times what
 //! decoding it does. So after a short read on a hot stream the reader waits a moment for more: a
-//! third of the CPU and larger batches, for a delay that nobody sees. An idle stream is never made
-//! to wait, and what was decoded never waits longer than [`HELD_MAX`].
+//! third of the CPU and larger batches, for a delay that nobody sees. After a long read it looks at
+//! once, and waits that moment if nothing is there: the sender is only slower, and a batch handed
+//! over wakes the engine. An idle stream is never made to wait, and what was decoded never waits
+//! longer than [`HELD_MAX`].
 
 use std::time::Duration;
 
@@ -28,8 +30,12 @@ const HELD_MAX: Duration = Duration::from_millis(1);
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     last_read: Option<Instant>,
-    /// The last read was short, and close to the one before.
+    /// The last read was close to the one before.
+    hot: bool,
+    /// To be done before the next read.
     nap_due: bool,
+    /// Done since the last read.
+    napped: bool,
     /// When the first change was decoded that is not handed over.
     holding_since: Option<Instant>,
 }
@@ -37,14 +43,24 @@ pub(super) struct Pace {
 impl Pace {
     /// Something was read.
     pub(super) fn read(&mut self, bytes: usize, now: Instant) {
-        let hot = self.last_read.is_some_and(|last| now.duration_since(last) < HOT);
-        self.nap_due = hot && bytes < SHORT_BYTES;
+        self.hot = self.last_read.is_some_and(|last| now.duration_since(last) < HOT);
+        self.nap_due = self.hot && bytes < SHORT_BYTES;
+        self.napped = false;
         self.last_read = Some(now);
     }
 
     /// How long to wait before the next read. Answered once for each read.
     pub(super) fn nap(&mut self) -> Option<Duration> {
-        std::mem::take(&mut self.nap_due).then_some(NAP)
+        let nap = std::mem::take(&mut self.nap_due);
+        self.napped |= nap;
+        nap.then_some(NAP)
+    }
+
+    /// There is nothing to read. Whether more can be expected all the same, after a nap: then what
+    /// is decoded is not handed over yet.
+    pub(super) fn expects_more(&mut self) -> bool {
+        self.nap_due = self.hot && !self.napped;
+        self.nap_due
     }
 
     /// Whether what is decoded must be handed over now, although more may be there; `holding` says
@@ -75,6 +91,22 @@ mod tests {
         assert_eq!(pace.nap(), None, "there is more than enough");
         pace.read(100, start + 3 * HOT);
         assert_eq!(pace.nap(), None, "not hot any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_is_expected_of_a_hot_stream_for_one_nap() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        pace.read(SHORT_BYTES, start);
+        assert!(!pace.expects_more(), "the first after idling is handed over at once");
+        pace.read(SHORT_BYTES, start + HOT / 2);
+        assert_eq!(pace.nap(), None, "there may be more");
+        assert!(pace.expects_more());
+        assert_eq!(pace.nap(), Some(NAP));
+        assert!(!pace.expects_more(), "it did not come");
+        pace.read(100, start + HOT);
+        assert_eq!(pace.nap(), Some(NAP));
+        assert!(!pace.expects_more(), "one nap for each read");
     }
 
     #[tokio::test(start_paused = true)]

@@ -195,6 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 let bytes = read.map_err(|error| self.broken(error.into()))?;
                 self.pace.read(bytes, Instant::now());
             }
+            Wake::NothingMore if self.pace.expects_more() => {}
             Wake::NothingMore => self.sealed = Some(self.decoder.seal()),
         }
         Ok(true)
@@ -247,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             }
             // 6: more to decode.
             read = frames.fill(receive), if can_read => Wake::Read(read),
-            // 7: nothing more is here: what was decoded does not wait.
+            // 7: nothing more is here: what was decoded does not wait, but for a nap.
             () = ready(()), if can_read && waiting => Wake::NothingMore,
         }
     }

@@ -3,24 +3,38 @@
 
 use super::Unreadable;
 
-/// `text` if it is an integer of 64 bits.
-pub(super) fn integer(text: &str) -> Result<&str, Unreadable> {
+/// The text is an integer of 64 bits; else an error.
+pub(super) fn integer(text: &[u8]) -> Result<(), Unreadable> {
     // Nearly all: up to 18 digits fit whatever they are.
-    if let [b'1'..=b'9', rest @ ..] = text.as_bytes()
+    if let [b'1'..=b'9', rest @ ..] = text
         && rest.len() < 18
-        && rest.iter().all(u8::is_ascii_digit)
+        && leading_digits(rest) == rest.len()
     {
-        return Ok(text);
+        return Ok(());
     }
     // The standard parser also takes a plus sign and leading zeros, which JSON does not.
-    if is_json(text) && text.parse::<i64>().is_ok() { Ok(text) } else { Err(Unreadable) }
+    let fits = |text: &str| text.parse::<i64>().is_ok();
+    if is_json(text) && std::str::from_utf8(text).is_ok_and(fits) {
+        Ok(())
+    } else {
+        Err(Unreadable)
+    }
 }
 
-/// `text` if it is a float as Postgres prints it.
-pub(super) fn float(text: &str) -> Result<&str, Unreadable> {
+/// What a float is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Float {
+    /// A number, as JSON has them.
+    Number,
+    /// `NaN` or an infinity.
+    Word,
+}
+
+/// What float the text is, as Postgres prints it.
+pub(super) fn float(text: &[u8]) -> Result<Float, Unreadable> {
     match text {
-        "NaN" | "Infinity" | "-Infinity" => Ok(text),
-        _ if is_json(text) => Ok(text),
+        _ if is_json(text) => Ok(Float::Number),
+        b"NaN" | b"Infinity" | b"-Infinity" => Ok(Float::Word),
         _ => Err(Unreadable),
     }
 }
@@ -28,7 +42,7 @@ pub(super) fn float(text: &str) -> Result<&str, Unreadable> {
 /// Appends a vector, which prints itself as JSON does.
 pub(super) fn vector(text: &str, out: &mut String) -> Result<(), Unreadable> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if !inner.ok_or(Unreadable)?.split(',').all(is_json) {
+    if !inner.ok_or(Unreadable)?.split(',').all(|number| is_json(number.as_bytes())) {
         return Err(Unreadable);
     }
     out.push_str(text);
@@ -36,8 +50,8 @@ pub(super) fn vector(text: &str, out: &mut String) -> Result<(), Unreadable> {
 }
 
 /// Whether the text is a number by JSON's grammar: `-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?`.
-fn is_json(text: &str) -> bool {
-    let rest = text.strip_prefix('-').unwrap_or(text).as_bytes();
+fn is_json(text: &[u8]) -> bool {
+    let rest = text.strip_prefix(b"-").unwrap_or(text);
     let Some((integer, rest)) = digits(rest) else { return false };
     if integer.len() > 1 && integer.first() == Some(&b'0') {
         return false;
@@ -64,8 +78,24 @@ fn is_json(text: &str) -> bool {
 
 /// One digit or more, and what follows.
 fn digits(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let len = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let len = leading_digits(bytes);
     if len == 0 { None } else { bytes.split_at_checked(len) }
+}
+
+/// How many digits there are before anything else: eight bytes at a time.
+fn leading_digits(bytes: &[u8]) -> usize {
+    let (words, tail) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        // A digit becomes 0 to 9, and with 0x76 more it is below 0x80 still. What is carried into
+        // the next byte comes from one that is none.
+        let digits = u64::from_le_bytes(*word) ^ u64::from_ne_bytes([b'0'; 8]);
+        let sum = digits.wrapping_add(u64::from_ne_bytes([0x76; 8]));
+        let others = (digits | sum) & u64::from_ne_bytes([0x80; 8]);
+        if others != 0 {
+            return index * 8 + others.trailing_zeros() as usize / 8;
+        }
+    }
+    words.len() * 8 + tail.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 #[cfg(test)]
@@ -75,21 +105,35 @@ mod tests {
     #[test]
     fn only_numbers_of_json_pass() {
         for good in ["0", "-0", "10", "1.5", "1e+20", "1.5E-07", "-12.30"] {
-            assert!(is_json(good), "{good}");
+            assert!(is_json(good.as_bytes()), "{good}");
         }
         for bad in ["", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x1", "1 ", "1e5x", "NaN", "--1"]
         {
-            assert!(!is_json(bad), "{bad}");
+            assert!(!is_json(bad.as_bytes()), "{bad}");
         }
+    }
+
+    #[test]
+    fn digits_are_counted_up_to_what_is_none_wherever_it_stands() {
+        for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+            for at in 0..20 {
+                let mut bytes = *b"01234567899876543210";
+                bytes[at] = byte;
+                assert_eq!(leading_digits(&bytes), at, "{byte} at {at}");
+                bytes[at + 1..].fill(byte);
+                assert_eq!(leading_digits(&bytes), at, "{byte} from {at}");
+            }
+        }
+        assert_eq!(leading_digits(&[b'7'; 20]), 20);
     }
 
     #[test]
     fn integers_are_of_64_bits_and_written_as_json_has_them() {
         for good in ["0", "-1", "7", "999999999999999999", "9223372036854775807"] {
-            assert_eq!(integer(good), Ok(good));
+            assert_eq!(integer(good.as_bytes()), Ok(()), "{good}");
         }
         for bad in ["", "-", "00", "01", "1x", "1.0", "-01", "9223372036854775808", "1 "] {
-            assert_eq!(integer(bad), Err(Unreadable), "{bad}");
+            assert_eq!(integer(bad.as_bytes()), Err(Unreadable), "{bad}");
         }
     }
 

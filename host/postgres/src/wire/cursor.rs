@@ -1,4 +1,5 @@
-//! Checked reading of a message's bytes. Nothing else in this crate takes bytes apart.
+//! Checked reading of a message's bytes. Nothing else in this crate takes bytes apart, but for the
+//! columns of a row (`pgoutput/tuple.rs`).
 
 /// A message does not have the form it must have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

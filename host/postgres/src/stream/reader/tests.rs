@@ -173,6 +173,29 @@ async fn b033_idle_comes_after_what_was_before_and_not_inside_a_transaction() {
     .await;
 }
 
+/// Each batch wakes the engine, so a hot stream is not handed over read by read; what ends a burst
+/// is, and what comes alone.
+#[tokio::test(start_paused = true)]
+async fn what_a_hot_stream_sends_within_a_nap_is_one_batch() {
+    // A message outside of transactions, as long as a read that is followed by another at once.
+    let mut long = vec![b'M', 0];
+    long.put_u64(8);
+    long.put_u8(0);
+    long.put_u32(100_000);
+    long.resize(long.len() + 100_000, b'x');
+    let long = data(8, &long);
+    play(async |rig| {
+        rig.send(&[begin(64), commit(64)].concat()).await;
+        assert!(matches!(rig.event().await, Event::Changes(batch) if batch.commits.len() == 1));
+        // The clock is paused: this is hot.
+        rig.send(&[&long[..], &begin(96), &commit(96)].concat()).await;
+        tokio::task::yield_now().await;
+        rig.send(&[begin(128), commit(128)].concat()).await;
+        assert!(matches!(rig.event().await, Event::Changes(batch) if batch.commits.len() == 2));
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn b029_a_corrupt_frame_ends_the_stream_after_its_events() {
     for corrupt in [copy(b"?"), data(72, b"Z"), vec![b'd', 0, 0, 0, 1], vec![b'x', 0, 0, 0, 4]] {
