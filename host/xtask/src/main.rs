@@ -13,6 +13,7 @@ mod command;
 mod demo;
 mod env;
 mod fuzz;
+mod guests;
 mod plugins;
 mod repository;
 mod services;
@@ -61,6 +62,8 @@ enum Task {
     },
     /// Build the plugins into WebAssembly components.
     Plugins,
+    /// Build the conformance suite's plugins in C and in JavaScript, if what they are made of changed.
+    Guests,
     /// Find or install the servers and tools that tests and demo need.
     Services,
     /// Check the rules of the house that no compiler knows.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Fuzz { what, seconds } => fuzz::run(what, seconds),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Plugins => plugins::build(),
+        Task::Guests => guests::ensure(),
         Task::Services => services::run(),
         Task::Tidy => tidy::run(),
     };

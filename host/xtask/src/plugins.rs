@@ -2,8 +2,8 @@
 //!
 //! Guarantees that a component's file is written only if its bytes changed, so that nothing which
 //! embeds or watches it is disturbed, and that what is written is a valid component. The hostile
-//! ones, below `plugins/bad`, are kept apart from those a user would run. Knows nothing of worlds or
-//! roles: a plugin that no host can use is found by the tests.
+//! ones and those of the conformance suite are kept apart from those a user would run. Knows nothing
+//! of worlds or roles: a plugin that no host can use is found by the tests.
 //!
 //! A component says what it is in the custom sections that all tools know (`wasm-tools metadata
 //! show`): name, version, description, licence, and as its revision the commit of its sources. That
@@ -29,6 +29,12 @@ pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// What every plugin is built of, beside its own sources.
 const SHARED_SOURCES: [&str; 4] = ["sdk/rust", "wit", "plugins/Cargo.toml", "plugins/Cargo.lock"];
+
+/// Directories of plugins for tests.
+const APART: [&str; 2] = ["bad", CONFORMANCE];
+
+/// Those of the conformance suite.
+pub(crate) const CONFORMANCE: &str = "conformance";
 
 pub(crate) fn build() -> anyhow::Result<()> {
     let dir = repository::root().join("plugins");
@@ -86,12 +92,13 @@ fn write_component(dir: &Path, metadata: &Metadata, artifact: &Artifact) -> anyh
         .iter()
         .find(|file| file.extension() == Some("wasm"))
         .with_context(|| format!("find the module of {name}"))?;
-    let bad = package.manifest_path.as_std_path().starts_with(dir.join("bad"));
-    // The hostile ones are released to nobody.
-    let revision = if bad { None } else { revision(package) };
+    let manifest = package.manifest_path.as_std_path();
+    let apart = APART.into_iter().find(|apart| manifest.starts_with(dir.join(apart)));
+    // Those are released to nobody.
+    let revision = if apart.is_some() { None } else { revision(package) };
     let component = encode(module.as_std_path(), package, revision)
         .with_context(|| format!("make a component of {name}"))?;
-    let file = component_file(dir, bad, name);
+    let file = component_file(dir, apart, name);
     let state = if write_if_changed(&file, &component)? { "written" } else { "unchanged" };
     let digest = hex(&Sha256::digest(&component));
     println!("{name:24} {:>9} bytes  {digest}  {state}", component.len());
@@ -134,12 +141,13 @@ fn revision(package: &Package) -> Option<String> {
     (clean && whole && !commit.is_empty()).then_some(commit)
 }
 
-fn component_file(dir: &Path, bad: bool, name: &str) -> PathBuf {
-    let dir = if bad { dir.join("target/bad") } else { dir.to_path_buf() };
+/// Where the component of a plugin lies. `apart` is the directory of those that only tests use.
+pub(crate) fn component_file(dir: &Path, apart: Option<&str>, name: &str) -> PathBuf {
+    let dir = apart.map_or_else(|| dir.to_path_buf(), |apart| dir.join("target").join(apart));
     dir.join(format!("{name}.wasm"))
 }
 
-fn write_if_changed(file: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
+pub(crate) fn write_if_changed(file: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
     if std::fs::read(file).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }

@@ -5,14 +5,16 @@
 //! no container engine is assumed. It starts nothing: the harness in `tests/src` does.
 
 pub(crate) mod bench;
-mod cache;
+pub(crate) mod cache;
 mod extensions;
+mod node;
 mod packages;
 mod postgres;
 mod toolchain;
 mod typesense;
-mod wheel;
+pub(crate) mod wheel;
 
+pub(crate) use node::Node;
 pub(crate) use typesense::hex;
 
 use std::path::PathBuf;

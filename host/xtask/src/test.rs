@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::services::Services;
 use crate::step::{now, seconds, step};
-use crate::{command, env, fuzz, plugins, repository, services, tidy};
+use crate::{command, env, fuzz, guests, plugins, repository, services, tidy};
 
 pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
     let start = now();
@@ -22,6 +22,7 @@ pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
     step("tidy", tidy::run)?;
     // Before anything is compiled: tests may embed the components.
     step("plugins", plugins::build)?;
+    step("guests in other languages", guests::ensure)?;
     step("lints", check_lints)?;
     step("tests of plugins and sdk", test_guests)?;
     step("engine", || cargo(&["build", "--quiet", "-p", "server"]))?;

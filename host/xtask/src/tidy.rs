@@ -5,6 +5,7 @@
 //! the repository is looked at.
 
 mod crates;
+mod frozen;
 mod layout;
 mod ledger;
 mod links;
@@ -46,12 +47,13 @@ impl fmt::Display for Problem {
 /// A rule: its name, and its check over the whole tree.
 type Rule = (&'static str, fn(&Tree) -> anyhow::Result<Vec<Problem>>);
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     ("crates", crates::check),
     ("sources", sources::check),
     ("ledger", ledger::check),
     ("layout", layout::check),
     ("links", links::check),
+    ("frozen", frozen::check),
     ("dependency reasons", crates::check_reasons),
 ];
 
@@ -104,6 +106,11 @@ mod tests {
     #[test]
     fn each_sink_is_complete_and_one_command_tests_all() {
         assert_in_order("layout");
+    }
+
+    #[test]
+    fn what_was_released_stays_as_it_was() {
+        assert_in_order("frozen");
     }
 
     #[test]

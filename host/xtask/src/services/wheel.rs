@@ -45,7 +45,7 @@ pub(super) fn unpack_for(work: &Path, package: &str, python: &[&str]) -> anyhow:
 
 /// Unpacks one package, without those it wants, into the cache as Python would find it, and returns
 /// where. A later run finds it there.
-pub(super) fn installed(requirement: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn installed(requirement: &str) -> anyhow::Result<PathBuf> {
     let dir = cache::dir("python")?.join(requirement);
     if dir.is_dir() {
         return Ok(dir);

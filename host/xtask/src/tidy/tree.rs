@@ -4,11 +4,16 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::frozen::SUMS;
+
 /// Directories that hold nothing of ours.
 const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
 
 /// What the rules read.
-const EXTENSIONS: [&str; 3] = ["rs", "md", "toml"];
+const EXTENSIONS: [&str; 4] = ["rs", "md", "toml", "wit"];
+
+/// Files without an extension that some rule is about.
+const NAMES: [&str; 2] = [".ci/run", SUMS];
 
 /// A file and its text.
 pub(super) struct File {
@@ -38,6 +43,10 @@ impl Tree {
 
     pub(super) fn len(&self) -> usize {
         self.files.len()
+    }
+
+    pub(super) fn files(&self) -> impl Iterator<Item = &File> {
+        self.files.iter()
     }
 
     pub(super) fn get(&self, path: &str) -> Option<&File> {
@@ -71,5 +80,6 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<File>) -> anyhow::Result<()>
 
 fn is_read(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) || path.ends_with(".ci/run")
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+        || NAMES.iter().any(|name| path.ends_with(name))
 }
