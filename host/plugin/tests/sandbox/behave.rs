@@ -47,8 +47,8 @@ async fn a_transform_sets_columns_of_the_rows_it_can() {
     rows.push(Row { operation: Operation::Delete, extent: Extent::Key, cells, before: None });
     let outcomes = plugin.run(rows_of(&rows)).await;
     let told = all_told(&outcomes);
-    assert_eq!(told[0], "set has_wifi=true has_pool=false");
-    assert_eq!(told[1], "set has_wifi=false has_pool=false");
+    assert_eq!(told[0], "set has_pool=false has_wifi=true");
+    assert_eq!(told[1], "set has_pool=false has_wifi=false");
     assert_eq!(told[2], "Keep");
     assert!(told[3].starts_with("plugin_error: column features"), "{told:?}");
     assert_eq!(told[4], "Keep");

@@ -8,7 +8,11 @@ mod behave;
 #[cfg(test)]
 mod bind;
 #[cfg(test)]
+mod bytes;
+#[cfg(test)]
 mod compiled;
+#[cfg(test)]
+mod cost;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(crate) enum Cell<'a> {
 pub(crate) use Cell::{Null, Text, Unchanged};
 
 /// One row's change: columns in the order of [`relation`].
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) operation: Operation,
     pub(crate) extent: Extent,
