@@ -16,6 +16,7 @@ type Outcomes = Vec<Result<Outcome, PluginError>>;
 const ROUNDS: usize = 3;
 
 /// Runs `rounds` calls, one after another, beside everything else.
+#[expect(clippy::disallowed_methods, reason = "there is no engine here, and nothing is lost")]
 fn calls(
     plugin: &Arc<dyn Plugin>,
     names: &'static [&'static str],
