@@ -3,6 +3,8 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use tests::Sequin;
+
 use crate::world::{LATER, SOON, World, engine, hook, plugin, streaming, yaml};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, name text)";
@@ -92,6 +94,37 @@ async fn b269_a_plugin_that_wants_more_is_refused_at_the_start() -> Result<()> {
     let (status, output) = engine(&config).start_expecting_failure().await?;
     assert_eq!(status.code(), Some(64), "{output}");
     assert!(output.contains("hostile") && output.contains("clock"), "{output}");
+    Ok(())
+}
+
+/// Messages as a webhook got them, run over by hand: what becomes of each is told, and nothing is
+/// sent anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn b278_a_dry_run_tells_what_would_become_of_captured_messages() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    let sql =
+        "INSERT INTO t SELECT n, (ARRAY['keep', 'drop', 'evict', 'many', 'boom', 'set-text'])[n]
+               FROM generate_series(1, 6) n";
+    let captured = world.messages_after(sql, 6).await?;
+    world.settled().await?;
+    let input: String = captured.iter().map(|message| format!("{message}\n")).collect();
+    let config = r#"{"column": "name", "when": "boom"}"#;
+    let file = plugin("every-verdict");
+    let arguments = ["plugin", "run", &file, "--role", "transform", "--config", config];
+    let output = Sequin::builder().command_over(&arguments, &input).await?;
+    let said = String::from_utf8(output.stderr)?;
+    let told = String::from_utf8(output.stdout)?;
+    let told: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let outcomes: Vec<_> = told.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["keep", "drop", "evict", "many", "error", "keep"], "{said}");
+    assert_eq!(told[3]["documents"][1]["json"]["second"], 2, "{}", told[3]);
+    assert_eq!(told[4]["reason"], "plugin_trap", "{}", told[4]);
+    assert!(told[4]["error"].as_str().unwrap().contains("the row says so"), "{}", told[4]);
+    assert_eq!(told[5]["record"]["set"], "set-text", "{}", told[5]);
+    assert_eq!(output.status.code(), Some(1), "a row failed: {said}");
+    assert!(said.contains("3 kept, 1 dropped, 1 evicted, 1 failed"), "{said}");
+    assert_eq!(world.receiver.messages().len(), 6, "nothing was sent");
+    assert_eq!(world.sequin.metric("sequin_messages_buried_count", &[]).await?, 0.0);
     Ok(())
 }
 

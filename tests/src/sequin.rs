@@ -108,6 +108,20 @@ impl Builder {
         self.prepare()?.command(arguments).await
     }
 
+    /// The same, with this text on its standard input.
+    pub async fn command_over(self, arguments: &[&str], input: &str) -> Result<Output> {
+        let sequin = self.prepare()?;
+        let file = sequin.config_path().with_file_name("stdin");
+        std::fs::write(&file, input)?;
+        let mut command = sequin.executable();
+        command.args(arguments).stdin(std::fs::File::open(&file)?);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output();
+        tokio::time::timeout(COMMAND, output)
+            .await
+            .with_context(|| format!("wait for sequin {arguments:?}"))?
+            .with_context(|| format!("run sequin {arguments:?}"))
+    }
+
     pub(crate) fn prepare(self) -> Result<Sequin> {
         let binary = match &self.binary {
             Some(binary) => binary.clone(),

@@ -2,6 +2,7 @@
 
 mod complete;
 mod delivery;
+mod outputs;
 mod simulation;
 mod slot;
 mod state;

@@ -12,7 +12,6 @@ use std::time::Duration;
 use model::BoxFuture;
 use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
 
-use crate::bindings::Description;
 use crate::budget::Time;
 use crate::convert;
 use crate::cut::{Piece, cut};
@@ -20,9 +19,9 @@ use crate::error::Error;
 use crate::fault::fault;
 use crate::instance::Instance;
 use crate::limits::Limits;
-use crate::lines::{Lines, Quota};
+use crate::lines::{Lines, Quota, shown};
 use crate::pool::Pool;
-use crate::program::{Program, Role};
+use crate::program::{Description, Program, Role};
 use crate::reads::Wanted;
 use crate::reply;
 
@@ -229,13 +228,18 @@ impl Guest {
         let started = Instance::start(&self.program, &self.limits, time, lines);
         let mut instance = started.map_err(failed)?;
         instance.check(self.role).map_err(|error| crate::program::invalid(&error))?;
-        let Description { capabilities, warm, .. } = instance.describe().map_err(failed)?;
+        let told = instance.describe().map_err(failed)?;
+        let Description { capabilities, warm, .. } = Description::new(&self.name, told)?;
         if !capabilities.is_empty() {
-            return Err(Error::Capabilities { plugin: plugin(), wanted: capabilities.join(", ") });
+            let wanted = shown(&capabilities.join(", "));
+            return Err(Error::Capabilities { plugin: plugin(), wanted });
         }
         let requirements = instance.configure(&self.config).map_err(failed)?;
         let wanted = Wanted::new(requirements);
-        self.wanted = wanted.map_err(|message| Error::Configure { plugin: plugin(), message })?;
+        self.wanted = wanted.map_err(|message| {
+            let message = shown(&message);
+            Error::Configure { plugin: plugin(), message }
+        })?;
         self.idle = warm.then(Mutex::default);
         Ok(())
     }
@@ -246,7 +250,7 @@ pub(crate) fn describe(
     name: &str,
     program: &Arc<Program>,
     limits: &Limits,
-) -> Result<crate::program::Description, Error> {
+) -> Result<Description, Error> {
     let failed = |message: String| Error::Start { plugin: name.to_owned(), message };
     let time = Time::start(limits.batch_cpu_max, limits.wall_max);
     let quota = Quota::new(limits.log_lines_max, limits.log_line_bytes_max);
@@ -256,7 +260,8 @@ pub(crate) fn describe(
     for role in program.roles() {
         instance.check(role).map_err(|error| crate::program::invalid(&error))?;
     }
-    Ok(instance.describe().map_err(|error| failed(error.message))?.into())
+    let told = instance.describe().map_err(|error| failed(error.message))?;
+    Description::new(name, told)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn b273_what_was_compiled_is_found_again_by_the_same_engine_only() {
+    fn what_was_compiled_is_found_again_by_the_same_engine_only() {
         let (_dir, cache, engine, component) = world();
         assert!(cache.load(&engine, "sha256:1").is_none());
         cache.store(&engine, "sha256:1", &component);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn b273_what_is_cut_or_changed_is_thrown_away() {
+    fn what_is_cut_or_changed_is_thrown_away() {
         let (_dir, cache, engine, component) = world();
         cache.store(&engine, "sha256:1", &component);
         let [file] = &entries(&cache.dir)[..] else { panic!() };

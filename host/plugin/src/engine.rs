@@ -74,7 +74,8 @@ impl Host {
     /// Blocks its thread for as long as the guest takes, at most `limits.batch_cpu_max`.
     ///
     /// # Errors
-    /// If the guest fails at it, or does not speak the host's version of the contract.
+    /// If the guest fails at it, does not speak the host's version of the contract, or has a schema that
+    /// is no JSON Schema.
     pub fn describe(&self, name: &str, program: &Arc<Program>) -> Result<Description, Error> {
         crate::bound::describe(name, program, &self.limits)
     }

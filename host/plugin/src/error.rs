@@ -80,6 +80,18 @@ pub enum Error {
         /// What it wants.
         wanted: String,
     },
+    /// The schema of its configuration is none.
+    #[error(
+        "plugin {plugin} describes its configuration with what is no JSON Schema: {reason}. This is \
+         a mistake of the plugin, whatever the configuration: an empty text means that it has no \
+         schema"
+    )]
+    Schema {
+        /// The name in the configuration.
+        plugin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It does not take its configuration.
     #[error("the config of plugin {plugin} is wrong: {message}")]
     Configure {

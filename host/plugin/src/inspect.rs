@@ -5,13 +5,11 @@ use wasmparser::{Encoding, Parser, Payload};
 use crate::bindings::{FILTER, GRANTED, LIFECYCLE, ROUTE, TRANSFORM, VERSION_PREFIX};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::program::{Role, digest};
+use crate::lines::shown;
+use crate::program::{NO_LIFECYCLE, NO_ROLE, Role, digest};
 
 /// The custom section in which an SDK says what it is.
 const SDK_SECTION: &str = "sequin:plugin";
-
-/// Of one text of the metadata, in bytes: it is shown to people.
-const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// What the bytes of a component say of it. What an author wrote there is claimed, not proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub struct Inspection {
 /// Reads a component.
 ///
 /// # Errors
-/// If these bytes are too many, or are no component.
+/// If these bytes are too many, are no component, or one without a role.
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
     let bytes_max = limits.component_bytes_max;
     if bytes.len() > bytes_max {
@@ -71,7 +69,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    found.imports.push(import.map_err(invalid)?.name.name.to_owned());
+                    found.imports.push(shown(import.map_err(invalid)?.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
@@ -97,7 +95,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
     }
     let exported = |interface: &str| exports.iter().any(|export| links(export, interface));
     if !exported(LIFECYCLE) {
-        return Err(Error::NoRole { missing: "no sequin:plugin/lifecycle@0.1" });
+        return Err(Error::NoRole { missing: NO_LIFECYCLE });
     }
     let interface = |role: &Role| match role {
         Role::Filter => FILTER,
@@ -105,6 +103,9 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
         Role::Transform => TRANSFORM,
     };
     found.roles = Role::ALL.into_iter().filter(|role| exported(interface(role))).collect();
+    if found.roles.is_empty() {
+        return Err(Error::NoRole { missing: NO_ROLE });
+    }
     found.refused = found.imports.iter().filter(|import| !is_granted(import)).cloned().collect();
     Ok(found)
 }
@@ -131,11 +132,8 @@ fn component_name(section: &wasmparser::CustomSectionReader<'_>) -> Option<Strin
     })
 }
 
-/// What an author wrote, fit for a terminal: no control characters, no end in sight cut off.
 fn text(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let text = crate::lines::cut(&text, TEXT_BYTES_MAX);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    shown(&String::from_utf8_lossy(bytes))
 }
 
 #[cfg(test)]
@@ -143,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b267_what_is_no_component_is_told() {
+    fn b271_what_is_no_component_is_told() {
         let limits = Limits { component_bytes_max: 100, ..Limits::default() };
         let refused = |bytes: &[u8], text: &str| {
             let error = inspect(bytes, &limits).unwrap_err().to_string();

@@ -75,6 +75,14 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
 }
 
+/// What an author wrote, in bytes: it is shown to people.
+const SHOWN_BYTES_MAX: usize = 4 << 10;
+
+/// What an author wrote, fit for a terminal: no control characters, no end in sight cut off.
+pub(crate) fn shown(text: &str) -> String {
+    cut(text, SHOWN_BYTES_MAX).replace(char::is_control, " ")
+}
+
 /// A digest as people compare it: its first 12 hexadecimal digits.
 fn short(digest: &str) -> &str {
     let digits = digest.strip_prefix("sha256:").unwrap_or(digest);
@@ -125,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_a_batch_are_cut_and_counted() {
+    fn b277_lines_of_a_batch_are_cut_and_counted() {
         let recorded = Arc::new(Mutex::new(Vec::new()));
         tracing::subscriber::with_default(Recorder(Arc::clone(&recorded)), || {
             let quota = Quota::new(3, 10);

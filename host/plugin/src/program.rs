@@ -7,6 +7,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
@@ -20,6 +21,10 @@ use crate::instance::State;
 /// How a binary begins: magic, version, and whether it is a component.
 const CORE_MODULE: [u8; 8] = [0, b'a', b's', b'm', 1, 0, 0, 0];
 const COMPONENT: [u8; 8] = [0, b'a', b's', b'm', 13, 0, 1, 0];
+
+/// What may be missing in the exports.
+pub(crate) const NO_LIFECYCLE: &str = "no sequin:plugin/lifecycle@0.1";
+pub(crate) const NO_ROLE: &str = "none of filter, route and transform of sequin:plugin@0.1";
 
 /// What a plugin is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +40,7 @@ pub enum Role {
 /// What a plugin says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// The JSON Schema of its configuration; None if it has none.
+    /// The JSON Schema of its configuration, a JSON object or Boolean; None if it has none.
     pub config_schema: Option<String>,
     /// What it wants granted. Nothing is, so that one which names something cannot be bound.
     pub capabilities: Vec<String>,
@@ -43,12 +48,25 @@ pub struct Description {
     pub warm: bool,
 }
 
-impl From<bindings::Description> for Description {
-    fn from(told: bindings::Description) -> Self {
+impl Description {
+    /// What `plugin` told, if it makes sense.
+    pub(crate) fn new(plugin: &str, told: bindings::Description) -> Result<Self, Error> {
         let bindings::Description { config_schema, capabilities, warm, .. } = told;
         let config_schema = Some(config_schema).filter(|schema| !schema.is_empty());
-        Self { config_schema, capabilities, warm }
+        if let Some(schema) = &config_schema {
+            check_schema(schema)
+                .map_err(|reason| Error::Schema { plugin: plugin.to_owned(), reason })?;
+        }
+        Ok(Self { config_schema, capabilities, warm })
     }
+}
+
+/// Only that it can be one: what it says is for editors and for people, and no concern of the host.
+fn check_schema(schema: &str) -> Result<(), String> {
+    serde_json::from_str::<&RawValue>(schema).map_err(|error| format!("it is no JSON: {error}"))?;
+    // It is JSON, of which only `true` and `false` begin like that.
+    let fits = schema.trim_start().starts_with(['{', 't', 'f']);
+    fits.then_some(()).ok_or_else(|| "it is neither an object nor a Boolean".to_owned())
 }
 
 impl Role {
@@ -130,13 +148,12 @@ impl Program {
         let (describe, configure) =
             (function(LIFECYCLE, "describe"), function(LIFECYCLE, "configure"));
         let (Some(describe), Some(configure)) = (describe, configure) else {
-            return Err(Error::NoRole { missing: "no sequin:plugin/lifecycle@0.1" });
+            return Err(Error::NoRole { missing: NO_LIFECYCLE });
         };
         let [filter, route, transform] =
             [FILTER, ROUTE, TRANSFORM].map(|interface| function(interface, "run"));
         if filter.is_none() && route.is_none() && transform.is_none() {
-            let missing = "none of filter, route and transform of sequin:plugin@0.1";
-            return Err(Error::NoRole { missing });
+            return Err(Error::NoRole { missing: NO_ROLE });
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| invalid(&error))?;
         Ok(Self { digest, pre, describe, configure, filter, route, transform })

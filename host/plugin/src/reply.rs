@@ -1,9 +1,9 @@
 //! From a guest's answer to outcomes.
 //!
 //! Guarantees one outcome per row whatever the guest answers, and that what leaves is well-formed:
-//! lengths match, JSON is JSON, no row sets a column twice. What is wrong with one row fails that
-//! row; what is wrong with the answer as a whole fails it all, and the caller tries again row by
-//! row.
+//! lengths match, JSON is JSON, no row sets a column twice, columns are in the order of their names.
+//! What is wrong with one row fails that row; what is wrong with the answer as a whole fails it all,
+//! and the caller tries again row by row.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,7 +40,11 @@ pub(crate) fn outcomes(
     let documents = documents.into_iter().map(|document| (document.row, document));
     let errors = errors.into_iter().map(|error| (error.row, error.text()));
     let columns = columns.into_iter().map(|column| set_column(column, rows));
-    let columns: Arc<[SetColumn]> = columns.collect::<Result<_, _>>()?;
+    let mut columns: Vec<SetColumn> = columns.collect::<Result<_, _>>()?;
+    // A guest names them as its rows come, and the same row may come in other company another time:
+    // what is sent for it must be the same to the byte.
+    columns.sort_by(|a, b| a.name.cmp(&b.name));
+    let columns: Arc<[SetColumn]> = columns.into();
     let mut sheet = Sheet {
         role,
         twins: has_twins(&columns),

@@ -47,8 +47,8 @@ async fn a_transform_sets_columns_of_the_rows_it_can() {
     rows.push(Row { operation: Operation::Delete, extent: Extent::Key, cells, before: None });
     let outcomes = plugin.run(rows_of(&rows)).await;
     let told = all_told(&outcomes);
-    assert_eq!(told[0], "set has_wifi=true has_pool=false");
-    assert_eq!(told[1], "set has_wifi=false has_pool=false");
+    assert_eq!(told[0], "set has_pool=false has_wifi=true");
+    assert_eq!(told[1], "set has_pool=false has_wifi=false");
     assert_eq!(told[2], "Keep");
     assert!(told[3].starts_with("plugin_error: column features"), "{told:?}");
     assert_eq!(told[4], "Keep");
@@ -79,7 +79,7 @@ async fn a_value_that_is_not_of_its_kind_fails_its_row() {
 }
 
 #[tokio::test]
-async fn every_verdict_comes_through() {
+async fn b273_b274_every_verdict_comes_through_and_what_is_no_json_does_not() {
     let config = r#"{"column": "name", "when": "panic"}"#;
     let plugin = bind("every-verdict", Role::Transform, config);
     let names = [
@@ -139,4 +139,35 @@ async fn one_component_may_have_both_roles() {
     let plugin = bind("every-verdict", Role::Filter, r#"{"column": "name", "when": "panic"}"#);
     let told = all_told(&plugin.run(named(&["keep", "drop", "evict", "error"])).await);
     assert_eq!(told, ["Keep", "Drop", "Evict", "plugin_error: the row says so"]);
+}
+
+#[tokio::test]
+async fn a_router_gives_keys_or_fails_its_row() {
+    let plugin = bind("every-route", Role::Route, r#"{"column": "name", "when": "panic"}"#);
+    let names = ["path", "error", "nothing", "many-types", "unknown", "sink", "panic"];
+    let told = all_told(&plugin.run(named(&names)).await);
+    let expected = [
+        r#"set endpoint_path="/hotels" method="PUT""#,
+        "plugin_error: column name: the row says so",
+        "Keep",
+        "set endpoint_path=7",
+        r#"set no_such_key="x""#,
+        r#"set endpoint_path="/webhook""#,
+    ];
+    assert_eq!(told[..6], expected);
+    assert!(told[6].starts_with("plugin_trap: "), "{told:?}");
+}
+
+#[tokio::test]
+async fn columns_are_taken_away_and_others_left() {
+    let plugin = bind("every-verdict", Role::Transform, r#"{"column": "name", "when": "panic"}"#);
+    let outcomes = plugin.run(named(&["remove", "keep"])).await;
+    assert_eq!(all_told(&outcomes), ["set -name", "Keep"]);
+    let config = r#"{"only": ["id"], "set": {"source": "app"}}"#;
+    let outcomes = bind("pick", Role::Transform, config).run(named(&["Adlon"])).await;
+    let Ok(Outcome::Set(patch)) = &outcomes[0] else { panic!("{outcomes:?}") };
+    use model::plugin::Fate;
+    assert!(matches!(patch.fate("id"), Fate::Kept), "{patch:?}");
+    assert!(!matches!(patch.fate("name"), Fate::Kept), "{patch:?}");
+    assert!(told(&outcomes[0]).contains(r#"source="app""#), "{outcomes:?}");
 }

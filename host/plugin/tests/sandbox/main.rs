@@ -8,8 +8,24 @@ mod behave;
 #[cfg(test)]
 mod bind;
 #[cfg(test)]
+mod bytes;
+#[cfg(test)]
+mod compiled;
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod crowd;
+#[cfg(test)]
+mod describe;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod log;
+#[cfg(test)]
+mod reads;
 #[cfg(test)]
 mod split;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod warm;

@@ -22,7 +22,8 @@ pub(crate) enum Cell<'a> {
 
 pub(crate) use Cell::{Null, Text, Unchanged};
 
-/// One row's change: columns in the order of [`hotels`].
+/// One row's change: columns in the order of [`relation`].
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) operation: Operation,
     pub(crate) extent: Extent,
@@ -40,8 +41,22 @@ pub(crate) fn host() -> &'static Host {
             row_cpu_max: Duration::from_millis(50),
             ..Limits::default()
         };
-        Host::new(limits).unwrap()
+        cached(limits)
     })
+}
+
+/// A host that finds compiled what another test had compiled before.
+pub(crate) fn cached(limits: Limits) -> Host {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+    Host::new(limits).unwrap().with_cache(&dir).unwrap()
+}
+
+/// The most memory that this process has had, in bytes.
+pub(crate) fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes = line.trim().strip_suffix("kB").unwrap().trim();
+    kilobytes.parse::<u64>().unwrap() << 10
 }
 
 /// A component by the name of its crate.
@@ -64,8 +79,8 @@ pub(crate) fn hostile(name: &str, when: &str) -> Arc<dyn Plugin> {
     bind(name, Role::Transform, &config)
 }
 
-/// `public.hotels`: id (the key), name, is_public, features.
-pub(crate) fn hotels() -> Arc<Relation> {
+/// A table with these columns: id (the key), name, is_public, features.
+fn relation(schema: &str, table: &str) -> Arc<Relation> {
     let column = |name: &str, kind, type_name: &str| Column {
         name: name.into(),
         kind,
@@ -75,8 +90,8 @@ pub(crate) fn hotels() -> Arc<Relation> {
     Arc::new(Relation {
         rendered: model::relation::Rendered::default(),
         oid: 16_384,
-        schema: "public".into(),
-        table: "hotels".into(),
+        schema: schema.into(),
+        table: table.into(),
         ancestors: Vec::new(),
         identity: Identity::Default,
         columns: vec![
@@ -98,8 +113,13 @@ pub(crate) fn insert(cells: [Cell<'_>; 4]) -> Row<'_> {
     Row { operation: Operation::Insert, extent: Extent::Full, cells, before: None }
 }
 
+/// Changes of `public.hotels`.
 pub(crate) fn rows_of(rows: &[Row<'_>]) -> Rows {
-    let relation = hotels();
+    rows_in("public", "hotels", rows)
+}
+
+pub(crate) fn rows_in(schema: &str, table: &str, rows: &[Row<'_>]) -> Rows {
+    let relation = relation(schema, table);
     let commit_lsn = Lsn(0x16_B374_D848);
     let transaction = Arc::new(Transaction::new(commit_lsn, 700, 0));
     let mut builder = Builder::default();

@@ -3,8 +3,12 @@
 //! Configured with `{"column": "name", "when": ""}`. The last text of the column of these decides:
 //! `short-data`, `short-presence`, `utf8`, `ends-past`, `ends-back`, `ends-split` are wrong columns,
 //! `row-of-error`, `row-of-document` name a row that there is not, `no-error` gives the verdict and
-//! no reason, `no-document` likewise, `drop-with-document` and `twice` contradict themselves, and
-//! `refuse` fails the whole batch. Others are kept with `seen`.
+//! no reason, `no-document` likewise, `drop-with-document` and `twice` contradict themselves,
+//! `refuse` fails the whole batch, `verdicts` and `texts` answer with ten million of nothing. Others
+//! are kept with `seen`.
+//!
+//! As a filter it answers in the same ways, which makes all but `filter-drop` and `filter-keep` no
+//! answer of a filter: neither yes nor no.
 #![cfg(target_arch = "wasm32")]
 
 use std::sync::OnceLock;
@@ -12,7 +16,7 @@ use std::sync::OnceLock;
 use sequin_plugin::bindings::types::{
     Batch, Data, Document, Effect, NewColumn, Packed, Presence, Reply, RowError, Verdict,
 };
-use sequin_plugin::bindings::{lifecycle, transform};
+use sequin_plugin::bindings::{filter, lifecycle, transform};
 use sequin_plugin::serde_json;
 use trigger::Trigger;
 
@@ -20,7 +24,7 @@ struct Crooked;
 
 static TRIGGER: OnceLock<Trigger> = OnceLock::new();
 
-const WAYS: [&str; 13] = [
+const WAYS: [&str; 17] = [
     "short-data",
     "short-presence",
     "utf8",
@@ -34,7 +38,14 @@ const WAYS: [&str; 13] = [
     "drop-with-document",
     "twice",
     "refuse",
+    "verdicts",
+    "texts",
+    "filter-drop",
+    "filter-keep",
 ];
+
+/// More than the host could take without noticing, and little enough for the guest.
+const MILLIONS: usize = 10_000_000;
 
 impl lifecycle::Guest for Crooked {
     fn describe() -> lifecycle::Description {
@@ -60,13 +71,23 @@ impl lifecycle::Guest for Crooked {
 
 impl transform::Guest for Crooked {
     fn run(batch: Batch) -> Result<Reply, String> {
-        let texts = batch.columns.iter().filter_map(|column| match &column.data {
-            Data::Texts(values) => Some(values),
-            _ => None,
-        });
-        let way = texts.flatten().rev().find_map(|text| WAYS.iter().find(|way| *way == text));
-        crooked(way.copied().unwrap_or_default(), batch.actions.len())
+        answer(&batch)
     }
+}
+
+impl filter::Guest for Crooked {
+    fn run(batch: Batch) -> Result<Reply, String> {
+        answer(&batch)
+    }
+}
+
+fn answer(batch: &Batch) -> Result<Reply, String> {
+    let texts = batch.columns.iter().filter_map(|column| match &column.data {
+        Data::Texts(values) => Some(values),
+        _ => None,
+    });
+    let way = texts.flatten().rev().find_map(|text| WAYS.iter().find(|way| *way == text));
+    crooked(way.copied().unwrap_or_default(), batch.actions.len())
 }
 
 fn crooked(way: &str, rows: usize) -> Result<Reply, String> {
@@ -122,10 +143,19 @@ fn crooked(way: &str, rows: usize) -> Result<Reply, String> {
         }
         "twice" => reply.columns.extend([seen(), seen()]),
         "refuse" => return Err("the batch says so".to_owned()),
+        "verdicts" => reply.verdicts = vec![Verdict::Keep; 2 * MILLIONS],
+        // Twelve bytes each here, and more over there.
+        "texts" => {
+            let texts = std::iter::repeat_n(String::new(), MILLIONS / 5).collect();
+            reply.columns.push(column(Data::Texts(texts)));
+        }
+        "filter-drop" => reply.verdicts[rows - 1] = Verdict::Drop,
+        "filter-keep" => {}
         _ => reply.columns.push(seen()),
     }
     Ok(reply)
 }
 
 sequin_plugin::bindings::lifecycle::export_lifecycle!(Crooked);
+sequin_plugin::bindings::filter::export_filter!(Crooked);
 sequin_plugin::bindings::transform::export_transform!(Crooked);
