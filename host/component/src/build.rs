@@ -116,14 +116,12 @@ fn made(child: &mut Child, packages: &[Package]) -> Result<Vec<Module>, Error> {
     Ok(modules)
 }
 
-/// Flags that take this machine's paths out of modules (panic messages hold them), so that the same
-/// sources give the same digest everywhere.
-#[must_use]
-pub fn remap_flags(root: &Path, name: &str, cargo_home: Option<&Path>) -> Vec<String> {
-    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let root = remap(root, &format!("/{name}"));
-    let cargo = cargo_home.map(|home| remap(home, "/cargo"));
-    [Some(root), cargo].into_iter().flatten().collect()
+/// Flags that take this machine's paths out of modules, where panic messages hold them: what each
+/// directory is called instead.
+pub fn remap_flags<'a>(dirs: impl IntoIterator<Item = (&'a Path, &'a str)>) -> Vec<String> {
+    let flag =
+        |(dir, name): (&Path, &str)| format!("--remap-path-prefix={}=/{name}", dir.display());
+    dirs.into_iter().map(flag).collect()
 }
 
 fn is_module(kinds: &[TargetKind]) -> bool {

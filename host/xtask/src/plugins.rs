@@ -32,7 +32,9 @@ pub(crate) fn build() -> anyhow::Result<()> {
 
 /// Separated as cargo wants it.
 fn remap_flags() -> OsString {
-    let flags = component::remap_flags(repository::root(), "sequin", env::cargo_home().as_deref());
+    let home = env::cargo_home();
+    let home = home.as_deref().map(|home| (home, "cargo"));
+    let flags = component::remap_flags([(repository::root(), "sequin")].into_iter().chain(home));
     flags.join("\u{1f}").into()
 }
 

@@ -32,8 +32,14 @@ pub(super) fn run(arguments: &BuildArguments) -> Result<(), Failure> {
     let mut cargo = Command::new("cargo");
     // Beside the flags of the author's own configuration, which `RUSTFLAGS` would put out of force.
     let root = metadata.workspace_root.as_std_path();
-    let name = root.file_name().unwrap_or_default().to_string_lossy();
-    let flags = component::remap_flags(root, &name, cargo_home().as_deref());
+    let home = cargo_home();
+    let mut dirs: Vec<(&Path, &str)> = vec![(root, "plugin")];
+    // Such as a copy of the SDK.
+    let beside = packages.iter().flat_map(|package| &package.dependencies);
+    let beside = beside.filter_map(|other| Some((other.path.as_ref()?, other.name.as_str())));
+    dirs.extend(beside.map(|(path, name)| (path.as_std_path(), name)));
+    dirs.extend(home.as_deref().map(|home| (home, "cargo")));
+    let flags = component::remap_flags(dirs);
     let flags = serde_json::to_string(&flags).context("write the flags")?;
     cargo.arg("--config").arg(format!("target.{TARGET}.rustflags={flags}"));
     for module in component::modules(&mut cargo, &dir, &packages).map_err(failure)? {
