@@ -110,7 +110,7 @@ async fn plugin_run_judges_a_live_stream() -> Result<()> {
     Ok(())
 }
 
-/// Messages as webhooks get them, without types, do for a plugin what those with types do.
+/// Messages as webhooks get them, without types, make of rows what those with types make of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugin_run_needs_no_types_for_what_json_tells() -> Result<()> {
     let postgres = Cluster::start().await?;
@@ -122,7 +122,7 @@ async fn plugin_run_needs_no_types_for_what_json_tells() -> Result<()> {
     let tails = [Tail::start(&url, &["--types"]).await?, Tail::start(&url, &[]).await?];
     let sql = r#"
         INSERT INTO t VALUES (1, true, 'a', 5, 1.5, 2.50, '2024-05-01 10:00+02', '["wc"]', '{de}'),
-            (2, false, null, -1, 'NaN', 0.1, null, null, null), (3, null, '', 0, 0, 12345678901234567890, 'infinity', '{}', '{}');
+            (2, false, null, -1, 'NaN', 0.1, null, null, null), (3, null, '', 0, 0, 12345678901234567890, 'infinity', '[]', '{}');
         ALTER TABLE t ALTER name SET STORAGE EXTERNAL;
         UPDATE t SET name = repeat('x', 9000) WHERE id = 1; UPDATE t SET size = 7 WHERE id = 1;
         DELETE FROM t WHERE id = 2; TRUNCATE t"#;
@@ -142,7 +142,18 @@ async fn plugin_run_needs_no_types_for_what_json_tells() -> Result<()> {
         let config = config.to_string();
         let judged = |text: &str| run(&["run", &plugin(name), "--config", &config], text);
         let (with, without) = (judged(&recorded[0])?, judged(&recorded[1])?);
-        assert_eq!(same(&with.1)?, same(&without.1)?, "{name} {config}: {}{}", with.2, without.2);
+        // Which nulls of a deleted row were not sent, only the key tells, which is among the types.
+        let but_deletes = |text: &str| -> Result<Vec<Value>> {
+            Ok(same(text)?.into_iter().filter(|line| line["action"] != "delete").collect())
+        };
+        assert_eq!(but_deletes(&with.1)?.len(), 6);
+        assert_eq!(
+            but_deletes(&with.1)?,
+            but_deletes(&without.1)?,
+            "{name} {config}: {}{}",
+            with.2,
+            without.2
+        );
         assert_eq!((with.0, without.0), (Some(0), Some(0)), "{name} {config}: {}", with.2);
         assert_eq!(with.1.lines().count(), 7, "{}", with.1);
     }

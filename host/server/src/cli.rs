@@ -43,7 +43,7 @@ pub(crate) enum PluginCommand {
     ///
     /// It runs in the sandbox of the engine, with the engine's limits, as in a sink. The messages of
     /// webhooks will do too; without the types of their columns (`metadata.columns`), those are told
-    /// by what their JSON looks like.
+    /// by what their JSON looks like, and of a deleted row what was not sent counts as null.
     ///
     /// Exit status: 0 every row had an outcome, 1 some row failed, 64 something given is wrong, such
     /// as the configuration or a line that is no message.
