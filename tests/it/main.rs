@@ -7,6 +7,7 @@ mod crash;
 mod harness;
 mod isolation;
 mod messages;
+mod plugin_cli;
 mod plugins;
 mod proxy;
 mod source;

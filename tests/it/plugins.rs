@@ -149,3 +149,35 @@ functions:
     assert_eq!(world.receiver.messages().len(), 15, "deletes always pass");
     Ok(())
 }
+
+/// What was compiled is kept in the data directory, for the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_compiles_no_plugin_again() -> Result<()> {
+    let postgres = tests::Cluster::start().await?;
+    postgres.client("postgres").await?.batch_execute(TABLE).await?;
+    let function = format!(
+        "    filter: public
+functions:
+  - {{name: public, type: filter, file: '{}', config: {{column: is_public}}}}
+",
+        plugin("public-rows")
+    );
+    let config = yaml(postgres.port(), "http://127.0.0.1:1", &hook("hook", "", &function));
+    let mut sequin = engine(&config).env("LOG_LEVEL", "info,plugin=debug").start().await?;
+    let count = |sequin: &Sequin, text: &str| sequin.log().matches(text).count();
+    assert_eq!(count(&sequin, "a component was compiled"), 1, "{}", sequin.log());
+    sequin.restart().await?;
+    assert_eq!(count(&sequin, "a component was compiled before"), 1, "{}", sequin.log());
+    assert_eq!(
+        count(&sequin, "a component was compiled"),
+        2,
+        "that, and the one of the first start"
+    );
+    // Without a place for it the engine runs all the same.
+    let compiled = sequin.data_dir().join("compiled-plugins");
+    std::fs::remove_dir_all(&compiled)?;
+    std::fs::write(&compiled, "")?;
+    sequin.restart().await?;
+    assert_eq!(count(&sequin, "plugins are compiled at each start"), 1, "{}", sequin.log());
+    Ok(())
+}

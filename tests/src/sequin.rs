@@ -29,7 +29,7 @@ const STOP: Duration = Duration::from_secs(30);
 const COMMAND: Duration = Duration::from_secs(60);
 
 /// What a program needs to run at all, and what developers set to see more.
-const INHERITED: [&str; 8] = [
+const INHERITED: [&str; 11] = [
     "PATH",
     "HOME",
     "TMPDIR",
@@ -38,6 +38,10 @@ const INHERITED: [&str; 8] = [
     "RUST_BACKTRACE",
     "RUST_LOG",
     "NO_COLOR",
+    // Where Rust is, for what builds plugins.
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
 ];
 
 /// What an engine is started with.
@@ -122,7 +126,8 @@ impl Builder {
             .with_context(|| format!("run sequin {arguments:?}"))
     }
 
-    pub(crate) fn prepare(self) -> Result<Sequin> {
+    /// Makes its directory, and does not start it.
+    pub fn prepare(self) -> Result<Sequin> {
         let binary = match &self.binary {
             Some(binary) => binary.clone(),
             None => find_binary()?,
@@ -300,7 +305,7 @@ impl Sequin {
     }
 
     /// The executable with its environment, for a command of it.
-    pub(crate) fn executable(&self) -> Command {
+    pub fn executable(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.env_clear().current_dir(self.dir.path());
         for name in INHERITED {

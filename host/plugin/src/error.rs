@@ -21,9 +21,9 @@ pub enum Error {
     },
     /// A core module, as compilers make it.
     #[error(
-        "this is a core WebAssembly module, not a component: make one of it with `wasm-tools \
-         component new plugin.wasm -o plugin.component.wasm`, or with `cargo x plugins` for a crate \
-         in plugins/"
+        "this is a core WebAssembly module, not a component: build the crate with `sequin plugin \
+         build`, or make a component of the module with `wasm-tools component new plugin.wasm -o \
+         plugin.component.wasm`"
     )]
     CoreModule,
     /// More bytes than the limit.

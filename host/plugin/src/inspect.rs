@@ -52,6 +52,11 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
     let invalid = |error: wasmparser::BinaryReaderError| Error::InvalidComponent {
         reason: error.to_string(),
     };
+    if !bytes.starts_with(b"\0asm") {
+        // The parser says so in a dump of bytes.
+        let reason = "its first bytes are not those of WebAssembly".to_owned();
+        return Err(Error::InvalidComponent { reason });
+    }
     let mut found = Inspection {
         digest: digest(bytes).to_string(),
         bytes: bytes.len(),

@@ -130,10 +130,14 @@ impl Program {
             return Err(Error::InvalidComponent { reason });
         }
         let component = match cache.and_then(|cache| cache.load(engine, &digest)) {
-            Some(component) => component,
+            Some(component) => {
+                tracing::debug!(plugin.digest = %digest, "a component was compiled before");
+                component
+            }
             None => {
                 let compiled = Component::from_binary(engine, bytes);
                 let component = compiled.map_err(|error| invalid(&error))?;
+                tracing::debug!(plugin.digest = %digest, "a component was compiled");
                 if let Some(cache) = cache {
                     cache.store(engine, &digest, &component);
                 }

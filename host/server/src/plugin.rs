@@ -2,8 +2,10 @@
 //! the engine runs them in.
 
 mod bench;
+mod build;
 mod inspect;
 mod lines;
+mod new;
 mod run;
 
 use std::path::Path;
@@ -25,6 +27,8 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
     let mut settings = Settings::read(&quiet).map_err(Failure::Usage)?;
     telemetry::start(&mut settings);
     match command {
+        PluginCommand::New(arguments) => new::run(arguments),
+        PluginCommand::Build(arguments) => build::run(arguments),
         PluginCommand::Inspect(arguments) => inspect::run(arguments),
         PluginCommand::Run(arguments) => run::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
@@ -44,15 +48,28 @@ impl Ready {
         let host = Host::new(limits).context("start the plugin host")?;
         let program = host.load(&read(&arguments.file)?).map_err(usage)?;
         let role = role(&program, arguments.role)?;
-        let config = match &arguments.config_file {
-            None => arguments.config.clone(),
-            Some(file) => std::fs::read_to_string(file)
-                .map_err(|error| usage(format_args!("{}: {error}", file.display())))?,
-        };
+        let config = config(arguments)?;
         let name = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
         let bound = host.bind(&name, &program, role, &arguments.sink, &config);
         let plugin = bound.map_err(usage)?;
         Ok(Self { host, program, plugin, role })
+    }
+}
+
+/// What the plugin says of a configuration begins with its field; that it is JSON is said here, with
+/// the file.
+fn config(arguments: &PluginArguments) -> Result<String, Failure> {
+    let (name, text) = match &arguments.config_file {
+        None => ("--config".to_owned(), arguments.config.clone()),
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let name = file.display().to_string();
+            (name.clone(), text.map_err(|error| usage(format_args!("{name}: {error}")))?)
+        }
+    };
+    match serde_json::from_str::<&serde_json::value::RawValue>(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(usage(format_args!("{name} is no JSON: {error}"))),
     }
 }
 
@@ -69,13 +86,28 @@ fn role(program: &Program, asked: Option<RoleName>) -> Result<Role, Failure> {
         [role] => Ok(role),
         _ => {
             let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-            Err(usage(format_args!("it can be {}: say --role", names.join(" and "))))
+            Err(usage(format_args!(
+                "the plugin can be {}: choose with --role {}",
+                names.join(" and "),
+                names.join("|")
+            )))
         }
     }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|error| usage(format_args!("{}: {error}", file.display())))
+}
+
+/// Writes to standard output; false if whoever read it has enough.
+fn print(text: &str) -> anyhow::Result<bool> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("write to standard output"),
+    }
 }
 
 fn usage(error: impl std::fmt::Display) -> Failure {

@@ -3,6 +3,7 @@
 //! Nothing is sent anywhere here, and everything that is wrong is told at once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use config::Spec;
@@ -12,14 +13,18 @@ use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
 use model::plugin::Plugin;
 use sinks::Batching;
+use tracing::warn;
+
+/// Where compiled plugins are kept, in the data directory.
+const COMPILED: &str = "compiled-plugins";
 
 /// Builds what the spec describes.
 ///
 /// # Errors
 /// Everything that is wrong, a line each.
-pub(crate) fn build(spec: &Spec) -> Result<Vec<SlotSpec>, String> {
+pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, String> {
     let mut wrong = Vec::new();
-    let plugins = plugins(spec, &mut wrong);
+    let plugins = plugins(spec, data_dir, &mut wrong);
     let sinks = match sinks::Builder::new() {
         Ok(builder) => Some(builder),
         Err(error) => {
@@ -58,12 +63,16 @@ pub(crate) fn build(spec: &Spec) -> Result<Vec<SlotSpec>, String> {
 }
 
 /// Loads each component and binds it to its configuration.
-fn plugins(spec: &Spec, wrong: &mut Vec<String>) -> HashMap<String, Arc<dyn Plugin>> {
+fn plugins(
+    spec: &Spec,
+    data_dir: &Path,
+    wrong: &mut Vec<String>,
+) -> HashMap<String, Arc<dyn Plugin>> {
     let mut plugins = HashMap::new();
     if spec.functions.is_empty() {
         return plugins;
     }
-    let host = match plugin::Host::new(plugin::Limits::default()) {
+    let host = match host(data_dir) {
         Ok(host) => host,
         Err(error) => {
             wrong.push(error.to_string());
@@ -93,6 +102,22 @@ fn plugins(spec: &Spec, wrong: &mut Vec<String>) -> HashMap<String, Arc<dyn Plug
         }
     }
     plugins
+}
+
+/// A restart does not compile again what was compiled before. That is only for speed, so without a
+/// place to keep it the engine starts all the same, more slowly.
+fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
+    let new = || plugin::Host::new(plugin::Limits::default());
+    // With the usual mode: only what is below must be ours alone. If it cannot be made, the store
+    // says why.
+    std::fs::create_dir_all(data_dir).ok();
+    match new()?.with_cache(&data_dir.join(COMPILED)) {
+        Err(error @ plugin::Error::Cache { .. }) => {
+            warn!(%error, "plugins are compiled at each start");
+            new()
+        }
+        host => host,
+    }
 }
 
 fn sink_spec(

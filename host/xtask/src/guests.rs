@@ -14,7 +14,9 @@ use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 use wit_component::ComponentEncoder;
 
-use crate::plugins::{CONFORMANCE, component_file, write_if_changed};
+use component::write_if_changed;
+
+use crate::plugins::{CONFORMANCE, component_file};
 use crate::services::{Node, cache, hex, wheel};
 use crate::{command, repository};
 
@@ -134,5 +136,6 @@ fn build_javascript(kept: &Path) -> anyhow::Result<()> {
         .arg(root.join(WIT));
     command::output(&mut jco)?;
     let component = std::fs::read(work.join("conformance.wasm")).context("read the component")?;
-    write_if_changed(kept, &component).map(drop)
+    write_if_changed(kept, &component)?;
+    Ok(())
 }

@@ -93,9 +93,8 @@
 //! # }
 //! ```
 //!
-//! Build it with `cargo build --release --target wasm32-unknown-unknown` and make a component of
-//! the module with `wasm-tools component new`; in the engine's own repository, `cargo x plugins`
-//! does both. In `sequin.yaml`:
+//! `sequin plugin build` makes a component of it; in the engine's own repository, `cargo x plugins`
+//! does. In `sequin.yaml`:
 //!
 //! ```yaml
 //! functions:
@@ -148,3 +147,8 @@ pub mod prelude {
         Transform, Value, Verdict, log,
     };
 }
+
+/// The example of the author's guide compiles and does what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../../../plugins/README.md")]
+struct Guide;

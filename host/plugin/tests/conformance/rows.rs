@@ -94,8 +94,7 @@ pub(crate) fn rows_of(schema: &str, table: &str, changes: &[Change]) -> Rows {
             _ => (before, Some(row)),
         };
         let (lsn, ordinal) = change.position;
-        let transaction =
-            Transaction { commit_lsn: Lsn(lsn), xid: 700, committed_at_us: COMMITTED_AT_US };
+        let transaction = Transaction::new(Lsn(lsn), 700, COMMITTED_AT_US);
         builder.annotate(change.annotations.map(Arc::from).as_ref());
         let position = Position::new(Lsn(lsn), ordinal);
         let (relation, transaction) = (Arc::clone(&relation), Arc::new(transaction));

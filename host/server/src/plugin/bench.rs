@@ -1,6 +1,5 @@
 //! `sequin plugin bench`: what a plugin costs on recorded messages.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,10 +25,12 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     let limits =
         Limits { rows_max: ROWS_MAX, batch_bytes_max: 64 << 20, threads: one, ..Limits::default() };
     let ready = Ready::new(&arguments.plugin, limits)?;
-    let changes = changes()?;
+    let changes = changes(arguments)?;
     let relation = changes.first().map(|change| Arc::clone(&change.relation));
     let Some(relation) = relation else {
-        return Err(usage("no messages on standard input: pipe some of one table into it"));
+        return Err(usage(
+            "there are no messages: pipe some of one table into it, or name a file of them",
+        ));
     };
     let duration = Duration::try_from_secs_f64(arguments.seconds)
         .map_err(|error| usage(format_args!("--seconds: {error}")))?;
@@ -46,17 +47,17 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         text.push_str(&format!("{size:12} {nanos:12.0} {failed:12}\n"));
     }
     text.push_str(&load_times(arguments, &ready)?);
-    std::io::stdout().lock().write_all(text.as_bytes()).context("write to standard output")?;
+    super::print(&text)?;
     Ok(())
 }
 
-/// All messages of the first table.
-fn changes() -> Result<Vec<Change>, Failure> {
-    let mut lines = Lines::start()?;
+/// Messages of the first table, as many as a call can have: a live stream would never end.
+fn changes(arguments: &BenchArguments) -> Result<Vec<Change>, Failure> {
+    let mut lines = Lines::start(arguments.messages.as_deref())?;
     let mut changes: Vec<Change> = Vec::new();
     loop {
         let batch = lines.batch()?;
-        if batch.is_empty() {
+        if batch.is_empty() || changes.len() >= ROWS_MAX {
             return Ok(changes);
         }
         let same =

@@ -1,7 +1,5 @@
 //! `sequin plugin inspect`: what a component is.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use plugin::{Host, Inspection, Limits};
 use serde_json::{Map, Value, json};
@@ -12,14 +10,25 @@ use crate::cli::InspectArguments;
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     let bytes = read(&arguments.file)?;
+    let name = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
+    let (told, found) = look(&bytes, &name, !arguments.no_start)?;
+    super::print(&format!("{:#}\n", Value::Object(told)))?;
+    granted(&found)
+}
+
+/// What a component is, and if it is to be started what it says of itself.
+pub(super) fn look(
+    bytes: &[u8],
+    name: &str,
+    start: bool,
+) -> Result<(Map<String, Value>, Inspection), Failure> {
     let limits = Limits::default();
-    let found = plugin::inspect(&bytes, &limits).map_err(usage)?;
+    let found = plugin::inspect(bytes, &limits).map_err(usage)?;
     let mut told = told(&found);
-    if !arguments.no_start && found.refused.is_empty() {
+    if start && found.refused.is_empty() {
         let host = Host::new(limits).context("start the plugin host")?;
-        let program = host.load(&bytes).map_err(usage)?;
-        let name = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
-        let described = host.describe(&name, &program).map_err(usage)?;
+        let program = host.load(bytes).map_err(usage)?;
+        let described = host.describe(name, &program).map_err(usage)?;
         let schema = described.config_schema.map(|text| {
             // What is no JSON is shown as the text it is.
             serde_json::from_str(&text).unwrap_or(Value::String(text))
@@ -28,8 +37,11 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         told.insert("capabilities".to_owned(), json!(described.capabilities));
         told.insert("warm".to_owned(), json!(described.warm));
     }
-    let text = format!("{:#}\n", Value::Object(told));
-    std::io::stdout().lock().write_all(text.as_bytes()).context("write to standard output")?;
+    Ok((told, found))
+}
+
+/// Whether it imports no more than plugins are granted.
+pub(super) fn granted(found: &Inspection) -> Result<(), Failure> {
     if found.refused.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,5 @@
 //! `sequin plugin run`: one outcome a line.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use model::change::{Change, Operation};
 use model::envelope;
@@ -26,7 +24,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let ready = Ready::new(&arguments.plugin, Limits::default())?;
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.context("start the runtime")?;
-    let mut lines = Lines::start()?;
+    let mut lines = Lines::start(arguments.messages.as_deref())?;
     let mut counts = Counts::default();
     loop {
         let batch = lines.batch()?;
@@ -40,12 +38,8 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             write(&mut text, ready.role, change, outcome);
             text.push('\n');
         }
-        let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => {}
-            // Whoever read has enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(error).context("write to standard output")?,
+        if !super::print(&text)? {
+            return Ok(());
         }
     }
     let Counts { kept, dropped, evicted, failed } = counts;

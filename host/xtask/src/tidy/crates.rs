@@ -9,7 +9,7 @@ use super::tree::Tree;
 use crate::repository;
 
 /// Which crates of the workspace a crate may see. A crate that is not listed may see none.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("engine", &["model"]),
     ("postgres", &["model"]),
     ("plugin", &["model"]),
@@ -20,14 +20,27 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("web", &["model", "engine", "config"]),
     (
         "server",
-        &["model", "engine", "postgres", "plugin", "options", "store", "sinks", "config", "web"],
+        &[
+            "model",
+            "engine",
+            "postgres",
+            "plugin",
+            "options",
+            "store",
+            "sinks",
+            "config",
+            "web",
+            "component",
+        ],
     ),
+    // A plugin is built in the same way here and by its author, with `sequin plugin build`.
+    ("xtask", &["component"]),
     // The benchmarks alone: the harness and the tests see the engine from outside.
     ("tests", &["model", "postgres"]),
 ];
 
 /// Crates that only some may use: the crate (or the start of its name, before a `*`), and by whom.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 10] = [
     ("wasmtime", &["plugin"]),
     ("rusqlite", &["store"]),
     ("rdkafka", &["sinks", "server"]),
@@ -35,6 +48,8 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("redis", &["sinks", "server"]),
     ("reqwest", &["sinks", "tests"]),
     ("tokio-postgres", &["postgres", "store", "sinks", "tests"]),
+    ("wit-component", &["component"]),
+    ("wasm-metadata", &["component"]),
     ("anyhow", &["server", "xtask", "tests"]),
 ];
 
