@@ -58,7 +58,7 @@ async fn a_table_that_it_did_not_name_passes(guest: &Guest) {
     let plugin = guest.bind(Role::Transform, r#"{"table": "public.all"}"#);
     let drop =
         insert([Text("1"), Text("drop"), Unchanged, Unchanged, Unchanged, Unchanged, Unchanged]);
-    let named = plugin.run(rows(&[drop.clone()])).await;
+    let named = plugin.run(rows(std::slice::from_ref(&drop))).await;
     assert!(matches!(named[..], [Ok(Outcome::Drop)]), "{named:?}");
     let other = plugin.run(rows_of("public", "other", &[drop])).await;
     assert!(matches!(other[..], [Ok(Outcome::Keep)]), "{other:?}");
