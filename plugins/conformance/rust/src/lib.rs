@@ -11,9 +11,7 @@ use sequin_plugin::bindings::lifecycle::{
     self, ConfigError, Description, Reads, Requirements, export_lifecycle,
 };
 use sequin_plugin::bindings::log::{Level, log};
-use sequin_plugin::bindings::types::{
-    Batch, Document, Effect, Presence, Reply, RowError, Verdict,
-};
+use sequin_plugin::bindings::types::{Batch, Document, Effect, Presence, Reply, RowError, Verdict};
 use sequin_plugin::bindings::{filter, route, transform};
 use sequin_plugin::serde_json::{self, Value};
 
@@ -183,12 +181,9 @@ impl transform::Guest for Conformance {
                 reply.columns.extend(echo(prefix, column, &said));
             }
         }
-        let asked = |text: &'static str| {
-            said.iter().map(move |said| said.as_deref() == Some(text))
-        };
+        let asked = |text: &'static str| said.iter().map(move |said| said.as_deref() == Some(text));
         let mut say = new_texts("say", vec![None; said.len()]);
-        for ((null, absent), presence) in
-            asked("null").zip(asked("absent")).zip(&mut say.presence)
+        for ((null, absent), presence) in asked("null").zip(asked("absent")).zip(&mut say.presence)
         {
             match (null, absent) {
                 (true, _) => *presence = Presence::Null,
