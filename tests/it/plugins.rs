@@ -105,7 +105,8 @@ async fn b278_a_dry_run_tells_what_would_become_of_captured_messages() -> Result
     let sql =
         "INSERT INTO t SELECT n, (ARRAY['keep', 'drop', 'evict', 'many', 'boom', 'set-text'])[n]
                FROM generate_series(1, 6) n";
-    let captured = world.messages_after(sql, 6).await?;
+    let mut captured = world.messages_after(sql, 6).await?;
+    captured.sort_by_key(|message| message["record"]["id"].as_u64());
     world.settled().await?;
     let input: String = captured.iter().map(|message| format!("{message}\n")).collect();
     let config = r#"{"column": "name", "when": "boom"}"#;

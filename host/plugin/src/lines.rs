@@ -133,6 +133,12 @@ mod tests {
     }
 
     #[test]
+    fn what_an_author_wrote_is_shown_on_one_line_of_some_length() {
+        assert_eq!(shown("a\n\u{1b}[31mb"), "a  [31mb");
+        assert_eq!(shown(&"ž".repeat(10_000)).len(), SHOWN_BYTES_MAX);
+    }
+
+    #[test]
     fn b277_lines_of_a_batch_are_cut_and_counted() {
         let recorded = Arc::new(Mutex::new(Vec::new()));
         tracing::subscriber::with_default(Recorder(Arc::clone(&recorded)), || {

@@ -23,14 +23,14 @@ async fn count(plugin: &Arc<dyn Plugin>, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_warm_plugin_keeps_its_instance_and_shares_it_with_no_other_sink() {
+async fn a_warm_plugin_keeps_its_instance_and_shares_it_with_no_other_binding() {
     let plugin = counter(Limits::default());
     for expected in ["set seen=1", "set seen=2", "set seen=3"] {
         assert_eq!(count(&plugin, "a").await, expected);
     }
     let other = counter(Limits::default());
     assert_eq!(count(&other, "a").await, "set seen=1");
-    // Of one host too: a binding is one sink's.
+    // Of one host too.
     let program = host().load(&component("stateful")).unwrap();
     let bind = || {
         let config = r#"{"column": "name", "when": "trap"}"#;
