@@ -22,7 +22,8 @@ const EDGES: [(&str, &[&str]); 10] = [
         "server",
         &["model", "engine", "postgres", "plugin", "options", "store", "sinks", "config", "web"],
     ),
-    // The benchmarks alone (source and sandbox): the harness and the tests see the engine from outside.
+    // The benchmarks alone, which measure the source and the sandbox without the engine around them:
+    // the harness and the tests see it from outside.
     ("tests", &["model", "postgres", "plugin"]),
 ];
 
