@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// Only these plugins.
     #[arg(long, value_delimiter = ',', value_parser = CASES.map(|case| case.0))]
     only: Vec<String>,
+    /// Only the ways with this in their name, such as `warm` or `fresh, epochs`, for a profiler.
+    #[arg(long)]
+    way: Option<String>,
 }
 
 /// The first-party plugins.
@@ -68,7 +71,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let hosts = hosts.into_iter().collect::<Result<Vec<_>>>()?;
     for (name, role) in CASES {
         if arguments.only.is_empty() || named(name) {
-            let ways = ways(name, role, &hosts, &rows)?;
+            let mut ways = ways(name, role, &hosts, &rows)?;
+            if let Some(part) = &arguments.way {
+                ways.retain(|way| way.name.contains(part));
+            }
             say(&format!("\n{name}, CPU ns/row (product: epochs, fresh):"));
             say(&measure(arguments, &rows, ways)?);
         }
