@@ -30,3 +30,30 @@ async fn the_benchmark_of_the_source_measures_every_reader() -> Result<()> {
     }
     Ok(())
 }
+
+/// Every plugin does the work of its native twin in every way (the benchmark compares what they make
+/// of the rows), and each way has a figure for each size of a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_benchmark_of_plugins_measures_every_way() -> Result<()> {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(["plugin", "--rows", "256", "--repeats", "1"]);
+    let output = bench.kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {complaint}\n{said}", output.status);
+    let plugins = ["public-rows", "feature-flags", "localised-fields", "pick"];
+    let (costs, rare) = said.split_once("once in a while:").unwrap_or_else(|| panic!("{said}"));
+    for plugin in plugins {
+        let title = format!("\n{plugin}, CPU ns/row");
+        let table = costs.split(&title).nth(1).unwrap_or_else(|| panic!("{title} in {said}"));
+        // The title, the head, the native way, and four meterings each warm and fresh.
+        for line in table.lines().skip(2).take(9) {
+            let figures = line.split_whitespace().rev().take(5);
+            let above_zero = |cell: &str| cell.parse::<f64>().is_ok_and(|cost| cost > 0.0);
+            assert!(figures.clone().count() == 5 && figures.clone().all(above_zero), "{said}");
+        }
+        assert!(rare.lines().any(|line| line.trim_start().starts_with(plugin)), "{said}");
+    }
+    assert_eq!(rare.matches("one row of it traps").count(), 2, "{said}");
+    Ok(())
+}

@@ -5,6 +5,9 @@
 //! again one by one, each in a fresh instance with a short budget. A row is one job for the threads
 //! then, so a plugin that fails at every row takes turns with the others instead of holding a thread.
 
+#[doc(hidden)]
+pub mod measure;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,22 +61,7 @@ impl Bound {
         limits: Arc<Limits>,
         pool: Pool,
     ) -> Result<Self, Error> {
-        if program.run(role).is_none() {
-            let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
-            let (plugin, roles) = (name.to_owned(), roles.join(" and "));
-            return Err(Error::MissingRole { plugin, role, roles });
-        }
-        let mut guest = Guest {
-            name: name.into(),
-            program,
-            role,
-            sink: sink.into(),
-            config: config.into(),
-            wanted: Wanted::default(),
-            limits,
-            idle: None,
-        };
-        guest.check()?;
+        let guest = Guest::new(name, program, role, sink, config, limits)?;
         Ok(Self { guest: Arc::new(guest), pool })
     }
 
@@ -155,6 +143,34 @@ impl Plugin for Bound {
 }
 
 impl Guest {
+    /// Configures one instance, on this thread.
+    fn new(
+        name: &str,
+        program: Arc<Program>,
+        role: Role,
+        sink: &str,
+        config: &str,
+        limits: Arc<Limits>,
+    ) -> Result<Self, Error> {
+        if program.run(role).is_none() {
+            let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
+            let (plugin, roles) = (name.to_owned(), roles.join(" and "));
+            return Err(Error::MissingRole { plugin, role, roles });
+        }
+        let mut guest = Self {
+            name: name.into(),
+            program,
+            role,
+            sink: sink.into(),
+            config: config.into(),
+            wanted: Wanted::default(),
+            limits,
+            idle: None,
+        };
+        guest.check()?;
+        Ok(guest)
+    }
+
     /// A fresh instance that took the configuration.
     fn start(&self, time: Time, lines: Lines) -> Result<Instance, PluginError> {
         let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;

@@ -151,7 +151,8 @@ fn config(limits: &Limits) -> Config {
         // The same bits of a NaN on every machine.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
-        .epoch_interruption(true)
+        .epoch_interruption(limits.metering.epochs())
+        .consume_fuel(limits.metering.fuel())
         // A call costs a third without; no world has anything asynchronous.
         .concurrency_support(false)
         .max_wasm_stack(limits.stack_bytes_max)

@@ -76,6 +76,10 @@ impl Instance {
             store.data().time.check()?;
             Ok(UpdateDeadline::Continue(1))
         });
+        if limits.metering.fuel() {
+            // All there is: what is measured is the counting.
+            store.set_fuel(u64::MAX).map_err(|error| classify(&error, None))?;
+        }
         match pre.instantiate(&mut store) {
             Ok(wasm) => {
                 let program = Arc::clone(program);

@@ -37,8 +37,10 @@ mod program;
 mod reads;
 mod reply;
 
+#[doc(hidden)]
+pub use bound::measure;
 pub use engine::Host;
 pub use error::Error;
 pub use inspect::{Inspection, inspect};
-pub use limits::Limits;
+pub use limits::{Limits, Metering};
 pub use program::{Description, Program, Role};

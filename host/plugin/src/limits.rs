@@ -42,6 +42,36 @@ pub struct Limits {
     pub threads: NonZeroUsize,
     /// Calls that wait for a thread; whoever makes more waits for room.
     pub queue_max: NonZeroUsize,
+    /// For `cargo x bench plugin` alone, which says what safety costs.
+    #[doc(hidden)]
+    pub metering: Metering,
+}
+
+/// How a guest that does not end is found. There is no setting for it: without epochs nothing stops
+/// one.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metering {
+    /// Not at all.
+    None,
+    /// It looks at a counter wherever it could go round for ever, and at the clocks when that has
+    /// moved on.
+    #[default]
+    Epochs,
+    /// It counts what it does, without a limit here.
+    Fuel,
+    /// Both.
+    EpochsAndFuel,
+}
+
+impl Metering {
+    pub(crate) const fn epochs(self) -> bool {
+        matches!(self, Self::Epochs | Self::EpochsAndFuel)
+    }
+
+    pub(crate) const fn fuel(self) -> bool {
+        matches!(self, Self::Fuel | Self::EpochsAndFuel)
+    }
 }
 
 impl Default for Limits {
@@ -64,6 +94,7 @@ impl Default for Limits {
             component_bytes_max: 64 << 20,
             threads: cores.min(four),
             queue_max: four.saturating_mul(NonZeroUsize::MIN.saturating_add(15)),
+            metering: Metering::default(),
         }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn outcomes(
     let mut sheet = Sheet {
         role,
         twins: has_twins(&columns),
+        json: holding_json(&columns),
         columns,
         only,
         documents: by_row("a document", documents, rows)?,
@@ -71,14 +72,16 @@ struct Sheet {
     only: Option<Arc<[Box<str>]>>,
     /// Whether some name occurs twice among the columns.
     twins: bool,
+    /// Which of the columns hold JSON, which is looked at before it goes on.
+    json: Vec<usize>,
     documents: ByRow<Document>,
     errors: ByRow<String>,
 }
 
 impl Sheet {
     fn outcome(&mut self, row: usize, verdict: Verdict) -> Result<Outcome, PluginError> {
-        let documents = self.documents.remove(&row).unwrap_or_default();
-        let errors = self.errors.remove(&row).unwrap_or_default();
+        let documents = take(&mut self.documents, row);
+        let errors = take(&mut self.errors, row);
         let takes_documents = matches!(verdict, Verdict::Replace | Verdict::Many);
         let allowed = match self.role {
             Role::Filter => !takes_documents,
@@ -121,13 +124,16 @@ impl Sheet {
 
     /// A row that goes on, with the columns that were set for it.
     fn kept(&self, row: usize) -> Result<Outcome, PluginError> {
-        let mut names = HashSet::new();
-        let mut any = false;
-        for column in self.set(row) {
-            any = true;
-            if self.twins && !names.insert(&column.name) {
-                return Err(output(format!("column {} set twice", column.name)));
+        if self.only.is_none() && self.set(row).next().is_none() {
+            return Ok(Outcome::Keep);
+        }
+        if self.twins {
+            let mut names = HashSet::new();
+            if let Some(twice) = self.set(row).find(|column| !names.insert(&column.name)) {
+                return Err(output(format!("column {} set twice", twice.name)));
             }
+        }
+        for column in self.json.iter().filter_map(|index| self.columns.get(*index)) {
             let value = match &column.data {
                 Data::Json(values) => values.get(row).map(String::as_str),
                 Data::PackedJson(values) => values.get(row),
@@ -139,9 +145,6 @@ impl Sheet {
             {
                 return Err(output(format!("column {} that is no JSON: {error}", column.name)));
             }
-        }
-        if !any && self.only.is_none() {
-            return Ok(Outcome::Keep);
         }
         let (columns, only) = (Arc::clone(&self.columns), self.only.clone());
         Ok(Outcome::Set(Patch { columns, only, row }))
@@ -200,6 +203,17 @@ fn unpack(packed: bindings::Packed) -> Result<Packed, String> {
 fn has_twins(columns: &[SetColumn]) -> bool {
     let mut names = HashSet::new();
     !columns.iter().all(|column| names.insert(&column.name))
+}
+
+fn holding_json(columns: &[SetColumn]) -> Vec<usize> {
+    let json = |column: &SetColumn| matches!(column.data, Data::Json(_) | Data::PackedJson(_));
+    columns.iter().enumerate().filter(|(_, column)| json(column)).map(|(index, _)| index).collect()
+}
+
+/// What belongs to a row. Nearly always there is nothing of any, and to hash the row's number would
+/// be half of what is done for a row that is kept.
+fn take<T>(by_row: &mut ByRow<T>, row: usize) -> Vec<T> {
+    if by_row.is_empty() { Vec::new() } else { by_row.remove(&row).unwrap_or_default() }
 }
 
 /// All of them must be of a row.

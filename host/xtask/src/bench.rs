@@ -8,25 +8,16 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::step::step;
-use crate::{command, repository, services};
+use crate::{command, plugins, repository, services};
 
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let root = repository::root();
     let mut bench = Command::new(repository::binary("release", "bench")?);
-    step("services", || {
-        let (pg_bin, majors) =
-            services::ensure_postgres(arguments.iter().any(|argument| is_major(argument)))?;
-        bench.envs(majors.iter().map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
-        if arguments.first().is_some_and(|what| what == "peers") {
-            let (debezium, psycopg2) = (services::bench::debezium(), services::bench::psycopg2());
-            bench.envs(debezium.map(|libs| ("DEBEZIUM_LIBS", libs)));
-            bench.envs(psycopg2.map(|dir| ("PSYCOPG2_PATH", dir)));
-        } else {
-            bench.env("PG_RECVLOGICAL", services::bench::pg_recvlogical(&pg_bin)?);
-        }
-        bench.env("PG_BIN", pg_bin);
-        Ok(())
-    })?;
+    if arguments.first().is_some_and(|what| what == "plugin") {
+        step("plugins", plugins::build)?;
+    } else {
+        step("services", || servers(arguments, &mut bench))?;
+    }
     step("benchmarks (release)", || {
         command::run(
             command::cargo(root)
@@ -36,6 +27,22 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     })?;
     println!();
     Err(bench.current_dir(root).args(arguments).exec()).context("start the benchmarks")
+}
+
+/// Finds what the benchmark compares with.
+fn servers(arguments: &[String], bench: &mut Command) -> anyhow::Result<()> {
+    let (pg_bin, majors) =
+        services::ensure_postgres(arguments.iter().any(|argument| is_major(argument)))?;
+    bench.envs(majors.iter().map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
+    if arguments.first().is_some_and(|what| what == "peers") {
+        let (debezium, psycopg2) = (services::bench::debezium(), services::bench::psycopg2());
+        bench.envs(debezium.map(|libs| ("DEBEZIUM_LIBS", libs)));
+        bench.envs(psycopg2.map(|dir| ("PSYCOPG2_PATH", dir)));
+    } else {
+        bench.env("PG_RECVLOGICAL", services::bench::pg_recvlogical(&pg_bin)?);
+    }
+    bench.env("PG_BIN", pg_bin);
+    Ok(())
 }
 
 fn is_major(argument: &str) -> bool {

@@ -54,7 +54,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure: `source` beside pg_recvlogical, `peers` beside other engines; each has `--help`.
+    /// Measure: `source` beside pg_recvlogical, `peers` beside other engines, `plugin` the sandbox;
+    /// each has `--help`.
     Bench {
         /// Passed to the benchmarks.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

@@ -35,8 +35,9 @@ const EDGES: [(&str, &[&str]); 11] = [
     ),
     // A plugin is built in the same way here and by its author, with `sequin plugin build`.
     ("xtask", &["component"]),
-    // The benchmarks alone: the harness and the tests see the engine from outside.
-    ("tests", &["model", "postgres"]),
+    // The benchmarks alone, which measure the source and the sandbox without the engine around them:
+    // the harness and the tests see it from outside.
+    ("tests", &["model", "postgres", "plugin"]),
 ];
 
 /// Crates that only some may use: the crate (or the start of its name, before a `*`), and by whom.
