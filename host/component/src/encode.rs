@@ -6,6 +6,16 @@ use wit_component::ComponentEncoder;
 
 use crate::error::Error;
 
+/// A component of this module, as it is. `name` is for the error.
+///
+/// # Errors
+/// If the module is none, or imports what no component can have.
+pub fn componentise(name: &str, module: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut encoder = ComponentEncoder::default();
+    let component = encoder.validate(true).module(module).and_then(ComponentEncoder::encode);
+    component.map_err(|error| Error::Encode { name: name.to_owned(), reason: format!("{error:#}") })
+}
+
 /// A component of this module, which says what its package is.
 ///
 /// # Errors
@@ -17,9 +27,7 @@ pub fn encode(
     revision: Option<String>,
 ) -> Result<Vec<u8>, Error> {
     let wrong = |reason: String| Error::Encode { name: package.name.to_string(), reason };
-    let mut encoder = ComponentEncoder::default();
-    let component = encoder.validate(true).module(module).and_then(ComponentEncoder::encode);
-    let component = component.map_err(|error| wrong(format!("{error:#}")))?;
+    let component = componentise(&package.name, module)?;
     let mut metadata = AddMetadata::default();
     metadata.name = AddMetadataField::Set(package.name.to_string());
     metadata.version = AddMetadataField::Set(Version::new(package.version.to_string()));

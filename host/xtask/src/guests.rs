@@ -12,9 +12,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
-use wit_component::ComponentEncoder;
 
-use component::write_if_changed;
+use component::{componentise, write_if_changed};
 
 use crate::plugins::{CONFORMANCE, component_file};
 use crate::services::{Node, cache, hex, wheel};
@@ -97,7 +96,7 @@ fn build_c(dir: &Path) -> anyhow::Result<Vec<u8>> {
         .arg(&module);
     command::run(&mut compile)?;
     let module = std::fs::read(module).context("read the module")?;
-    ComponentEncoder::default().validate(true).module(&module)?.encode()
+    Ok(componentise("the guest in C", &module)?)
 }
 
 fn ensure_javascript() -> anyhow::Result<()> {
