@@ -1,4 +1,4 @@
-//! The rows that plugins are measured with: 20 columns and 2.4 kB as JSON, a point of interest.
+//! The rows that plugins are measured with: 20 columns and 2.1 kB as JSON, a point of interest.
 
 use std::sync::Arc;
 
