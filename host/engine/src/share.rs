@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::BoxFuture;
-use model::change::Change;
+use model::change::{Change, Transaction};
 use model::plugin::{Outcome, Plugin, PluginError, Rows};
 use model::position::Position;
 use tokio::sync::Mutex;
@@ -25,6 +25,22 @@ const OUTCOMES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 8 << 20;
 
 type Judged = Result<Outcome, PluginError>;
+
+/// Which row it is. A position alone would not do: after a promotion the new server may use it for
+/// another row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    position: Position,
+    xid: u32,
+    committed_at_us: i64,
+}
+
+impl Key {
+    fn of(change: &Change) -> Self {
+        let Transaction { xid, committed_at_us, .. } = *change.transaction;
+        Self { position: change.position, xid, committed_at_us }
+    }
+}
 
 /// Puts one runner in the place of each plugin that several of these sinks use.
 pub(crate) fn share(sinks: &mut [SinkSpec]) {
@@ -67,9 +83,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Kept {
-    outcomes: HashMap<Position, Entry>,
+    outcomes: HashMap<Key, Entry>,
     /// In the order in which they came.
-    order: VecDeque<Position>,
+    order: VecDeque<Key>,
     bytes: usize,
 }
 
@@ -89,7 +105,7 @@ impl Shared {
         let mut kept = self.kept.lock().await;
         let mut judged: Vec<Option<Judged>> = changes
             .iter()
-            .map(|change| if is_own(change) { None } else { kept.take(change.position) })
+            .map(|change| if is_own(change) { None } else { kept.take(Key::of(change)) })
             .collect();
         let missing = || changes.iter().zip(&judged).filter(|(_, judged)| judged.is_none());
         let asked: Vec<Change> = missing().map(|(change, _)| change.clone()).collect();
@@ -101,7 +117,7 @@ impl Shared {
                     && let Some(outcome) = found.next()
                 {
                     if !is_own(change) {
-                        kept.keep(change.position, &outcome, self.users - 1);
+                        kept.keep(Key::of(change), &outcome, self.users - 1);
                     }
                     *place = Some(outcome);
                 }
@@ -117,25 +133,25 @@ fn is_own(change: &Change) -> bool {
 }
 
 impl Kept {
-    fn take(&mut self, position: Position) -> Option<Judged> {
-        let entry = self.outcomes.get_mut(&position)?;
+    fn take(&mut self, key: Key) -> Option<Judged> {
+        let entry = self.outcomes.get_mut(&key)?;
         entry.users = entry.users.saturating_sub(1);
         if entry.users > 0 {
             return Some(entry.judged.clone());
         }
-        let entry = self.outcomes.remove(&position)?;
+        let entry = self.outcomes.remove(&key)?;
         self.bytes = self.bytes.saturating_sub(bytes(&entry.judged));
         Some(entry.judged)
     }
 
-    fn keep(&mut self, position: Position, judged: &Judged, users: usize) {
+    fn keep(&mut self, key: Key, judged: &Judged, users: usize) {
         self.bytes += bytes(judged);
         let entry = Entry { judged: judged.clone(), users };
         // One that is there already was asked for by a sink that reads the row again.
-        if let Some(old) = self.outcomes.insert(position, entry) {
+        if let Some(old) = self.outcomes.insert(key, entry) {
             self.bytes = self.bytes.saturating_sub(bytes(&old.judged));
         } else {
-            self.order.push_back(position);
+            self.order.push_back(key);
         }
         while (self.order.len() > OUTCOMES_MAX || self.bytes > BYTES_MAX)
             && let Some(oldest) = self.order.pop_front()
@@ -250,5 +266,21 @@ mod tests {
         assert!(kept.order.len() <= OUTCOMES_MAX && kept.outcomes.len() <= OUTCOMES_MAX);
         drop(kept);
         assert_eq!(ask(0, 5).await, 5);
+    }
+
+    /// A promoted standby may use a position for another row.
+    #[tokio::test]
+    async fn a_row_of_another_server_at_the_same_position_is_judged_anew() {
+        let (plugin, count) = counting();
+        let shared = Shared::new(plugin, 2);
+        let changes = crate::fake::log::changes(1, 0);
+        let relation = Arc::clone(&changes[0].relation);
+        let rows = |changes: Vec<Change>| Rows { relation: Arc::clone(&relation), changes };
+        shared.judge(rows(changes.clone())).await;
+        let mut other = changes;
+        let commit_lsn = other[0].transaction.commit_lsn;
+        other[0].transaction = Arc::new(Transaction::new(commit_lsn, 2, 0));
+        shared.judge(rows(other)).await;
+        assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 }
