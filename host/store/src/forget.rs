@@ -7,7 +7,7 @@ use rusqlite::OptionalExtension as _;
 use crate::embedded::{Embedded, unavailable};
 
 /// Origins name the slot between two slashes (system, timeline, database, slot, publication), and
-/// slots hold neither slashes nor wildcards.
+/// slots hold none. Compared byte by byte: to LIKE, the `_` of a name would be any character.
 const OF_SLOT: &str = "instr(origin, '/' || ?1 || '/') > 0";
 
 /// What was known of a slot.
@@ -48,7 +48,7 @@ impl Embedded {
                     .flatten();
                 let known = transaction.execute(
                     // Known by the database's name in the configuration.
-                    "DELETE FROM slots WHERE slot = ?1 OR slot LIKE '%/' || ?1",
+                    "DELETE FROM slots WHERE substr(slot, -length(?1) - 1) = '/' || ?1",
                     [&slot],
                 )?;
                 transaction.execute(&sql("DELETE FROM progress WHERE {of_slot}"), [&slot])?;
@@ -82,20 +82,20 @@ mod tests {
     async fn a_slot_is_forgotten_and_others_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(directory.path()).unwrap();
-        for slot in ["s", "s2"] {
+        for slot in ["a_s", "axs"] {
             let origin = format!("7/1/db/{slot}/pub");
             store.remember(store.epoch(), &format!("camp/{slot}")).await.unwrap();
             let rows = vec![("a".to_owned(), Settled::default())];
             store.record(store.epoch(), &origin, rows, Some(Lsn(9))).await.unwrap();
         }
-        let forgotten = store.forget("s").await.unwrap();
+        let forgotten = store.forget("a_s").await.unwrap();
         let expected = Forgotten { confirmed: Some(Lsn(9)), sinks: vec!["a".to_owned()] };
         assert_eq!(forgotten, Some(expected));
-        assert!(!store.is_known("camp/s").await.unwrap());
-        assert_eq!(store.confirmed("7/1/db/s/pub").await.unwrap(), None);
-        assert_eq!(store.load("7/1/db/s/pub", "a").await.unwrap(), None);
-        assert!(store.is_known("camp/s2").await.unwrap());
-        assert_eq!(store.confirmed("7/1/db/s2/pub").await.unwrap(), Some(Lsn(9)));
-        assert_eq!(store.forget("s").await.unwrap(), None, "nothing is known of it any more");
+        assert!(!store.is_known("camp/a_s").await.unwrap());
+        assert_eq!(store.confirmed("7/1/db/a_s/pub").await.unwrap(), None);
+        assert_eq!(store.load("7/1/db/a_s/pub", "a").await.unwrap(), None);
+        assert!(store.is_known("camp/axs").await.unwrap());
+        assert_eq!(store.confirmed("7/1/db/axs/pub").await.unwrap(), Some(Lsn(9)));
+        assert_eq!(store.forget("a_s").await.unwrap(), None, "nothing is known of it any more");
     }
 }
