@@ -75,6 +75,7 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
         key: None,
         payload,
         partial: false,
+        route: None,
         idempotency_key: idempotency_key(change.position, output),
     };
     (0_u32..).zip(payloads).map(message).collect()
@@ -163,6 +164,7 @@ fn document_message(spec: &SinkSpec, change: &Change, output: u32, draft: Draft)
         key: Some(id),
         payload,
         partial,
+        route: None,
         idempotency_key: idempotency_key(change.position, output),
     }
 }

@@ -38,6 +38,8 @@ pub struct BatchPolicy {
     pub requests_max: usize,
     /// Whether one request may carry several messages of a group.
     pub grouping: Grouping,
+    /// Whether the messages of one request must have one route.
+    pub one_route: bool,
 }
 
 /// Whether one request may carry several messages of a group.

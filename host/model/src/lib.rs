@@ -21,6 +21,7 @@ pub mod plugin;
 pub mod position;
 pub mod recorded;
 pub mod relation;
+pub mod route;
 pub mod sink;
 pub mod source;
 pub mod store;

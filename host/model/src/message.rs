@@ -1,8 +1,11 @@
 //! What a sink sends for a change.
 
+use std::sync::Arc;
+
 use crate::groups::Groups;
 use crate::json::Digits;
 use crate::position::Position;
+use crate::route::Route;
 
 /// One message, encoded once, copied out of its page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,9 @@ pub struct Message {
     /// The document lacks columns whose values were not sent (unchanged TOAST): it may complete an
     /// existing document, and must neither replace one nor become one by itself.
     pub partial: bool,
+    /// Where a router sends it, found fit by the sink; None: where the sink sends everything. Messages
+    /// of one route share it.
+    pub route: Option<Arc<Route>>,
     /// The same for every delivery of this message, on any node, after any restart.
     pub idempotency_key: Box<str>,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::BoxFuture;
 use crate::batch::{Batch, BatchPolicy};
+use crate::route::{Route, RouteError};
 
 /// A destination. One call, one attempt: retry, order, deadlines and backoff belong to the engine.
 pub trait Sink: Send + Sync {
@@ -18,6 +19,18 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// What is wrong, for an operator.
     fn check(&self) -> BoxFuture<'_, Result<(), SinkError>>;
+
+    /// Whether it can send a message where a router says: asked before the message is queued.
+    ///
+    /// # Errors
+    /// It takes no routes, or not this one. The message is put aside.
+    fn check_route(&self, route: &Route) -> Result<(), RouteError> {
+        let field = route.keys().next().map_or("", |(key, _)| key);
+        Err(RouteError {
+            field: field.into(),
+            message: "is no routing key of this sink".to_owned(),
+        })
+    }
 
     /// Sends the batch once and judges each message: as many verdicts as messages, in their order.
     ///

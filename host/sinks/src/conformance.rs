@@ -87,6 +87,7 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
         key: Some(number.to_string().into()),
         payload: payload.into(),
         partial: false,
+        route: None,
         idempotency_key: idempotency_key(position, 0),
     })
 }

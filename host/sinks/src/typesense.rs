@@ -297,6 +297,7 @@ impl Sink for Typesense {
             requests_max: REQUESTS_MAX,
             // Documents of an import fail one by one.
             grouping: Grouping::Apart,
+            one_route: false,
         }
     }
 

@@ -111,6 +111,7 @@ impl Sink for Webhook {
             requests_max: REQUESTS_MAX,
             // A request succeeds or fails as a whole.
             grouping: Grouping::Together,
+            one_route: true,
         }
     }
 

@@ -70,6 +70,7 @@ impl Recording {
             linger: Duration::from_millis(5),
             requests_max: 4,
             grouping,
+            one_route: false,
         };
         Arc::new(Self {
             policy,

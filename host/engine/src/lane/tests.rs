@@ -24,6 +24,7 @@ impl Bench {
             linger: Duration::ZERO,
             requests_max: 8,
             grouping,
+            one_route: false,
         };
         Self { lanes: Lanes::default(), policy, start: Instant::now(), sent: 0 }
     }
@@ -66,6 +67,7 @@ fn message(number: u64, groups: Groups) -> Message {
         key: None,
         payload: "0123456789".into(),
         partial: false,
+        route: None,
         idempotency_key: "".into(),
     }
 }

@@ -1,5 +1,7 @@
 //! A private server: found, initialised, started and thrown away.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -63,9 +65,7 @@ impl Cluster {
         if is_root(directory.path()) {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
         }
-        let (port, free) = free_port();
-        drop(free);
-        let mut cluster = Self { directory, bin, port, server: None };
+        let mut cluster = Self { directory, bin, port: free_port(), server: None };
         let initdb = cluster
             .command("initdb")
             .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
@@ -109,9 +109,8 @@ impl Cluster {
         if is_root(directory.path()) {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("give it to nobody");
         }
-        let (port, free) = free_port();
-        drop(free);
-        let mut standby = Self { directory, bin: self.bin.clone(), port, server: None };
+        let mut standby =
+            Self { directory, bin: self.bin.clone(), port: free_port(), server: None };
         let signal = standby.data().join("standby.signal");
         std::fs::write(&signal, "").expect("make it a standby");
         self.run(settings).await;
@@ -132,9 +131,16 @@ impl Cluster {
         for setting in fixed.iter().chain(settings) {
             command.args(["-c", setting]);
         }
+        let log = std::fs::File::create(self.log()).expect("make a log");
+        command.stderr(log);
         self.server = Some(command.spawn().expect("start postgres"));
         let socket = self.directory.path().join(format!(".s.PGSQL.{}", self.port));
         until("the server answers", async || {
+            let exit = self.server.as_mut().and_then(|server| server.try_wait().ok().flatten());
+            if let Some(status) = exit {
+                let said = std::fs::read_to_string(self.log()).unwrap_or_default();
+                panic!("the server ended with {status}: {said}");
+            }
             UnixStream::connect(&socket).await.is_ok()
                 && self.try_session("postgres").await.is_some()
         })
@@ -212,6 +218,10 @@ impl Cluster {
 
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
     }
 
     fn command(&self, program: &str) -> Command {
@@ -318,10 +328,17 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     held.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
-/// A port, and what keeps it from others.
-fn free_port() -> (u16, std::net::TcpListener) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("find a free port");
-    (free.local_addr().expect("its address").port(), free)
+/// A port that nothing listens on. It lies below the range from which the system takes the local ends
+/// of connections (from 32768), and is drawn at random: nobody holds it until the server binds it,
+/// and a server that is restarted wants the same again.
+fn free_port() -> u16 {
+    let random = || {
+        // A fresh `RandomState` has keys of its own, so hashing anything is a random number.
+        let offset = RandomState::new().hash_one(0) % 17_000;
+        15_000 + u16::try_from(offset).unwrap_or_default()
+    };
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(random).take(200).find(is_free).expect("find a free port")
 }
 
 fn is_root(path: &Path) -> bool {
