@@ -1,6 +1,7 @@
 //! A scripted world around the engine for its tests: a log with changes, sinks that fail as told,
 //! plugins that are functions, and a store in memory that survives a "process".
 
+pub(crate) mod enrich;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod plugin;
