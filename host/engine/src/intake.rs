@@ -1,7 +1,7 @@
-//! From changes to messages: complete, filter, transform, encode, for one sink.
+//! From changes to messages: complete, enrich, filter, transform, encode, for one sink.
 //!
 //! It never waits for the destination, only for plugins (bounded by their deadlines), when a row must
-//! be put aside for the store, and when values are to be fetched for the source. Deletes pass the filter unseen: a row that is gone is gone.
+//! be put aside for the store, and when the source is asked for values or about rows. Deletes pass the filter unseen: a row that is gone is gone.
 //! Truncates pass all plugins: they have no row to look at.
 
 use std::sync::Arc;
@@ -19,7 +19,9 @@ use crate::budget::{Budget, Charge, WakeOnDrop};
 use crate::bury::Burial;
 use crate::complete::complete;
 use crate::encode::{self, Decided};
+use crate::enrich::{self, Asked};
 use crate::fan_out::Portion;
+use crate::grouping::{self, Doubt};
 use crate::ledger::Ledger;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
@@ -52,6 +54,7 @@ impl Intake {
     /// open in the ledger.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
         let work = async {
+            enrich::check(&self.spec, &self.status).await;
             while let Some(portion) = self.portions.recv().await {
                 // A place in the queue is free: the slot may wait for it.
                 self.budget.wake();
@@ -96,8 +99,16 @@ impl Intake {
                 complete(lookup.as_ref(), changes, spec, status, &self.budget).await
             }
         };
+        self.tell_order(&changes);
+        let Asked { changes, refused, charge: _charge } =
+            enrich::enrich(changes, &self.spec, &self.status, &self.budget).await;
+        let refused = self.refused(refused, &mut letters).await;
         let filtered = self.filter(changes, &mut letters).await;
-        let decided = self.transform(filtered, &mut letters).await;
+        let mut decided = self.transform(filtered, &mut letters).await;
+        if !refused.is_empty() {
+            decided.extend(refused);
+            decided.sort_by_key(|decided| decided.change.position);
+        }
         let mut admitted: Admitted = Vec::new();
         for decided in decided {
             match encode::messages(&self.spec, &decided) {
@@ -155,6 +166,57 @@ impl Intake {
         if self.status.warnings.raise(UNSENT, &table, problem.clone()) {
             warn!(sink.name = %self.spec.name, code = UNSENT, problem, "said once for this table");
         }
+    }
+
+    /// Says once per table what is not known of the order of its rows.
+    fn tell_order(&self, changes: &[Change]) {
+        let warnings = &self.status.warnings;
+        match self.spec.grouping.doubt(changes) {
+            Doubt::Unasked => {}
+            Doubt::None { table } => {
+                warnings.clear(grouping::MISSING, &table);
+                warnings.clear(grouping::UNKNOWN, &table);
+            }
+            Doubt::Is { code, table, problem } => {
+                if warnings.raise(code, &table, problem.clone()) {
+                    warn!(sink.name = %self.spec.name, code, problem, "said once for this table");
+                }
+            }
+        }
+    }
+
+    /// Letters for rows that the source refused to say anything about. What has to go of them goes
+    /// all the same, beside the letter: deleted rows, and those that the filter finds outside the set
+    /// without what the source would have said.
+    async fn refused(
+        &self,
+        refused: Vec<(Change, String)>,
+        letters: &mut Vec<Letter>,
+    ) -> Vec<Decided> {
+        let (mut removals, mut judged) = (Vec::new(), Vec::new());
+        for (change, error) in refused {
+            let input = encode::input(&self.spec, &change);
+            letters.push(self.burial.letter(&change, input, "enrichment", error));
+            if is_judged(&change) {
+                judged.push(change);
+            } else {
+                removals.push((change, false));
+            }
+        }
+        if self.spec.sink.kind() == SinkKind::Log {
+            return Vec::new();
+        }
+        if let Some(plugin) = &self.spec.filter {
+            let outcomes = call(plugin.as_ref(), judged.clone()).await;
+            let evicted = judged.into_iter().zip(outcomes);
+            let evicted = evicted.filter(|(_, judged)| matches!(judged, Ok(Outcome::Evict)));
+            removals.extend(evicted.map(|(change, _)| (change, true)));
+        }
+        let removal = |(change, evicted)| {
+            let removal = Decided::new(change, evicted, Outcome::Keep);
+            Decided { failed: true, ..removal }
+        };
+        removals.into_iter().map(removal).collect()
     }
 
     /// What passes the filter, and whether it was found outside the set.

@@ -8,6 +8,7 @@
 
 pub mod budget;
 pub mod confirm;
+pub mod grouping;
 pub mod lane;
 pub mod run;
 pub mod select;
@@ -19,10 +20,12 @@ mod bury;
 mod complete;
 mod deliver;
 mod encode;
+mod enrich;
 mod fan_out;
 mod follow;
 mod intake;
 mod ledger;
+mod patience;
 mod progress;
 mod recorded;
 mod share;

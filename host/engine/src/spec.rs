@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use model::backoff::Backoff;
+use model::enrich::Enrich;
 use model::envelope::Envelope;
 use model::lookup::Lookup;
 use model::plugin::Plugin;
 use model::sink::Sink;
 use model::source::Connect;
 
-use crate::select::Selection;
+use crate::grouping::Grouping;
+use crate::select::{Selection, Table};
 
 /// One slot and the sinks it feeds.
 pub struct SlotSpec {
@@ -33,6 +35,9 @@ pub struct SinkSpec {
     pub selection: Selection,
     /// Completes rows with values that Postgres did not send; None: they stay unsaid.
     pub lookup: Option<Arc<dyn Lookup>>,
+    /// What the source is asked about the rows of a table, for each table where it is: the first
+    /// that names the table.
+    pub enrichments: Vec<(Table, Arc<dyn Enrich>)>,
     /// Decides which of them go on.
     pub filter: Option<Arc<dyn Plugin>>,
     /// Reshapes them.
@@ -41,8 +46,8 @@ pub struct SinkSpec {
     pub envelope: Envelope,
     /// Where they go.
     pub sink: Arc<dyn Sink>,
-    /// Whether messages of one row keep their order.
-    pub grouped: bool,
+    /// Which messages keep their order.
+    pub grouping: Grouping,
     /// Collects messages and sends none.
     pub paused: bool,
     /// Delays between attempts.

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod batch;
 pub mod change;
 pub mod document;
+pub mod enrich;
 pub mod envelope;
 pub mod groups;
 pub mod json;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use config::Spec;
 use config::spec::{self, CreatePublication, Database, Destination, Role, Sink, Status};
+use engine::grouping::Grouping;
 use engine::spec::{SinkSpec, SlotSpec};
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
@@ -148,11 +149,12 @@ fn sink_spec(
         name: sink.name.as_str().into(),
         selection: sink.selection.clone(),
         lookup,
+        enrichments: Vec::new(),
         filter: plugin(&sink.filter),
         transform: plugin(&sink.transform),
         envelope: Envelope::new(&consumer, &source),
         sink: built,
-        grouped: sink.message_grouping,
+        grouping: if sink.message_grouping { Grouping::default() } else { Grouping::Off },
         paused: sink.status == Status::Paused,
         backoff: sink.backoff,
         attempts_max: sink.max_retry_count,
