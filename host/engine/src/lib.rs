@@ -18,15 +18,19 @@ pub mod supervise;
 mod bury;
 mod complete;
 mod deliver;
+mod derive;
 mod encode;
 mod fan_out;
+mod filter;
 mod follow;
 mod intake;
 mod ledger;
 mod progress;
 mod recorded;
+mod router;
 mod share;
 mod slot;
+mod transform;
 
 #[cfg(test)]
 mod fake;
