@@ -18,6 +18,7 @@ pub mod lookup;
 pub mod lsn;
 pub mod message;
 pub mod page;
+pub mod path;
 pub mod plugin;
 pub mod position;
 pub mod recorded;
