@@ -13,7 +13,7 @@ use crate::tree::{Kind, Node};
 
 pub(crate) use databases::{Database, Publication};
 pub(crate) use functions::{Function, Role};
-pub(crate) use sinks::{Action, Destination, Sink, Status, Table, UnchangedValues};
+pub(crate) use sinks::{Action, Sink, Status, Table, UnchangedValues};
 
 /// The keys at the top.
 const KEYS: [&str; 8] = [

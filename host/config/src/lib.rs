@@ -9,6 +9,7 @@
 //!
 //! Pure: no file is opened, no environment read, no clock, no client.
 
+mod destinations;
 mod diagnostic;
 mod document;
 mod env;

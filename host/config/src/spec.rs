@@ -14,8 +14,10 @@ use model::backoff::Backoff;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
+pub use crate::destinations::Destination;
 use crate::diagnostic::Report;
 use crate::document::{Document, Resource};
+pub(crate) use sinks::webhook;
 
 /// A configuration that holds together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -193,13 +195,6 @@ pub enum Status {
     Disabled,
 }
 
-/// Where a sink sends to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    Webhook(options::webhook::Ready),
-    Typesense(options::typesense::Ready),
-}
-
 /// Turns what was written into what it means. None if something is wrong, which is told.
 pub(crate) fn resolve(
     document: &Document,
@@ -214,7 +209,7 @@ pub(crate) fn resolve(
 }
 
 /// Says what is wrong with options, whose fields are keys below `path`.
-fn told<R, T>(
+pub(crate) fn told<R, T>(
     resource: &Resource<R>,
     path: &[&str],
     result: Result<T, Vec<Problem>>,

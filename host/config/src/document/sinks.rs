@@ -6,39 +6,14 @@ use serde::de::{Error, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::keys;
+use crate::destinations::{self, Written};
 use crate::diagnostic::Report;
-use crate::nearest::nearest;
-use crate::tree::{self, Kind, Node};
-
-/// What the predecessor can send to, and we cannot yet.
-const NOT_YET: [&str; 16] = [
-    "sequin_stream",
-    "kafka",
-    "sqs",
-    "sns",
-    "kinesis",
-    "s2",
-    "redis_stream",
-    "redis",
-    "redis_string",
-    "gcp_pubsub",
-    "nats",
-    "rabbitmq",
-    "azure_event_hub",
-    "meilisearch",
-    "elasticsearch",
-    "benchmark",
-];
+use crate::tree::{self, Node};
 
 pub(crate) struct Sink {
     pub(crate) fields: Fields,
-    pub(crate) destination: Destination,
+    pub(crate) destination: Written,
     pub(crate) annotations: String,
-}
-
-pub(crate) enum Destination {
-    Webhook(options::webhook::Options),
-    Typesense(options::typesense::Options),
 }
 
 #[derive(Deserialize)]
@@ -182,7 +157,7 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     );
     let annotations = keys::json_map(&mut node, "annotations", report);
     let destination = match node.take("destination") {
-        Some(entry) => destination(entry.value, report),
+        Some(entry) => destinations::read(entry.value, report),
         None => {
             report.error(node.place, "`destination` is missing");
             None
@@ -190,43 +165,4 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     };
     let fields = tree::read(&node, report);
     Some(Sink { fields: fields?, destination: destination?, annotations })
-}
-
-fn destination(mut node: Node, report: &mut Report<'_>) -> Option<Destination> {
-    if !matches!(node.kind, Kind::Map(_)) {
-        let message = format!("`destination` must be a map, not {}", node.describe());
-        report.error(node.place, message);
-        return None;
-    }
-    let Some(kind) = node.take("type") else {
-        let help = "it is `webhook` or `typesense`";
-        report.error_with_help(node.place, "`destination.type` is missing", help);
-        return None;
-    };
-    let known = ["webhook", "typesense"];
-    match kind.value.text() {
-        Some("webhook") => tree::read(&node, report).map(Destination::Webhook),
-        Some("typesense") => tree::read(&node, report).map(Destination::Typesense),
-        Some(other) if NOT_YET.contains(&other) => {
-            let message = format!("the destination `{other}` is not supported yet");
-            let help = format!("the destinations so far are `{}`", known.join("` and `"));
-            report.error_with_help(kind.value.place, message, help);
-            None
-        }
-        Some(other) => {
-            let help = match nearest(other, known.into_iter().chain(NOT_YET)) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("the destinations so far are `{}`", known.join("` and `")),
-            };
-            let message = format!("there is no destination `{other}`");
-            report.error_with_help(kind.value.place, message, help);
-            None
-        }
-        None => {
-            let message =
-                format!("`destination.type` must be a text, not {}", kind.value.describe());
-            report.error(kind.value.place, message);
-            None
-        }
-    }
 }

@@ -6,7 +6,7 @@ use engine::select::{Actions, Names, Selection, Table, Tables};
 use model::backoff::Backoff;
 use options::endpoint;
 
-use super::{Destination, Sink, Status, id, told};
+use super::{Sink, Status, id, told};
 use crate::diagnostic::Report;
 use crate::document::{self, Action, Document, Resource, Role};
 use crate::nearest::nearest;
@@ -57,7 +57,8 @@ fn resolve_one(
     let tables = tables(sink, report);
     let actions = actions(sink, report);
     let backoff = backoff(sink, report);
-    let destination = destination(document, endpoints, sink, batch_size, report);
+    check_actions(sink, report);
+    let destination = sink.value.destination.ready(document, endpoints, sink, report);
     Some(Sink {
         name: sink.name.clone(),
         id: id("sink", &sink.name),
@@ -274,42 +275,38 @@ fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions 
     }
 }
 
-fn destination(
+fn check_actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) {
+    let mut given = sink.value.fields.actions.iter().flatten();
+    if sink.value.destination.name() == "typesense" && given.any(|one| *one == Action::Truncate) {
+        report.error_with_help(
+            sink.place(&["actions"]),
+            "`truncate` cannot be delivered to a Typesense collection",
+            "leave it out: which documents came from the table is not known; empty the \
+             collection yourself when you truncate",
+        );
+    }
+}
+
+/// A webhook with its endpoint.
+pub(crate) fn webhook(
     document: &Document,
     endpoints: &[endpoint::Ready],
     sink: &Resource<document::Sink>,
-    batch_size: i64,
+    options: &options::webhook::Options,
     report: &mut Report<'_>,
-) -> Option<Destination> {
-    match &sink.value.destination {
-        document::Destination::Typesense(options) => {
-            let given = sink.value.fields.actions.iter().flatten();
-            if given.clone().any(|action| *action == Action::Truncate) {
-                report.error_with_help(
-                    sink.place(&["actions"]),
-                    "`truncate` cannot be delivered to a Typesense collection",
-                    "leave it out: which documents came from the table is not known; empty the \
-                     collection yourself when you truncate",
-                );
-            }
-            told(sink, &["destination"], options.validate(), report).map(Destination::Typesense)
-        }
-        document::Destination::Webhook(options) => {
-            if !options.batch && batch_size > 1 {
-                report.error_with_help(
-                    sink.place(&["destination", "batch"]),
-                    "`batch: false` sends one message per request, but `batch_size` is more than 1",
-                    "remove `batch_size`, or say `batch: true`",
-                );
-            }
-            let (known, name) = (&document.http_endpoints, &options.http_endpoint);
-            if !known.may_know(name) {
-                let path = ["destination", "http_endpoint"];
-                dangling(sink, &path, "http endpoint", name, &known.names, report);
-            }
-            let endpoint = endpoints.iter().find(|endpoint| endpoint.name == *name)?;
-            told(sink, &["destination"], options.validate(endpoint), report)
-                .map(Destination::Webhook)
-        }
+) -> Option<options::webhook::Ready> {
+    if !options.batch && sink.value.fields.batch_size.is_some_and(|size| size > 1) {
+        report.error_with_help(
+            sink.place(&["destination", "batch"]),
+            "`batch: false` sends one message per request, but `batch_size` is more than 1",
+            "remove `batch_size`, or say `batch: true`",
+        );
     }
+    let (known, name) = (&document.http_endpoints, &options.http_endpoint);
+    if !known.may_know(name) {
+        let path = ["destination", "http_endpoint"];
+        dangling(sink, &path, "http endpoint", name, &known.names, report);
+    }
+    let endpoint = endpoints.iter().find(|endpoint| endpoint.name == *name)?;
+    told(sink, &["destination"], options.validate(endpoint), report)
 }
