@@ -19,6 +19,7 @@ pub mod message;
 pub mod page;
 pub mod plugin;
 pub mod position;
+pub mod pull;
 pub mod recorded;
 pub mod relation;
 pub mod route;

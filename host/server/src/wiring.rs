@@ -131,6 +131,10 @@ fn sink_spec(
     let built = match &sink.destination {
         Destination::Webhook(options) => builder.webhook(options.clone(), batching)?,
         Destination::Typesense(options) => builder.typesense(options.clone(), batching)?,
+        Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
+        Destination::File(options) => sinks::file(options.clone(), batching),
+        Destination::Stdout(_) => sinks::stdout(batching),
+        Destination::Benchmark(_) => sinks::benchmark(batching),
     };
     let consumer =
         envelope::Consumer { id: &sink.id, name: &sink.name, annotations: &sink.annotations };
