@@ -164,10 +164,3 @@ impl Offers {
         }
     }
 }
-
-#[cfg(test)]
-impl Offers {
-    pub(super) fn count(&self) -> usize {
-        self.offers.len()
-    }
-}
