@@ -4,7 +4,7 @@
 mod databases;
 mod functions;
 mod http_endpoints;
-mod keys;
+pub(crate) mod keys;
 mod sinks;
 
 use crate::diagnostic::{Place, Report};
@@ -12,8 +12,10 @@ use crate::nearest::nearest;
 use crate::tree::{Kind, Node};
 
 pub(crate) use databases::{Database, Publication};
-pub(crate) use functions::{Function, Role};
-pub(crate) use sinks::{Action, Sink, Status, Table, UnchangedValues};
+pub(crate) use functions::{Enrichment, Function, Plugin, Role};
+pub(crate) use sinks::{
+    Action, Chain, GroupScope, Sink, Status, Table, TableFields, TimestampFormat, UnchangedValues,
+};
 
 /// The keys at the top.
 const KEYS: [&str; 8] = [

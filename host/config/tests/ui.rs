@@ -7,9 +7,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by failing")]
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use config::Diagnostic;
+use config::{Diagnostic, Surroundings};
 
 /// In every text that must not be seen.
 const SECRET: &str = "hunter2";
@@ -28,6 +29,13 @@ fn env(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
+fn file(path: &Path) -> io::Result<String> {
+    match path.to_str() {
+        Some("/srv/app/enrichment.sql") => Ok("select id from t where id = any($1)".to_owned()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    }
+}
+
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui")
 }
@@ -41,7 +49,13 @@ fn check(name: &str) {
     let yaml = format!("{name}.yaml");
     let text = std::fs::read_to_string(directory().join(&yaml)).unwrap();
     let mut out = String::new();
-    match config::read(&yaml, &text, Path::new("/srv/app"), &env) {
+    let around = Surroundings {
+        base_dir: Path::new("/srv/app"),
+        plugin_dir: Path::new("/srv/plugins"),
+        env: &env,
+        read_file: &file,
+    };
+    match config::read(&yaml, &text, &around) {
         Ok((spec, warnings)) => {
             writeln!(out, "{spec:#?}").unwrap();
             if !warnings.is_empty() {
@@ -99,8 +113,11 @@ pairs! {
     b245_anchors
     b245_mistake_in_an_anchor
     b245_unknown_anchor
+    b245_merge_lists
     b246_both_forms
+    b246_forms_that_fit
     b248_include_and_exclude
+    b249_grouping_mistakes
     b250_dangling_references
     b251_functions
     b256_url_and_fields
@@ -108,6 +125,10 @@ pairs! {
     b237_secrets_never_show
     wrong_types
     endpoints
+    environment_mistakes
+    functions
+    function_mistakes
+    grouping
     tls
     tls_mistakes
     slot_mistakes
@@ -117,7 +138,13 @@ pairs! {
 fn the_sample_of_the_repository_is_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sequin.yaml");
     let text = std::fs::read_to_string(path).unwrap();
-    let read = config::read("sequin.yaml", &text, Path::new("."), &|_| None);
+    let around = Surroundings {
+        base_dir: Path::new("."),
+        plugin_dir: Path::new("plugins"),
+        env: &|_| None,
+        read_file: &file,
+    };
+    let read = config::read("sequin.yaml", &text, &around);
     let (spec, warnings) = read.unwrap_or_else(|errors| panic!("{}", render(&errors)));
     assert!(warnings.is_empty(), "{}", render(&warnings));
     assert_eq!((spec.databases.len(), spec.functions.len(), spec.sinks.len()), (1, 2, 2));
