@@ -21,9 +21,13 @@ mod tree;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use nearest::nearest;
 pub use spec::Spec;
 
 use diagnostic::Report;
+
+/// The JSON schema of a configuration (draft 2020-12), for editors.
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// What a configuration is read in. Nothing else of the machine is looked at.
 pub struct Surroundings<'a> {
@@ -55,6 +59,31 @@ pub fn read(
     let (diagnostics, failed) = report.finish();
     match spec {
         Some(spec) if !failed => Ok((spec, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
+/// The configuration as YAML, with environment variables, anchors and merge keys filled in. Read
+/// again it means the same, in any environment: a dollar sign of a value is written `$$`. It holds
+/// the secrets, and what is wrong beyond that with the configuration.
+///
+/// # Errors
+/// It is no YAML, or a variable is missing.
+pub fn interpolate(
+    file_name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Vec<Diagnostic>> {
+    let mut report = Report::new(file_name, text);
+    let root = tree::parse(text, &mut report).map(|mut root| {
+        env::fill_in(&mut root, env, &mut report);
+        env::escape(&mut root);
+        document::drop_anchor_holders(&mut root, text);
+        root
+    });
+    let (diagnostics, failed) = report.finish();
+    match root {
+        Some(root) if !failed => Ok(tree::yaml(&root)),
         _ => Err(diagnostics),
     }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use config::{Diagnostic, Surroundings};
+use config::{Diagnostic, Spec, Surroundings};
 
 /// In every text that must not be seen.
 const SECRET: &str = "hunter2";
@@ -49,13 +49,7 @@ fn check(name: &str) {
     let yaml = format!("{name}.yaml");
     let text = std::fs::read_to_string(directory().join(&yaml)).unwrap();
     let mut out = String::new();
-    let around = Surroundings {
-        base_dir: Path::new("/srv/app"),
-        plugin_dir: Path::new("/srv/plugins"),
-        env: &env,
-        read_file: &file,
-    };
-    match config::read(&yaml, &text, &around) {
+    match read(&yaml, &text, &env) {
         Ok((spec, warnings)) => {
             writeln!(out, "{spec:#?}").unwrap();
             if !warnings.is_empty() {
@@ -132,6 +126,51 @@ pairs! {
     tls
     tls_mistakes
     slot_mistakes
+}
+
+/// Every configuration here that is good, by its name.
+fn good() -> Vec<(String, String)> {
+    let files = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|it| it == "yaml"));
+    let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let texts = files.map(|path| (name(&path), std::fs::read_to_string(&path).unwrap()));
+    texts.filter(|(name, text)| read(name, text, &env).is_ok()).collect()
+}
+
+fn read(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let around = Surroundings {
+        base_dir: Path::new("/srv/app"),
+        plugin_dir: Path::new("/srv/plugins"),
+        env,
+        read_file: &file,
+    };
+    config::read(name, text, &around)
+}
+
+#[test]
+fn b244_b245_what_is_filled_in_means_the_same_without_the_environment() {
+    let good = good();
+    assert!(good.len() > 10, "{}", good.len());
+    for (name, text) in good {
+        let (spec, _) = read(&name, &text, &env).unwrap();
+        let filled_in = config::interpolate(&name, &text, &env).unwrap();
+        let again = read(&name, &filled_in, &|_| None);
+        let (again, _) = again.unwrap_or_else(|errors| panic!("{filled_in}{}", render(&errors)));
+        assert_eq!(again, spec, "{filled_in}");
+        assert!(!filled_in.contains("<<"), "{filled_in}");
+    }
+}
+
+#[test]
+fn b244_a_missing_variable_fills_in_nothing() {
+    let errors = config::interpolate("a.yaml", "a: 1\nb: x-${NONE}", &|_| None).unwrap_err();
+    let [error] = errors.as_slice() else { panic!("{}", render(&errors)) };
+    assert_eq!((error.line, error.column), (2, 4));
+    assert!(error.message.contains("`NONE`"), "{error}");
 }
 
 #[test]
