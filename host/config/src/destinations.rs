@@ -2,8 +2,8 @@
 //! `Options`, which a user writes, and `Ready`, which `Options::validate` makes of them), and its
 //! part of the schema.
 
-use crate::diagnostic::Report;
-use crate::document::{Document, Resource, Sink};
+use crate::diagnostic::{Place, Report};
+use crate::document::{Document, Resource, Sink, keys};
 use crate::nearest::nearest;
 use crate::tree::{self, Kind, Node};
 
@@ -25,6 +25,12 @@ const NOT_YET: [&str; 14] = [
     "meilisearch",
     "elasticsearch",
 ];
+
+/// The predecessor's way through a queue of its own.
+const WEBHOOK_NOT_YET: [keys::NotYet; 1] = [("via_sqs", keys::is_false)];
+
+/// Destinations whose messages have no place that could be chosen one by one.
+const UNROUTED: [&str; 5] = ["sequin_stream", "file", "stdout", "benchmark", "null"];
 
 /// Per line: the comment, `type` in the YAML, the variant, the module of its options.
 macro_rules! destinations {
@@ -48,7 +54,11 @@ macro_rules! destinations {
 
         fn options(name: &str, node: &Node, report: &mut Report<'_>) -> Option<Written> {
             match name {
-                "webhook" => tree::read(node, report).map(Written::Webhook),
+                "webhook" => {
+                    let mut node = node.clone();
+                    keys::not_yet(&mut node, &WEBHOOK_NOT_YET, report);
+                    tree::read(&node, report).map(Written::Webhook)
+                }
                 $($name => tree::read(node, report).map(Written::$variant),)*
                 _ => None,
             }
@@ -98,6 +108,28 @@ destinations! {
     "stdout" Stdout stdout;
     /// Messages are dropped, for measuring.
     "benchmark" Benchmark benchmark;
+}
+
+/// The destination that `sink_type` of a routing function means.
+pub(crate) fn routed(written: &str, place: Place, report: &mut Report<'_>) -> Option<&'static str> {
+    // As the predecessor's code calls it.
+    let name = if written == "http_push" { "webhook" } else { written };
+    let known = || KNOWN.iter().copied().filter(|name| !UNROUTED.contains(name));
+    if let Some(name) = known().find(|known| *known == name) {
+        return Some(name);
+    }
+    let all = format!("it is one of `{}`", known().collect::<Vec<_>>().join("`, `"));
+    let (message, help) = if UNROUTED.contains(&name) {
+        (format!("there is nothing to route at the destination `{name}`"), all)
+    } else if NOT_YET.contains(&name) {
+        (format!("the destination `{name}` is not supported yet"), all)
+    } else {
+        let guess = nearest(name, known().chain(NOT_YET));
+        let help = guess.map_or(all, |known| format!("did you mean `{known}`?"));
+        (format!("there is no destination `{name}`"), help)
+    };
+    report.error_with_help(place, format_args!("`sink_type`: {message}"), help);
+    None
 }
 
 /// Reads `destination` of a sink.

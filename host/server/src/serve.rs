@@ -1,6 +1,5 @@
 //! `sequin serve`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::Failure;
 use crate::cli::ServeArguments;
+use crate::configuration;
 use crate::settings::{Settings, environment};
 use crate::telemetry;
 use crate::wiring;
@@ -28,7 +28,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let mut settings = Settings::read(&environment).map_err(Failure::Usage)?;
-    let spec = read_config(&arguments.config)?;
+    let spec = configuration::read(&arguments.config)?;
     telemetry::start(&mut settings);
     for warning in &spec.1 {
         warn!(config = %warning, "the configuration holds something that has no effect");
@@ -41,16 +41,6 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         .context("start the runtime")?;
     runtime.block_on(serve(settings, slots))?;
     Ok(())
-}
-
-fn read_config(path: &Path) -> Result<(config::Spec, Vec<config::Diagnostic>), Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::Usage(format!("error: {name} cannot be read: {error}")))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    config::read(&name, &text, base, &environment).map_err(|diagnostics| {
-        Failure::Usage(diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect())
-    })
 }
 
 async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {

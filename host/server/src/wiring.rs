@@ -7,13 +7,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::Spec;
-use config::spec::{self, CreatePublication, Database, Destination, Role, Sink, Status};
+use config::spec::{
+    self, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role, Sink, Status,
+    TimestampFormat,
+};
 use engine::spec::{SinkSpec, SlotSpec};
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
 use model::plugin::Plugin;
 use sinks::Batching;
 use tracing::warn;
+
+use crate::components::Components;
 
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
@@ -41,6 +46,9 @@ pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, Strin
         let mut specs = Vec::new();
         for sink in running {
             let Some(builder) = &sinks else { continue };
+            if let Some(what) = not_yet(sink) {
+                wrong.push(format!("sink `{}`: {what} cannot be run yet", sink.name));
+            }
             let lookup = sink.fetch_unchanged.then(|| Arc::clone(&lookup));
             match sink_spec(builder, database, sink, &plugins, lookup) {
                 Ok(sink) => specs.push(sink),
@@ -79,29 +87,51 @@ fn plugins(
             return plugins;
         }
     };
+    let mut components = Components::new(&spec.plugin_dir);
     for function in &spec.functions {
-        let role = match function.role {
+        let FunctionKind::Plugin(given) = &function.kind else { continue };
+        let role = match given.role {
             Role::Filter => plugin::Role::Filter,
             Role::Transform => plugin::Role::Transform,
+            Role::Route => plugin::Role::Route,
         };
-        let loaded = std::fs::read(&function.file)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| host.load(&bytes).map_err(|error| error.to_string()))
-            .and_then(|program| {
-                let bound = host.bind(&function.name, &program, role, "", &function.config_json);
-                bound.map_err(|error| error.to_string())
-            });
+        let name = &function.name;
+        let found = match components.find(&given.component) {
+            Ok(found) => found,
+            Err(error) => {
+                wrong.push(format!("function `{name}`: {error}"));
+                continue;
+            }
+        };
+        let loaded = host.load(&found.bytes).and_then(|program| {
+            host.bind(name, &program, role, &given.sink_type, &given.config_json)
+        });
         match loaded {
             Ok(plugin) => {
-                plugins.insert(function.name.clone(), plugin);
+                plugins.insert(name.clone(), plugin);
             }
             Err(error) => {
-                let (name, file) = (&function.name, function.file.display());
+                let file = found.path.display();
                 wrong.push(format!("function `{name}`, file {file}: {error}"));
             }
         }
     }
     plugins
+}
+
+/// What is configured and has no engine for it yet.
+fn not_yet(sink: &Sink) -> Option<&'static str> {
+    let given = [
+        (sink.filters.len() > 1, "a chain of filters"),
+        (sink.transforms.len() > 1, "a chain of transforms"),
+        (!sink.routers.is_empty(), "`routing`"),
+        (sink.path.is_some(), "a path function"),
+        (!sink.enrichments.is_empty(), "`enrichment`"),
+        (!sink.groups.is_empty(), "`group_column_names`"),
+        (sink.group_scope != GroupScope::Table, "`group_scope: sink`"),
+        (sink.timestamp_format != TimestampFormat::Iso8601, "`timestamp_format`"),
+    ];
+    given.into_iter().find(|(given, _)| *given).map(|(_, what)| what)
 }
 
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
@@ -146,14 +176,14 @@ fn sink_spec(
         hostname: &database.hostname,
     };
     // A name that could not be loaded was told already, and nothing is started then.
-    let plugin = |name: &Option<String>| plugins.get(name.as_ref()?).map(Arc::clone);
+    let plugin = |names: &[String]| plugins.get(names.first()?).map(Arc::clone);
     Ok(SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         selection: sink.selection.clone(),
         lookup,
-        filter: plugin(&sink.filter),
-        transform: plugin(&sink.transform),
+        filter: plugin(&sink.filters),
+        transform: plugin(&sink.transforms),
         envelope: Envelope::new(&consumer, &source),
         sink: built,
         grouped: sink.message_grouping,

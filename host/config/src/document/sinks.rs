@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use serde::de::{Error, IgnoredAny, Visitor};
+use serde::de::{Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::keys;
 use crate::destinations::{self, Written};
 use crate::diagnostic::Report;
-use crate::tree::{self, Node};
+use crate::tree::{self, Kind, Node};
 
 pub(crate) struct Sink {
     pub(crate) fields: Fields,
@@ -32,9 +32,15 @@ pub(crate) struct Fields {
     pub(crate) batch_size: Option<i64>,
     /// Ours.
     pub(crate) batch_timeout_ms: Option<i64>,
-    pub(crate) filter: Option<String>,
-    pub(crate) transform: Option<String>,
+    pub(crate) filter: Option<Chain>,
+    pub(crate) routing: Option<Chain>,
+    pub(crate) transform: Option<Chain>,
+    pub(crate) enrichment: Option<String>,
+    pub(crate) tables: Option<Vec<TableFields>>,
     pub(crate) message_grouping: Option<bool>,
+    /// Ours.
+    pub(crate) group_scope: Option<GroupScope>,
+    pub(crate) timestamp_format: Option<TimestampFormat>,
     /// Ours.
     pub(crate) unchanged_values: Option<UnchangedValues>,
     pub(crate) max_retry_count: Option<i64>,
@@ -45,6 +51,8 @@ pub(crate) struct Fields {
     _destination: Option<IgnoredAny>,
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,
+    #[serde(rename = "load_shedding_policy")]
+    _load_shedding_policy: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -69,6 +77,22 @@ pub(crate) enum Action {
 pub(crate) enum UnchangedValues {
     Omit,
     Fetch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GroupScope {
+    Table,
+    Sink,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TimestampFormat {
+    // Without the underscore that serde would put before the digits.
+    #[serde(rename = "iso8601")]
+    Iso8601,
+    UnixMicrosecond,
 }
 
 #[derive(Default, Deserialize)]
@@ -127,34 +151,71 @@ pub(crate) struct RetryBackoff {
     pub(crate) cap_ms: Option<i64>,
 }
 
+/// What a table has beside being selected.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableFields {
+    pub(crate) name: Table,
+    pub(crate) group_column_names: Option<Vec<String>>,
+    /// Ours.
+    pub(crate) enrichment: Option<String>,
+}
+
+/// One function, or ours: several, in the order that they are run in.
+pub(crate) enum Chain {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Chain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrList;
+
+        impl<'de> Visitor<'de> for NameOrList {
+            type Value = Chain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a function or a list of names")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Chain, E> {
+                Ok(Chain::Several(Vec::new()))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Chain, E> {
+                Ok(Chain::One(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Chain, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(Chain::Several(names))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrList)
+    }
+}
+
+/// What its exports and its past left in files.
+pub(crate) const LEFTOVERS: [&str; 7] = [
+    "consumer_start",
+    "active_backfill",
+    "active_backfills",
+    "message_kind",
+    "replication_slot_id",
+    "sequence_id",
+    "health",
+];
+pub(crate) const NOT_YET: [keys::NotYet; 1] = [("initial_backfill", keys::is_false)];
+
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
-    let leftovers = [
-        "consumer_start",
-        "active_backfill",
-        "active_backfills",
-        "message_kind",
-        "id",
-        "inserted_at",
-        "updated_at",
-        "account_id",
-        "replication_slot_id",
-        "sequence_id",
-        "health",
-    ];
-    keys::leftover(&mut node, &leftovers, report);
-    let full = "a sink that is behind holds its slot back, and nothing is discarded";
-    keys::needless(&mut node, &[("load_shedding_policy", full)], report);
-    keys::not_yet(
-        &mut node,
-        &[
-            ("routing", keys::is_none),
-            ("enrichment", keys::is_none),
-            ("tables", keys::never),
-            ("initial_backfill", keys::is_false),
-            ("timestamp_format", |node| node.text() == Some("iso8601")),
-        ],
-        report,
-    );
+    keys::leftover(&mut node, &keys::EXPORTED, report);
+    keys::leftover(&mut node, &LEFTOVERS, report);
+    keys::not_yet(&mut node, &NOT_YET, report);
+    load_shedding(&mut node, report);
     let annotations = keys::json_map(&mut node, "annotations", report);
     let destination = match node.take("destination") {
         Some(entry) => destinations::read(entry.value, report),
@@ -165,4 +226,28 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     };
     let fields = tree::read(&node, report);
     Some(Sink { fields: fields?, destination: destination?, annotations })
+}
+
+/// The predecessor had a word for throwing changes away, took it, and paused all the same.
+fn load_shedding(node: &mut Node, report: &mut Report<'_>) {
+    let Some(entry) = node.take("load_shedding_policy") else {
+        return;
+    };
+    match (&entry.value.kind, entry.value.text()) {
+        (Kind::Null | Kind::Anything, _) | (_, Some("pause_on_full")) => {}
+        (_, Some("discard_on_full")) => report.error_with_help(
+            entry.value.place,
+            "`load_shedding_policy: discard_on_full` is not supported yet: nothing is thrown away here",
+            "write `pause_on_full`, or leave it out: that is what the predecessor did in any case",
+        ),
+        (_, Some(other)) => {
+            let message = format!("`load_shedding_policy` cannot be `{other}`");
+            report.error_with_help(entry.value.place, message, "it is `pause_on_full`");
+        }
+        (_, None) => {
+            let found = entry.value.describe();
+            let message = format!("`load_shedding_policy` must be a text, not {found}");
+            report.error(entry.value.place, message);
+        }
+    }
 }
