@@ -126,6 +126,8 @@ pairs! {
     tls
     tls_mistakes
     slot_mistakes
+    streams_and_files
+    streams_and_files_mistakes
 }
 
 /// Every configuration here that is good, by its name.

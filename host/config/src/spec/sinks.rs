@@ -51,7 +51,7 @@ fn resolve_one(
         dangling(sink, &["database"], "database", &fields.database, &known.names, report);
     }
     let roles = roles::resolve(context, sink, report);
-    let batch_size = number(sink, "batch_size", fields.batch_size, 1, 1..=BATCH_SIZE_MAX, report);
+    let batch_size = batch_size(sink, report);
     let linger = 0..=BATCH_TIMEOUT_MS_MAX;
     let given = fields.batch_timeout_ms;
     let linger = number(sink, "batch_timeout_ms", given, BATCH_TIMEOUT_MS, linger, report);
@@ -136,6 +136,22 @@ fn number(
         }
         None => default,
     }
+}
+
+/// What is written somewhere costs by the write, so as much as is there goes into one.
+fn batch_size(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> i64 {
+    let given = sink.value.fields.batch_size;
+    let default = match sink.value.destination.name() {
+        "file" | "stdout" | "benchmark" => BATCH_SIZE_MAX,
+        "sequin_stream" if given.is_some() => {
+            let message = "`batch_size` is ignored: a consumer of a stream says how many it wants";
+            let help = "remove it when nothing else reads this file";
+            report.warning(sink.place(&["batch_size"]), message, help);
+            1
+        }
+        _ => 1,
+    };
+    number(sink, "batch_size", given, default, 1..=BATCH_SIZE_MAX, report)
 }
 
 fn millis(number: i64) -> Duration {
