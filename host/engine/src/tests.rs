@@ -3,6 +3,7 @@
 mod complete;
 mod delivery;
 mod outputs;
+mod pull;
 mod simulation;
 mod slot;
 mod state;
