@@ -21,6 +21,7 @@ pub mod page;
 pub mod path;
 pub mod plugin;
 pub mod position;
+pub mod pull;
 pub mod recorded;
 pub mod relation;
 pub mod route;

@@ -1,6 +1,7 @@
 //! What every sink must do, whatever its destination. One test per rule, each run for every sink.
 
 pub(crate) mod fake;
+mod local;
 
 use std::sync::Arc;
 use std::time::Duration;
