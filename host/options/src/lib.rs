@@ -6,6 +6,7 @@
 
 pub mod endpoint;
 mod secret;
+pub mod signing;
 pub mod typesense;
 pub mod webhook;
 
