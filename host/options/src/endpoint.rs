@@ -244,7 +244,8 @@ pub fn is_coding(value: &str) -> bool {
 }
 
 /// Whether the text can be the value of a header.
-pub(crate) fn is_header_value(value: &Secret) -> bool {
+#[must_use]
+pub fn is_header_value(value: &Secret) -> bool {
     value.reveal().bytes().all(|byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7f))
 }
 

@@ -100,7 +100,7 @@ impl Typesense {
         options: Ready,
         batching: Batching,
     ) -> Result<Self, BuildError> {
-        let Ready { url, collection_name, api_key, batch_size, timeout, action } = options;
+        let Ready { url, collection_name, api_key, batch_size, timeout, action, .. } = options;
         let mut headers = HeaderMap::new();
         http::set_header(&mut headers, "x-typesense-api-key", &api_key)?;
         let collection = Collection::new(&url, collection_name, action)?;

@@ -6,12 +6,13 @@ use crate::conformance::fake::{Answer, Fake, Seen};
 use crate::conformance::{BATCHING, harmless, message, typesense, typesense_well, writes};
 
 fn sink(fake: &Fake) -> Typesense {
-    Typesense::new(http::client().unwrap(), typesense(&fake.url), BATCHING).unwrap()
+    Typesense::new(http::client(crate::Guard::Off).unwrap(), typesense(&fake.url), BATCHING)
+        .unwrap()
 }
 
 fn with_action(fake: &Fake, action: Action) -> Typesense {
     let options = Ready { action, ..typesense(&fake.url) };
-    Typesense::new(http::client().unwrap(), options, BATCHING).unwrap()
+    Typesense::new(http::client(crate::Guard::Off).unwrap(), options, BATCHING).unwrap()
 }
 
 fn batch(messages: impl IntoIterator<Item = Arc<Message>>) -> Batch {
@@ -94,7 +95,7 @@ async fn b149_delete_of_an_absent_document_is_success() {
 async fn ids_and_collections_are_encoded() {
     let fake = Fake::start(typesense_well).await;
     let options = Ready { collection_name: "a/b c".to_owned(), ..typesense(&fake.url) };
-    let sink = Typesense::new(http::client().unwrap(), options, BATCHING).unwrap();
+    let sink = Typesense::new(http::client(crate::Guard::Off).unwrap(), options, BATCHING).unwrap();
     sink.deliver(&batch([with_key(Some("a/b c?é#%"))])).await.unwrap();
     let [seen] = &fake.seen()[..] else { panic!() };
     assert_eq!(seen.method, "DELETE");
