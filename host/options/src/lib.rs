@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod file;
 mod secret;
 pub mod sequin_stream;
+pub mod signing;
 pub mod stdout;
 pub mod typesense;
 pub mod webhook;

@@ -36,7 +36,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     for warning in &spec.1 {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }
-    let slots = wiring::build(&spec.0, &settings.data_dir).map_err(Failure::Usage)?;
+    let slots =
+        wiring::build(&spec.0, &settings.data_dir, settings.http_guard).map_err(Failure::Usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("engine")

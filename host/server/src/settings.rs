@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use sinks::Guard;
 use tracing_subscriber::EnvFilter;
 
 /// What `serve` needs beside the configuration.
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
     pub(crate) memory_bytes_max: usize,
+    /// `SEQUIN_HTTP_GUARD`: the addresses that no sink's requests go to.
+    pub(crate) http_guard: Guard,
 }
 
 /// How log lines look.
@@ -94,10 +97,21 @@ impl Settings {
         if megabytes == 0 {
             wrong.push("SEQUIN_MEMORY_MB is 0: nothing could be read".to_owned());
         }
+        let guard = "metadata, internal or off";
+        let http_guard = setting(env, "SEQUIN_HTTP_GUARD", guard, &mut wrong).unwrap_or_default();
         let data_dir = env("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from);
         if wrong.is_empty() {
             let memory_bytes_max = megabytes << 20;
-            Ok(Self { api, metrics, api_token, data_dir, log_filter, log_format, memory_bytes_max })
+            Ok(Self {
+                api,
+                metrics,
+                api_token,
+                data_dir,
+                log_filter,
+                log_format,
+                memory_bytes_max,
+                http_guard,
+            })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
         }
@@ -161,9 +175,10 @@ mod tests {
             ("SEQUIN_LOG_FORMAT", "xml"),
             ("SEQUIN_MEMORY_MB", "0"),
             ("SEQUIN_API_TOKEN", "hunter2"),
+            ("SEQUIN_HTTP_GUARD", "none"),
         ]);
         let wrong = wrong.unwrap_err();
-        assert_eq!(wrong.lines().count(), 7, "{wrong}");
+        assert_eq!(wrong.lines().count(), 8, "{wrong}");
         assert!(!wrong.contains("hunter2"), "{wrong}");
         let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
         assert!(same.unwrap_err().contains("both 9000"));

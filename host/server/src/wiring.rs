@@ -30,10 +30,14 @@ const COMPILED: &str = "compiled-plugins";
 ///
 /// # Errors
 /// Everything that is wrong, a line each.
-pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, String> {
+pub(crate) fn build(
+    spec: &Spec,
+    data_dir: &Path,
+    guard: sinks::Guard,
+) -> Result<Vec<SlotSpec>, String> {
     let mut wrong = Vec::new();
     let plugins = plugins(spec, data_dir, &mut wrong);
-    let sinks = match sinks::Builder::new() {
+    let sinks = match sinks::Builder::new(guard) {
         Ok(builder) => Some(builder),
         Err(error) => {
             wrong.push(error.to_string());

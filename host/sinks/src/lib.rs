@@ -20,10 +20,13 @@ use std::time::Duration;
 
 use model::sink::Sink;
 
+pub use http::guard::Guard;
+
 /// Builds the sinks, which share one HTTP client and its connections.
 #[derive(Clone, Debug)]
 pub struct Builder {
     http: reqwest::Client,
+    guard: Guard,
 }
 
 /// What the engine's configuration says about the batches of a sink.
@@ -47,32 +50,38 @@ pub enum BuildError {
     /// A URL that cannot be made.
     #[error("the address {address} cannot be extended by a path")]
     Url { address: options::Address },
+    /// An address that the guard keeps requests from.
+    #[error("requests to {address} are not allowed: {reason}")]
+    Refused { address: options::Address, reason: String },
 }
 
 impl Builder {
     /// # Errors
     /// The machine lacks what an HTTP client needs.
-    pub fn new() -> Result<Self, BuildError> {
-        Ok(Self { http: http::client()? })
+    pub fn new(guard: Guard) -> Result<Self, BuildError> {
+        Ok(Self { http: http::client(guard)?, guard })
     }
 
     /// # Errors
-    /// The options cannot be expressed in HTTP.
+    /// The options cannot be expressed in HTTP, or the guard refuses the address.
     pub fn webhook(
         &self,
         options: options::webhook::Ready,
         batching: Batching,
     ) -> Result<Arc<dyn Sink>, BuildError> {
-        Ok(Arc::new(webhook::Webhook::new(self.http.clone(), options, batching)?))
+        self.guard.check_url(&options.endpoint_url)?;
+        let client = self.http.clone();
+        Ok(Arc::new(webhook::Webhook::new(client, self.guard, options, batching)?))
     }
 
     /// # Errors
-    /// The options cannot be expressed in HTTP.
+    /// The options cannot be expressed in HTTP, or the guard refuses the address.
     pub fn typesense(
         &self,
         options: options::typesense::Ready,
         batching: Batching,
     ) -> Result<Arc<dyn Sink>, BuildError> {
+        self.guard.check_url(&options.url)?;
         Ok(Arc::new(typesense::Typesense::new(self.http.clone(), options, batching)?))
     }
 }
