@@ -104,3 +104,16 @@ fn all_that_is_wrong_is_told_by_its_field() {
         assert!(told(config).contains(text), "{config}: {}", told(config));
     }
 }
+
+/// In a sink of several tables.
+#[test]
+fn rows_of_other_tables_pass() {
+    let config = r#"{"table": "public.poi", "column": "features", "flags": ["wifi"]}"#;
+    let of = |table: &str| row([("features", json("[\"wifi\"]"))]).of_table(table);
+    let found = transform::<FeatureFlags>(config, &[of("public.poi"), of("public.review")]);
+    let set = Outcome::Set(vec![("wifi".to_owned(), true.into())]);
+    assert_eq!(found.unwrap(), [Ok(set), Ok(Outcome::Keep)]);
+    let wrong = r#"{"table": "poi", "column": "features", "flags": ["wifi"]}"#;
+    let wrong = transform::<FeatureFlags>(wrong, &[]).unwrap_err();
+    assert_eq!(wrong, [ConfigError::new("table", "expected a name such as `public.poi`")]);
+}
