@@ -4,6 +4,7 @@ mod bench;
 mod checker;
 mod configuration;
 mod crash;
+mod fixtures;
 mod harness;
 mod isolation;
 mod messages;

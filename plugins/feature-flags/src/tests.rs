@@ -1,6 +1,6 @@
 //! What becomes of lists.
 
-use sequin_plugin::testing::{Cell, Outcome, json, row, transform};
+use sequin_plugin::testing::{Cell, Outcome, json, recorded, row, transform};
 
 use super::*;
 
@@ -116,4 +116,14 @@ fn rows_of_other_tables_pass() {
     let wrong = r#"{"table": "poi", "column": "features", "flags": ["wifi"]}"#;
     let wrong = transform::<FeatureFlags>(wrong, &[]).unwrap_err();
     assert_eq!(wrong, [ConfigError::new("table", "expected a name such as `public.poi`")]);
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::transform::<FeatureFlags>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

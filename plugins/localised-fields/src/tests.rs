@@ -1,6 +1,6 @@
 //! What becomes of translations.
 
-use sequin_plugin::testing::{Cell, Literal, Outcome, json, row, transform};
+use sequin_plugin::testing::{Cell, Literal, Outcome, json, recorded, row, transform};
 
 use super::*;
 
@@ -340,4 +340,14 @@ fn what_is_wrong_with_a_table_is_told_with_its_name() {
     ] {
         assert!(told(&config).contains(text), "{config}: {}", told(&config));
     }
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::transform::<LocalisedFields>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

@@ -1,6 +1,6 @@
 //! What is kept.
 
-use sequin_plugin::testing::{Cell, Literal, filter, json, row, schema};
+use sequin_plugin::testing::{Cell, Literal, filter, json, recorded, row, schema};
 
 use super::*;
 
@@ -179,4 +179,14 @@ fn rows_of_other_tables_pass() {
     assert_eq!(found, expected);
     let wrong = filter::<PublicRows>(r#"{"table": "poi", "column": "a"}"#, &[]).unwrap_err();
     assert_eq!(wrong, [ConfigError::new("table", "expected a name such as `public.poi`")]);
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::filter::<PublicRows>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

@@ -152,7 +152,9 @@ impl Template {
             Datum::Float(_) => {
                 let mut written = String::new();
                 datum.push_json(&mut written);
-                self.push(text, name, written.trim_matches('"'))?;
+                // Without the point that tells a float from a whole number in JSON.
+                let written = written.trim_matches('"').trim_end_matches(".0");
+                self.push(text, name, written)?;
             }
             Datum::Json(_) | Datum::Bytes(_) => {
                 let type_name = row.type_name(name)?;

@@ -1,6 +1,6 @@
 //! Where rows go.
 
-use sequin_plugin::testing::{Cell, Literal, Routed, json, route, row};
+use sequin_plugin::testing::{Cell, Literal, Routed, json, recorded, route, row};
 
 use super::*;
 
@@ -168,4 +168,15 @@ fn all_that_is_wrong_is_told_by_its_field() {
     ] {
         assert!(told(config).contains(text), "{config}: {}", told(config));
     }
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::route::<RouteByColumns>(
+        include_str!("../fixtures/config.json"),
+        "webhook",
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }
