@@ -47,7 +47,7 @@ enum Task {
         #[arg(long)]
         seconds: Option<u64>,
     },
-    /// Hunt for inputs that the source does not survive, from real recordings, with libFuzzer.
+    /// Hunt for inputs that source or sandbox do not survive, with libFuzzer.
     Fuzz {
         /// One target only, or `record`.
         what: Option<fuzz::What>,
