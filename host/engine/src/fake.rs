@@ -31,8 +31,10 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         selection: Selection::default(),
         lookup: None,
         enrichments: Vec::new(),
-        filter: None,
-        transform: None,
+        filters: Vec::new(),
+        routers: Vec::new(),
+        transforms: Vec::new(),
+        path: None,
         envelope: Envelope::new(
             &model::envelope::Consumer { annotations: "{}", ..Default::default() },
             &model::envelope::Database { annotations: "{}", ..Default::default() },

@@ -5,6 +5,7 @@ mod delivery;
 mod enrich;
 mod grouping;
 mod outputs;
+mod pull;
 mod simulation;
 mod slot;
 mod state;

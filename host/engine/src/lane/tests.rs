@@ -73,6 +73,7 @@ fn message(number: u64, groups: Groups) -> Message {
         partial: false,
         route: None,
         idempotency_key: "".into(),
+        scope: "".into(),
     }
 }
 

@@ -100,7 +100,7 @@ async fn b116_plugins_see_what_was_found_and_share_no_outcome_of_it() {
     let (with, without) = (Recording::willing(), Recording::willing());
     let mut specs = vec![spec("with", &with, &facts), sink_spec("without", &without)];
     for spec in &mut specs {
-        spec.filter = Some(Arc::clone(&filter));
+        spec.filters = vec![Arc::clone(&filter)];
     }
     let (engine, _, _) = engine(&log, specs, &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
@@ -158,11 +158,11 @@ async fn b115_a_row_that_has_to_go_goes_also_if_it_is_refused() {
     });
     let (sink, store) = (Recording::index(), Arc::<Store>::default());
     let mut spec = spec("a", &sink, &facts);
-    spec.filter = Some(function(|change| {
+    spec.filters = vec![function(|change| {
         let private = change.row().unwrap().value(1) == Value::Text("private");
         Ok(if private { Outcome::Evict } else { Outcome::Keep })
-    }));
-    spec.transform = Some(function(|_| Ok(Outcome::Replace(document("{\"id\":\"2\"}")))));
+    })];
+    spec.transforms = vec![function(|_| Ok(Outcome::Replace(document("{\"id\":\"2\"}"))))];
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     let of = |key: &str| -> Vec<Effect> {

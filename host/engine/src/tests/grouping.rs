@@ -187,7 +187,7 @@ fn b094_an_index_keeps_the_order_of_groups_and_of_documents_across_tables() {
             let named = sinks.iter().zip([("a", &to_place), ("b", &to_third)]);
             let spec = |(sink, (name, transform)): (&Arc<Recording>, (&str, &Arc<_>))| SinkSpec {
                 grouping: grouping.clone(),
-                transform: Some(Arc::clone(transform)),
+                transforms: vec![Arc::clone(transform)],
                 ..sink_spec(name, sink)
             };
             named.map(spec).collect()

@@ -70,8 +70,8 @@ async fn b019_no_plugin_is_asked_about_a_truncate() {
     let refuse = |_: &model::change::Change| {
         Err(PluginError { fault: Fault::Trap, message: "what is this".into() })
     };
-    let drops = SinkSpec { filter: Some(function(|_| Ok(Outcome::Drop))), ..spec("b", &sink) };
-    let fails = SinkSpec { transform: Some(function(refuse)), ..spec("a", &sink) };
+    let drops = SinkSpec { filters: vec![function(|_| Ok(Outcome::Drop))], ..spec("b", &sink) };
+    let fails = SinkSpec { transforms: vec![function(refuse)], ..spec("a", &sink) };
     let (engine, _, _) = engine(&log, vec![drops, fails], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(actions(&sink), ["truncate", "truncate"]);
