@@ -408,6 +408,14 @@ mod tests {
     }
 
     #[test]
+    fn b115_an_enrichment_stands_in_the_metadata_as_it_is() {
+        let mut change = change(&relation(&["id"]), Operation::Insert, None, None);
+        change.enrichment = Some("{\"id\":7,\"names\":{\"de\":\"Hütte\"}}".into());
+        let expected = json!({"id": 7, "names": {"de": "Hütte"}});
+        assert_eq!(written(&change, None)["metadata"]["enrichment"], expected);
+    }
+
+    #[test]
     fn b019_a_truncate_has_neither_row_nor_key() {
         let change = change(&relation(&["id"]), Operation::Truncate, None, None);
         let message = written(&change, None);

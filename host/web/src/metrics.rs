@@ -43,9 +43,11 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
 const SINK_GAUGES: [(&str, &str, ReadSink); 4] = [
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
-    ("sequin_sink_waiting", "1 while values cannot be fetched from the source.", |sink| {
-        u64::from(sink.waiting.get().is_some())
-    }),
+    (
+        "sequin_sink_waiting",
+        "1 while the source does not answer what the sink asks of it: values, or an enrichment.",
+        |sink| u64::from(sink.waiting.get().is_some()),
+    ),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
     }),
