@@ -1,8 +1,13 @@
 //! The engine as a whole, over a scripted world, under paused time.
 
+mod batches;
+mod chains;
 mod complete;
 mod delivery;
 mod outputs;
+mod payload;
+mod retries;
+mod routes;
 mod simulation;
 mod slot;
 mod state;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -40,12 +41,17 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 4] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 5] = [
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
     ("sequin_sink_waiting", "1 while values cannot be fetched from the source.", |sink| {
         u64::from(sink.waiting.get().is_some())
     }),
+    (
+        "sequin_sink_next_retry_timestamp_seconds",
+        "When a message whose attempt failed is tried again, in seconds since 1970; 0 if none waits.",
+        next_retry,
+    ),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
     }),
@@ -126,6 +132,12 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         registry.register(Box::new(gauge))?;
     }
     TextEncoder::new().encode_to_string(&registry.gather())
+}
+
+fn next_retry(sink: &SinkStatus) -> u64 {
+    let Some(remaining) = sink.next_retry.remaining() else { return 0 };
+    let at = SystemTime::now() + remaining;
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn signed(value: u64) -> i64 {

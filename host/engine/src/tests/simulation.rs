@@ -5,17 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::batch::Grouping;
+use model::change::Change;
 use model::groups::GroupKey;
 use model::message::Message;
+use model::plugin::Outcome;
 use model::position::Position;
 use model::sink::Retry;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::log::{Log, Row};
+use crate::fake::plugin::{function, set, shown, text};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, sink_spec};
+use crate::spec::SinkSpec;
 
 /// Enough to meet every fault in several combinations, few enough for each run of the suite.
 const SEEDS: u64 = 200;
@@ -42,7 +46,11 @@ fn run(seed: u64) {
         log.commit((0..rows).map(|_| Row::update(dice.u64(0..8), n)).collect());
     }
     let grouping = if dice.bool() { Grouping::Together } else { Grouping::Apart };
-    let sinks = [flaky(grouping, dice.fork()), flaky(Grouping::Apart, dice.fork())];
+    let sinks = [
+        flaky(grouping, dice.fork()),
+        flaky(Grouping::Apart, dice.fork()),
+        flaky(grouping, dice.fork()).routed(),
+    ];
     for life in 1..=LIVES {
         if dice.u8(0..3) == 0 {
             log.break_after(dice.usize(0..30));
@@ -51,7 +59,7 @@ fn run(seed: u64) {
         let last = life == LIVES;
         let (engine, _, supervisor) = engine(
             &log,
-            vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1])],
+            vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1]), routed(&sinks[2])],
             &store,
             1 << 16,
         );
@@ -85,6 +93,29 @@ fn run(seed: u64) {
     for sink in &sinks {
         check_received(&sink.received(), changes);
     }
+    for message in sinks[2].received() {
+        let route = message.route.as_ref().unwrap().text("topic").unwrap().unwrap();
+        assert!(message.payload.contains(&format!("\"went\":\"{route}\"")), "{message:?}");
+    }
+}
+
+/// Each row goes to one of three places by its value, so that the changes of one key go to several;
+/// two transforms look at each.
+fn routed(sink: &Arc<Recording>) -> SinkSpec {
+    let topic = |change: &Change| {
+        let value: u64 = shown(change, "value").unwrap().parse().unwrap();
+        ["x", "y", "z"][(value % 3) as usize]
+    };
+    let mut spec = sink_spec("c", sink);
+    spec.routers = vec![function(move |change| Ok(set([("topic", text(topic(change)))])))];
+    spec.transforms = vec![
+        function(move |change| Ok(set([("went", text(topic(change)))]))),
+        function(|change| {
+            assert!(shown(change, "went").is_some());
+            Ok(Outcome::Keep)
+        }),
+    ];
+    spec
 }
 
 /// A sink whose requests take a while, fail, fail in part, and lose answers.
