@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -48,9 +47,9 @@ const SINK_GAUGES: [(&str, &str, ReadSink); 5] = [
         u64::from(sink.waiting.get().is_some())
     }),
     (
-        "sequin_sink_next_retry_timestamp_seconds",
-        "When a message whose attempt failed is tried again, in seconds since 1970; 0 if none waits.",
-        next_retry,
+        "sequin_sink_next_retry_seconds",
+        "Time until a message whose attempt failed is tried again, rounded up; 0 if none waits.",
+        |sink| sink.next_retry.remaining().map_or(0, |remaining| remaining.as_secs() + 1),
     ),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
@@ -134,12 +133,6 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&registry.gather())
 }
 
-fn next_retry(sink: &SinkStatus) -> u64 {
-    let Some(remaining) = sink.next_retry.remaining() else { return 0 };
-    let at = SystemTime::now() + remaining;
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -154,6 +147,8 @@ mod tests {
     fn metrics_have_the_predecessors_names_and_labels() {
         let sink = SinkStatus { id: "i".into(), name: "poi".into(), ..SinkStatus::default() };
         sink.delivered.add(3);
+        let due = tokio::time::Instant::now() + std::time::Duration::from_millis(8_500);
+        sink.next_retry.set(Some(due));
         sink.warnings.raise("table_renamed", "public.t", "…".to_owned());
         let slot = SlotStatus {
             name: "s".into(),
@@ -168,6 +163,8 @@ mod tests {
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
             "sequin_messages_ingested_count{database_name=\"d\",slot_name=\"s\"} 5",
             "sequin_sink_warnings{code=\"table_renamed\",consumer_id=\"i\",consumer_name=\"poi\"} 1",
+            // B123.
+            "sequin_sink_next_retry_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
             "sequin_memory_max_bytes 9",
         ] {
             assert!(text.contains(line), "{text}");

@@ -92,7 +92,7 @@ async fn the_first_filter_that_does_not_keep_a_row_decides() {
 fn reshaping() -> Vec<Arc<dyn Plugin>> {
     vec![
         named("flag", |change| {
-            let even = value(change) % 2 == 0;
+            let even = value(change).is_multiple_of(2);
             let masked = format!("m{}", value(change));
             Ok(set([("value", text(&masked)), ("even", Data::Booleans(vec![even]))]))
         }),
