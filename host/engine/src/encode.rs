@@ -5,7 +5,6 @@ use std::sync::Arc;
 use model::change::{Change, Operation};
 use model::document::{self, Document, DocumentError};
 use model::envelope;
-use model::groups::{GroupKey, Groups};
 use model::message::{Effect, Message, idempotency_key};
 use model::path::{Path, PathError};
 use model::plugin::{self, DocumentEffect, Patch};
@@ -100,9 +99,7 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, EncodeErro
         Operation::Delete | Operation::Truncate => Effect::Remove,
         Operation::Insert | Operation::Update | Operation::Read => Effect::Write,
     };
-    // A truncate keeps its place among the rows also where rows have no order among themselves.
-    let ordered = spec.grouped || change.operation == Operation::Truncate;
-    let groups = if ordered { Groups::of(change) } else { Groups::None };
+    let groups = spec.grouping.of_event(change);
     let message = |(output, payload)| Message {
         position: change.position,
         output,
@@ -191,13 +188,14 @@ fn given(
     Ok(drafts)
 }
 
-/// What must stay in order at a state sink is the document, whatever rows it comes from. Documents of
-/// one id at several places share a group, which is slower and never wrong.
+/// What must stay in order at a state sink is the document, whatever rows it comes from, and what its
+/// owner wants in order. Documents of one id at several places share a group, which is slower and never
+/// wrong.
 fn document_message(spec: &SinkSpec, decided: &Decided, output: u32, draft: Draft) -> Message {
     let position = decided.change.position;
     let Draft { effect, document: Document { id, json }, partial } = draft;
     let payload = if effect == Effect::Remove { Box::default() } else { json };
-    let groups = if spec.grouped { Groups::One(GroupKey::of_document(&id)) } else { Groups::None };
+    let groups = spec.grouping.of_document(&decided.change, &id);
     Message {
         position,
         output,

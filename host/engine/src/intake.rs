@@ -1,9 +1,9 @@
-//! From changes to messages: complete, filter, route, transform, encode, for one sink.
+//! From changes to messages: complete, enrich, filter, route, transform, encode, for one sink.
 //!
 //! It never waits for the destination, only for plugins (bounded by their deadlines), when a row must
-//! be put aside for the store, and when values are to be fetched for the source. Deletes pass the
-//! filters unseen: a row that is gone is gone. Truncates pass all plugins: they have no row to look
-//! at, and go where the sink sends everything.
+//! be put aside for the store, and when the source is asked for values or about rows. Deletes pass
+//! the filters unseen: a row that is gone is gone. Truncates pass all plugins: they have no row to
+//! look at, and go where the sink sends everything.
 
 use std::sync::Arc;
 
@@ -21,7 +21,9 @@ use crate::bury::Burial;
 use crate::complete::complete;
 use crate::derive::Shapes;
 use crate::encode;
+use crate::enrich::{self, Asked};
 use crate::fan_out::Portion;
+use crate::grouping::{self, Doubt};
 use crate::ledger::Ledger;
 use crate::router::Routes;
 use crate::spec::SinkSpec;
@@ -72,6 +74,7 @@ impl Intake {
     /// open in the ledger.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
         let work = async {
+            enrich::check(&self.spec, &self.status).await;
             while let Some(portion) = self.portions.recv().await {
                 // A place in the queue is free: the slot may wait for it.
                 self.budget.wake();
@@ -116,9 +119,17 @@ impl Intake {
                 complete(lookup.as_ref(), changes, spec, status, &self.budget).await
             }
         };
+        self.tell_order(&changes);
+        let Asked { changes, refused, charge: _charge } =
+            enrich::enrich(changes, &self.spec, &self.status, &self.budget).await;
+        let refused = self.refused(refused, &mut letters).await;
         let filtered = self.filter(changes, &mut letters).await;
         let routed = self.route(filtered, &mut letters).await;
-        let decided = self.transform(routed, &mut letters).await;
+        let mut decided = self.transform(routed, &mut letters).await;
+        if !refused.is_empty() {
+            decided.extend(refused);
+            decided.sort_by_key(|decided| decided.change.position);
+        }
         let mut admitted: Admitted = Vec::new();
         for decided in decided {
             match encode::messages(&self.spec, &decided) {
@@ -171,6 +182,23 @@ impl Intake {
         );
         if self.status.warnings.raise(UNSENT, &table, problem.clone()) {
             warn!(sink.name = %self.spec.name, code = UNSENT, problem, "said once for this table");
+        }
+    }
+
+    /// Says once per table what is not known of the order of its rows.
+    fn tell_order(&self, changes: &[Change]) {
+        let warnings = &self.status.warnings;
+        match self.spec.grouping.doubt(changes) {
+            Doubt::Unasked => {}
+            Doubt::None { table } => {
+                warnings.clear(grouping::MISSING, &table);
+                warnings.clear(grouping::UNKNOWN, &table);
+            }
+            Doubt::Is { code, table, problem } => {
+                if warnings.raise(code, &table, problem.clone()) {
+                    warn!(sink.name = %self.spec.name, code, problem, "said once for this table");
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 
 pub mod budget;
 pub mod confirm;
+pub mod grouping;
 pub mod lane;
 pub mod run;
 pub mod select;
@@ -20,13 +21,16 @@ mod complete;
 mod deliver;
 mod derive;
 mod encode;
+mod enrich;
 mod fan_out;
 mod filter;
 mod follow;
 mod intake;
 mod ledger;
+mod patience;
 mod progress;
 mod recorded;
+mod refused;
 mod router;
 mod share;
 mod slot;

@@ -3,7 +3,8 @@
 //! Sinks with the same component and configuration would have it judge the same rows again and
 //! again. Here the first one that asks has the rows judged, and the outcomes are kept for the
 //! others, until each has had them or there are too many. An outcome depends on nothing but its
-//! row, so it is the same whoever asks; a row that was completed for one sink is that sink's own.
+//! row, so it is the same whoever asks; a row that was completed or enriched for one sink is that
+//! sink's own.
 //!
 //! A sink that is behind the others finds nothing and pays for itself, as it would alone.
 
@@ -136,7 +137,7 @@ impl Shared {
 
 /// Whether the row is not what other sinks see at its place.
 fn is_own(change: &Change) -> bool {
-    change.fetched.is_some()
+    change.fetched.is_some() || change.enrichment.is_some()
 }
 
 impl Kept {

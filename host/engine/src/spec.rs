@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::backoff::Backoff;
+use model::enrich::Enrich;
 use model::envelope::Envelope;
 use model::lookup::Lookup;
 use model::path::Path;
@@ -10,7 +11,8 @@ use model::plugin::Plugin;
 use model::sink::Sink;
 use model::source::Connect;
 
-use crate::select::Selection;
+use crate::grouping::Grouping;
+use crate::select::{Selection, Table};
 
 /// One slot and the sinks it feeds.
 pub struct SlotSpec {
@@ -34,6 +36,9 @@ pub struct SinkSpec {
     pub selection: Selection,
     /// Completes rows with values that Postgres did not send; None: they stay unsaid.
     pub lookup: Option<Arc<dyn Lookup>>,
+    /// What the source is asked about the rows of a table, for each table where it is: the first
+    /// that names the table.
+    pub enrichments: Vec<(Table, Arc<dyn Enrich>)>,
     /// Decide which of them go on: the first that does not keep a row decides.
     pub filters: Vec<Arc<dyn Plugin>>,
     /// Say where each is sent, by the row as the filters saw it: of a key that several give, the
@@ -49,8 +54,8 @@ pub struct SinkSpec {
     pub envelope: Envelope,
     /// Where they go.
     pub sink: Arc<dyn Sink>,
-    /// Whether messages of one row keep their order.
-    pub grouped: bool,
+    /// Which messages keep their order.
+    pub grouping: Grouping,
     /// Collects messages and sends none.
     pub paused: bool,
     /// Delays between attempts.

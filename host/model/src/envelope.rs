@@ -164,7 +164,9 @@ impl Envelope {
                 Value::Null | Value::Unchanged => out.push_str("null"),
             }
         }
-        out.push_str("],\"enrichment\":null,");
+        out.push_str("],\"enrichment\":");
+        out.push_str(change.enrichment.as_deref().unwrap_or("null"));
+        out.push(',');
         if self.types {
             columns(out, relation);
         }

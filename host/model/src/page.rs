@@ -361,6 +361,7 @@ impl Builder {
                 after: draft.after.map(row),
                 annotations: draft.annotations,
                 fetched: None,
+                enrichment: None,
             })
             .collect()
     }

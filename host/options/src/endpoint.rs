@@ -1,4 +1,4 @@
-//! `http_endpoints[]`: where webhooks go, and the headers they carry.
+//! `http_endpoints[]`: where webhooks go, the headers they carry, and how they are signed.
 
 use std::fmt;
 
@@ -6,7 +6,22 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use url::Url;
 
+use crate::signing::{Secrets, SigningKey};
 use crate::{Address, Problem, Problems, Secret};
+
+/// What belongs to the connection, not to the message: set by the client alone. `Host` is ours to
+/// give only in an endpoint, for a proxy in front of the receiver.
+const OF_THE_CONNECTION: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// An endpoint as a user writes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +43,10 @@ pub struct Options {
     /// Encrypted at rest in the predecessor. Here all headers are secrets.
     #[serde(default)]
     pub encrypted_headers: Headers,
+    /// Ours: `whsec_…`, one or several while they are rotated. Requests are signed with each, as
+    /// Standard Webhooks 1.0 says.
+    #[serde(default)]
+    pub signing_secret: Secrets,
 }
 
 /// An endpoint that requests can be sent to.
@@ -37,6 +56,8 @@ pub struct Ready {
     pub url: Address,
     /// Names differ, whatever their case.
     pub headers: Vec<(String, Secret)>,
+    /// None: requests are not signed.
+    pub signing_keys: Vec<SigningKey>,
 }
 
 impl Options {
@@ -57,7 +78,13 @@ impl Options {
                 headers.push((name.clone(), value.clone()));
             }
         }
-        problems.or(url.map(|url| Ready { name: self.name.clone(), url, headers }))
+        let signing_keys = problems.keep(self.signing_secret.keys("signing_secret"));
+        problems.or(url.zip(signing_keys).map(|(url, signing_keys)| Ready {
+            name: self.name.clone(),
+            url,
+            headers,
+            signing_keys,
+        }))
     }
 
     fn address(&self) -> Result<Address, Problem> {
@@ -177,24 +204,48 @@ pub(crate) fn http_url(field: &'static str, text: &str) -> Result<Url, Problem> 
 }
 
 fn check_header(field: &'static str, name: &str, value: &Secret) -> Result<(), Problem> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
+    if !is_header_name(name) {
         return Err(Problem::new(field, format!("holds a header with the bad name {name:?}")));
     }
     if !is_header_value(value) {
         let message = format!("holds a header `{name}` whose value has control characters");
         return Err(Problem::new(field, message));
     }
+    if is_of_the_connection(name) {
+        let message = format!("holds `{name}`, which belongs to the connection");
+        return Err(Problem::new(field, message).help("remove it: the HTTP client sets it"));
+    }
     // Sent as it stands, the header would be a lie about the body.
-    if name.eq_ignore_ascii_case("content-encoding") {
-        let message = format!("holds `{name}`: compressed bodies are not supported yet");
-        return Err(Problem::new(field, message));
+    if name.eq_ignore_ascii_case("content-encoding") && !is_coding(value.reveal()) {
+        let message = format!("holds `{name}` with a coding that is not supported");
+        return Err(Problem::new(field, message).help("write `gzip`, or remove it"));
     }
     Ok(())
 }
 
+/// Whether HTTP can carry a header of this name.
+#[must_use]
+pub fn is_header_name(name: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(token)
+}
+
+/// Whether the header describes the connection, so that only the client may set it.
+#[must_use]
+pub fn is_of_the_connection(name: &str) -> bool {
+    OF_THE_CONNECTION.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether bodies can be sent in this `Content-Encoding`: `gzip`, or `identity`, as they are.
+#[must_use]
+pub fn is_coding(value: &str) -> bool {
+    let value = value.trim();
+    value.eq_ignore_ascii_case("gzip") || value.eq_ignore_ascii_case("identity")
+}
+
 /// Whether the text can be the value of a header.
-pub(crate) fn is_header_value(value: &Secret) -> bool {
+#[must_use]
+pub fn is_header_value(value: &Secret) -> bool {
     value.reveal().bytes().all(|byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7f))
 }
 
@@ -211,6 +262,7 @@ mod tests {
             webhook_site: false,
             headers: Headers::default(),
             encrypted_headers: Headers::default(),
+            signing_secret: Secrets::default(),
         }
     }
 
@@ -248,6 +300,22 @@ mod tests {
                 "`encrypted_headers` holds a header `X-Token` whose value has control characters",
             ]
         );
+    }
+
+    #[test]
+    fn b127_bodies_can_be_gzip_and_nothing_else() {
+        for (coding, good) in [("gzip", true), ("GZIP ", true), ("identity", true), ("br", false)] {
+            let headers = header("Content-Encoding", coding);
+            let checked = Options { headers, ..options("https://a.test") }.validate();
+            assert_eq!(checked.is_ok(), good, "{coding}");
+        }
+        for name in ["Content-Length", "transfer-encoding", "Connection", "Upgrade"] {
+            let headers = header(name, "1");
+            let problems = Options { headers, ..options("https://a.test") }.validate().unwrap_err();
+            assert!(problems[0].message.contains("belongs to the connection"), "{problems:?}");
+        }
+        let headers = header("Host", "inner.test");
+        assert!(Options { headers, ..options("https://a.test") }.validate().is_ok());
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct Options {
     /// Ours: the predecessor always did what `emplace` does.
     #[serde(default)]
     pub action: Action,
+    /// What becomes of a value that does not fit its field's type. Ours; left out, the server's own
+    /// default holds.
+    pub dirty_values: Option<DirtyValues>,
 }
 
 /// What an existing document, or its absence, means to a write.
@@ -61,6 +64,33 @@ impl Action {
     }
 }
 
+/// What becomes of a value that does not fit its field's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirtyValues {
+    /// Make it fit, or leave the field out.
+    CoerceOrDrop,
+    /// Make it fit, or refuse the document.
+    CoerceOrReject,
+    /// Leave the field out.
+    Drop,
+    /// Refuse the document.
+    Reject,
+}
+
+impl DirtyValues {
+    /// As Typesense calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CoerceOrDrop => "coerce_or_drop",
+            Self::CoerceOrReject => "coerce_or_reject",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+        }
+    }
+}
+
 /// A collection that documents can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -72,6 +102,7 @@ pub struct Ready {
     pub batch_size: usize,
     pub timeout: Duration,
     pub action: Action,
+    pub dirty_values: Option<DirtyValues>,
 }
 
 fn batch_size() -> i64 {
@@ -89,8 +120,7 @@ impl Options {
         let mut problems = Problems::default();
         let url = problems.keep(address(self.endpoint_url.reveal()));
         let name = self.collection_name.as_str();
-        if matches!(name, "" | "." | "..") || name.len() > COLLECTION_BYTES_MAX {
-            let message = format!("must be a name of 1 to {COLLECTION_BYTES_MAX} bytes");
+        if let Err(message) = check_collection(name) {
             problems.push(Problem::new("collection_name", message));
         }
         if self.api_key.reveal().is_empty() || !is_header_value(&self.api_key) {
@@ -111,8 +141,20 @@ impl Options {
             batch_size: usize::try_from(self.batch_size).unwrap_or(1),
             timeout: Duration::from_secs(self.timeout_seconds.unsigned_abs()),
             action: self.action,
+            dirty_values: self.dirty_values,
         }))
     }
+}
+
+/// Whether a collection can have this name. Dots alone are directions to a URL.
+///
+/// # Errors
+/// Why not, to follow the field in a sentence.
+pub fn check_collection(name: &str) -> Result<(), &'static str> {
+    if matches!(name, "" | "." | "..") || name.len() > COLLECTION_BYTES_MAX {
+        return Err("must be a name of 1 to 1024 bytes");
+    }
+    Ok(())
 }
 
 fn address(text: &str) -> Result<Address, Problem> {
@@ -142,6 +184,7 @@ mod tests {
             batch_size: 40,
             timeout_seconds: 10,
             action: Action::Emplace,
+            dirty_values: None,
         }
     }
 
@@ -172,6 +215,7 @@ mod tests {
             batch_size: 0,
             timeout_seconds: 3601,
             action: Action::Update,
+            dirty_values: None,
         }
         .validate()
         .unwrap_err();

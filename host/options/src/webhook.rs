@@ -5,12 +5,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
+use crate::signing::SigningKey;
 use crate::{Address, Problem, Problems, Secret, endpoint};
 
 /// The predecessor's bound on a path.
 const PATH_BYTES_MAX: usize = 2000;
 /// Longer than any answer worth waiting for, and the sink stands still meanwhile.
 const TIMEOUT_MS_MAX: i64 = 3_600_000;
+/// Less would not hold the wrapping and the metadata of one message.
+const BODY_BYTES_MIN: i64 = 1024;
 
 /// A webhook as a user writes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,16 +30,26 @@ pub struct Options {
     /// For one request, from connecting to the last byte of the answer. Ours.
     #[serde(default = "timeout_ms")]
     pub request_timeout_ms: i64,
+    /// Of one body, before it is compressed. A batch is cut to it; a message that is larger alone is
+    /// put aside and never sent. For receivers that close the connection on what is too large, or
+    /// take the first bytes, instead of answering 413. Ours.
+    pub max_body_bytes: Option<i64>,
 }
 
 /// A webhook that requests can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
+    /// The endpoint's, to which a router's path is appended.
+    pub endpoint_url: Address,
+    /// With the sink's own path.
     pub url: Address,
     /// Names differ, whatever their case.
     pub headers: Vec<(String, Secret)>,
+    /// None: requests are not signed.
+    pub signing_keys: Vec<SigningKey>,
     pub batch: bool,
     pub request_timeout: Duration,
+    pub body_bytes_max: Option<usize>,
 }
 
 fn yes() -> bool {
@@ -53,7 +66,8 @@ impl Options {
     pub fn validate(&self, endpoint: &endpoint::Ready) -> Result<Ready, Vec<Problem>> {
         let mut problems = Problems::default();
         let path = self.http_endpoint_path.as_deref().unwrap_or_default();
-        let url = problems.keep(check_path(path)).map(|()| join(endpoint.url.reveal(), path));
+        let checked = check_path(path).map_err(|why| Problem::new("http_endpoint_path", why));
+        let url = problems.keep(checked).map(|()| join(endpoint.url.reveal(), path));
         let timeout = match self.request_timeout_ms {
             ms @ 1..=TIMEOUT_MS_MAX => Duration::from_millis(ms.unsigned_abs()),
             _ => {
@@ -62,32 +76,47 @@ impl Options {
                 Duration::ZERO
             }
         };
+        let body_bytes_max = match self.max_body_bytes {
+            Some(..BODY_BYTES_MIN) => {
+                let message = format!("must be at least {BODY_BYTES_MIN}");
+                problems.push(Problem::new("max_body_bytes", message));
+                None
+            }
+            bytes => bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        };
         problems.or(url.map(|url| Ready {
+            endpoint_url: endpoint.url.clone(),
             url: Address::new(url),
             headers: endpoint.headers.clone(),
+            signing_keys: endpoint.signing_keys.clone(),
             batch: self.batch,
             request_timeout: timeout,
+            body_bytes_max,
         }))
     }
 }
 
-fn check_path(path: &str) -> Result<(), Problem> {
-    let problem = |message: &str| Err(Problem::new("http_endpoint_path", message));
+/// Whether the path can be appended to an endpoint's URL: empty, or from its `/` or `?` on.
+///
+/// # Errors
+/// Why not, to follow the field in a sentence.
+pub fn check_path(path: &str) -> Result<(), &'static str> {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%?/".contains(&byte);
     match path.as_bytes() {
         [] => Ok(()),
-        bytes if bytes.len() > PATH_BYTES_MAX => problem("is longer than 2000 bytes"),
-        [b'#', ..] => problem("begins with `#`: the part behind it is never sent"),
+        bytes if bytes.len() > PATH_BYTES_MAX => Err("is longer than 2000 bytes"),
+        [b'#', ..] => Err("begins with `#`: the part behind it is never sent"),
         [b'/' | b'?', rest @ ..] if rest.iter().copied().all(allowed) => Ok(()),
-        [b'/' | b'?', ..] => problem("holds a character that a URL path cannot hold"),
-        _ => problem("must begin with `/` or `?`"),
+        [b'/' | b'?', ..] => Err("holds a character that a URL path cannot hold"),
+        _ => Err("must begin with `/` or `?`"),
     }
 }
 
 /// The endpoint's URL with the path behind its own, one slash between them. Its query is kept, in
 /// front of the path's.
-fn join(base: &Url, path: &str) -> Url {
+#[must_use]
+pub fn join(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_fragment(None);
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -112,6 +141,7 @@ mod tests {
             http_endpoint_path: Some(path.to_owned()),
             batch: true,
             request_timeout_ms: 30_000,
+            max_body_bytes: None,
         }
     }
 
@@ -120,6 +150,7 @@ mod tests {
             name: "e".to_owned(),
             url: Address::new(Url::parse(url).unwrap()),
             headers: Vec::new(),
+            signing_keys: Vec::new(),
         }
     }
 
@@ -155,6 +186,20 @@ mod tests {
             let options = Options { request_timeout_ms: ms, ..options("x") };
             let problems = options.validate(&endpoint("https://a.test")).unwrap_err();
             assert_eq!(problems.len(), 2);
+        }
+    }
+
+    #[test]
+    fn b105_a_bound_on_bodies_holds_a_message() {
+        let endpoint = endpoint("https://a.test");
+        let ready = |bytes| {
+            let options = Options { max_body_bytes: bytes, ..options("") };
+            options.validate(&endpoint).map(|ready| ready.body_bytes_max)
+        };
+        assert_eq!(ready(None), Ok(None));
+        assert_eq!(ready(Some(1024)), Ok(Some(1024)));
+        for bytes in [-1, 0, 1023] {
+            assert_eq!(ready(Some(bytes)).unwrap_err()[0].field, "max_body_bytes");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use sinks::Guard;
 use tracing_subscriber::EnvFilter;
 
 /// What `serve` needs beside the configuration.
@@ -13,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) api: SocketAddr,
     /// `SEQUIN_BIND` and `SEQUIN_METRICS_PORT`.
     pub(crate) metrics: SocketAddr,
+    /// `SEQUIN_API_TOKEN`: what requests to the API must show.
+    pub(crate) api_token: Option<web::Token>,
     /// `SEQUIN_DATA_DIR`.
     pub(crate) data_dir: PathBuf,
     /// `LOG_LEVEL`.
@@ -21,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
     pub(crate) memory_bytes_max: usize,
+    /// `SEQUIN_HTTP_GUARD`: the addresses that no sink's requests go to.
+    pub(crate) http_guard: Guard,
 }
 
 /// How log lines look.
@@ -63,6 +68,17 @@ impl Settings {
         if api == metrics && api.port() != 0 {
             wrong.push(format!("SERVER_PORT and SEQUIN_METRICS_PORT are both {}", api.port()));
         }
+        let api_token = env("SEQUIN_API_TOKEN").and_then(|text| {
+            let token = web::Token::new(text);
+            if token.is_none() {
+                let least = web::Token::BYTES_MIN;
+                wrong.push(format!(
+                    "SEQUIN_API_TOKEN must have {least} or more printable ASCII characters and no \
+                     space"
+                ));
+            }
+            token
+        });
         let log_level = env("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
         let log_filter = filter(&log_level).unwrap_or_else(|reason| {
             wrong.push(reason);
@@ -81,10 +97,21 @@ impl Settings {
         if megabytes == 0 {
             wrong.push("SEQUIN_MEMORY_MB is 0: nothing could be read".to_owned());
         }
+        let guard = "metadata, internal or off";
+        let http_guard = setting(env, "SEQUIN_HTTP_GUARD", guard, &mut wrong).unwrap_or_default();
         let data_dir = env("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from);
         if wrong.is_empty() {
             let memory_bytes_max = megabytes << 20;
-            Ok(Self { api, metrics, data_dir, log_filter, log_format, memory_bytes_max })
+            Ok(Self {
+                api,
+                metrics,
+                api_token,
+                data_dir,
+                log_filter,
+                log_format,
+                memory_bytes_max,
+                http_guard,
+            })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
         }
@@ -147,9 +174,12 @@ mod tests {
             ("LOG_LEVEL", "loud=="),
             ("SEQUIN_LOG_FORMAT", "xml"),
             ("SEQUIN_MEMORY_MB", "0"),
+            ("SEQUIN_API_TOKEN", "hunter2"),
+            ("SEQUIN_HTTP_GUARD", "none"),
         ]);
         let wrong = wrong.unwrap_err();
-        assert_eq!(wrong.lines().count(), 6, "{wrong}");
+        assert_eq!(wrong.lines().count(), 8, "{wrong}");
+        assert!(!wrong.contains("hunter2"), "{wrong}");
         let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
         assert!(same.unwrap_err().contains("both 9000"));
     }

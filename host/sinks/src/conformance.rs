@@ -1,6 +1,7 @@
 //! What every sink must do, whatever its destination. One test per rule, each run for every sink.
 
 pub(crate) mod fake;
+mod local;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use model::sink::{Retry, Sink, SinkError, Verdict};
 use options::{Address, Secret};
 use url::Url;
 
-use crate::{Batching, Builder};
+use crate::{Batching, Builder, Guard};
 use fake::{Answer, Fake, Raw, Seen};
 
 /// Longer than an answer in the same process takes, short enough to wait for.
@@ -33,12 +34,16 @@ struct Subject {
 const SUBJECTS: [Subject; 2] = [
     Subject {
         name: "webhook",
-        build: |url| Builder::new().unwrap().webhook(webhook(url, true), BATCHING).unwrap(),
+        build: |url| {
+            Builder::new(Guard::default()).unwrap().webhook(webhook(url, true), BATCHING).unwrap()
+        },
         well: |_| Answer::new(200, ""),
     },
     Subject {
         name: "typesense",
-        build: |url| Builder::new().unwrap().typesense(typesense(url), BATCHING).unwrap(),
+        build: |url| {
+            Builder::new(Guard::default()).unwrap().typesense(typesense(url), BATCHING).unwrap()
+        },
         well: typesense_well,
     },
 ];
@@ -47,10 +52,13 @@ pub(crate) fn webhook(url: &str, batch: bool) -> options::webhook::Ready {
     let url = Url::parse(&format!("{url}/{SECRET}?token={SECRET}")).unwrap();
     let header = |name: &str| (name.to_owned(), Secret::new(SECRET));
     options::webhook::Ready {
+        endpoint_url: Address::new(url.clone()),
         url: Address::new(url),
         headers: vec![header("Authorization")],
+        signing_keys: Vec::new(),
         batch,
         request_timeout: TIMEOUT,
+        body_bytes_max: None,
     }
 }
 
@@ -62,6 +70,7 @@ pub(crate) fn typesense(url: &str) -> options::typesense::Ready {
         batch_size: 40,
         timeout: TIMEOUT,
         action: options::typesense::Action::Emplace,
+        dirty_values: None,
     }
 }
 
@@ -129,7 +138,7 @@ async fn a_batch_is_judged_message_by_message() {
 #[tokio::test]
 async fn b118_2xx_is_delivered_and_everything_else_is_tried_again() {
     for subject in SUBJECTS {
-        for status in [301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503] {
+        for status in [301, 302, 307, 308, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503] {
             let fake = Fake::start(subject.well).await;
             let elsewhere = format!("{}/elsewhere", fake.url);
             let said = format!("no\r\n{}", "x".repeat(10_000));
@@ -147,6 +156,27 @@ async fn b118_2xx_is_delivered_and_everything_else_is_tried_again() {
             let verdicts = sink.deliver(&writes(1..=2)).await.unwrap();
             assert_eq!(verdicts, vec![Verdict::Delivered; 2], "{}", subject.name);
         }
+    }
+}
+
+/// Too large is judged for each message: the others of the batch are not held up by it.
+#[tokio::test]
+async fn b105_b131_a_message_that_is_too_large_is_parked_and_the_others_go() {
+    for subject in SUBJECTS {
+        let fake = Fake::start(subject.well).await;
+        let sink = (subject.build)(&fake.url);
+        for _ in 0..3 {
+            // 1 to 4, 1 and 2, 1.
+            fake.next(Answer::new(413, "<html>Request Entity Too Large row-data</html>"));
+        }
+        let verdicts = sink.deliver(&writes(1..=4)).await.unwrap();
+        let [parked, rest @ ..] = &verdicts[..] else { panic!("{}", subject.name) };
+        let Verdict::Rejected { retry: Retry::Never, error } = parked else { panic!("{parked:?}") };
+        assert!(error.contains("too large") && error.contains("bytes"), "{error}");
+        assert!(!error.contains(SECRET), "{error}");
+        assert_eq!(rest, vec![Verdict::Delivered; 3], "{}", subject.name);
+        // One more where what was refused before is not tried again.
+        assert!((5..=6).contains(&fake.seen().len()), "{}", subject.name);
     }
 }
 

@@ -5,6 +5,8 @@
 //! the connection pool does by itself is to open a new connection for a request of which no byte
 //! was sent, when the server closed the idle one (RFC 9112, 9.3.1); that is no second attempt.
 
+pub(crate) mod guard;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 
 use crate::BuildError;
+use guard::Guard;
 
 /// A server that takes longer to accept is down, whatever the request's own deadline.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +30,7 @@ const QUOTE_CHARS_MAX: usize = 200;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The one client of all HTTP sinks.
-pub(crate) fn client() -> Result<Client, BuildError> {
+pub(crate) fn client(guard: Guard) -> Result<Client, BuildError> {
     // An error means that one is installed already, by us or by an embedding program: it is used.
     drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder()
@@ -37,6 +40,7 @@ pub(crate) fn client() -> Result<Client, BuildError> {
         .referer(false)
         // What goes where is said by the configuration alone, not by `HTTP_PROXY`.
         .no_proxy()
+        .dns_resolver(guard)
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tcp_nodelay(true)

@@ -1,62 +1,59 @@
 //! Typesense: one document per row in a collection.
 //!
 //! Writes go through the import endpoint, which answers one line per document, so that documents
-//! fail alone. Removals are one request each: the delete-by-query of a whole batch would not say
-//! which document was refused. An absent document is removed already.
+//! fail alone. Removals go many to a request, by a filter on ids; ids that a filter cannot hold go
+//! one by one. An absent document is removed already.
+//!
+//! A router may name the collection of each message, and `action: delete` to remove a document that
+//! is there. `action: index` is what happens anyway: a row that is gone is removed also then, as
+//! there is nothing left to index.
 //!
 //! Checked against 0.24.1, which ignores `ignore_not_found` and answers 404 both for an absent
 //! document and for an absent collection; only their messages differ.
 
+mod answer;
+mod check;
+mod collection;
+mod import;
+mod removal;
+mod route;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use model::BoxFuture;
 use model::batch::{Batch, BatchPolicy, Grouping};
 use model::message::{Effect, Message};
+use model::route::{Route, RouteError};
 use model::sink::{Retry, Sink, SinkError, SinkKind, Verdict};
 use options::Address;
 use options::typesense::{Action, Ready};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode};
-use serde::Deserialize;
+use reqwest::{Client, Method, Response};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::{Batching, BuildError, http};
+use collection::{Collection, Imports};
+use route::{Routed, RoutedAction};
 
 const BYTES_MAX: usize = 4 << 20;
 /// Typesense indexes a collection's imports one after another: more requests only queue there.
 const REQUESTS_MAX: usize = 4;
-/// Removals of one batch that are under way at once.
-const REMOVALS_MAX: usize = 8;
-/// Room in the import's answer for a line without its document.
-const LINE_BYTES_MAX: usize = 4096;
-/// Everything but the unreserved characters of RFC 3986.
-const PATH_SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A Typesense collection.
+/// A Typesense collection, or several that a router tells apart.
 pub(crate) struct Typesense {
     client: Client,
     headers: HeaderMap,
     address: Address,
+    imports: Imports,
+    /// Where a message goes that no route sends elsewhere.
     collection: Collection,
     action: Action,
     timeout: Duration,
     messages_max: usize,
     linger: Duration,
-}
-
-/// The collection's name and URLs.
-struct Collection {
-    name: String,
-    url: Url,
-    import: Url,
-    /// The import of partial documents.
-    complete: Url,
 }
 
 /// What is to be done for a message, in the order in which it is done.
@@ -67,31 +64,22 @@ enum Part {
     Removal,
 }
 
+/// A message and its place in the batch.
+type Placed<'a> = (usize, &'a Message);
+
+/// What became of the messages, each with its place.
+type Results = Vec<(usize, Result<Verdict, SinkError>)>;
+
 impl Part {
-    fn of(message: &Message) -> Self {
+    fn of(message: &Message, routed: Option<RoutedAction>) -> Self {
         match message.effect {
             Effect::Remove => Self::Removal,
+            _ if routed == Some(RoutedAction::Delete) => Self::Removal,
             Effect::Complete => Self::Partial,
             Effect::Write if message.partial => Self::Partial,
             Effect::Write => Self::Whole,
         }
     }
-
-    /// The messages of the batch with which this is to be done, in their order.
-    fn messages(self, batch: &Batch) -> Vec<&Message> {
-        let messages = batch.messages().iter().map(|message| &**message);
-        messages.filter(|message| Self::of(message) == self).collect()
-    }
-}
-
-/// What an import does with its documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Import {
-    /// The configured action.
-    Whole,
-    /// Completes documents that exist. One that does not must not come to be from a part: it would
-    /// lack what was not sent, and nobody would know.
-    Partial,
 }
 
 impl Typesense {
@@ -100,129 +88,98 @@ impl Typesense {
         options: Ready,
         batching: Batching,
     ) -> Result<Self, BuildError> {
-        let Ready { url, collection_name, api_key, batch_size, timeout, action } = options;
         let mut headers = HeaderMap::new();
-        http::set_header(&mut headers, "x-typesense-api-key", &api_key)?;
-        let collection = Collection::new(&url, collection_name, action)?;
+        http::set_header(&mut headers, "x-typesense-api-key", &options.api_key)?;
+        let imports = Imports::new(options.action, options.dirty_values);
+        let collection = Collection::new(&options.url, &options.collection_name, &imports);
+        let collection =
+            collection.ok_or_else(|| BuildError::Url { address: options.url.clone() })?;
         Ok(Self {
             client,
             headers,
-            address: url,
+            address: options.url,
+            imports,
             collection,
-            action,
-            timeout,
-            messages_max: batch_size.max(1),
+            action: options.action,
+            timeout: options.timeout,
+            messages_max: options.batch_size.max(1),
             linger: batching.linger,
         })
     }
 
+    /// A document is in one batch once at most, so the requests have no order between them. All
+    /// imports share the time of one request, then all removals do: a slow import must not leave
+    /// them none, again and again.
     async fn apply(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
-        let deadline = Instant::now() + self.timeout;
-        let (whole, partial, removed) = (
-            Part::Whole.messages(batch),
-            Part::Partial.messages(batch),
-            Part::Removal.messages(batch),
-        );
-        // A document is in one batch once at most, so the three have no order between them.
-        // If the first request fails as a whole, nothing of the batch was done.
-        let mut results = each(Ok(self.import(&whole, Import::Whole, deadline).await?), 0);
-        let completed = self.import(&partial, Import::Partial, deadline).await;
-        results.extend(each(completed, partial.len()));
-        // Time of their own: a slow import must not leave them none, again and again.
-        let deadline = Instant::now() + self.timeout;
-        let mut removals = Vec::with_capacity(removed.len());
-        for message in removed {
-            removals.push(self.remove(message, deadline));
+        let (mut results, parts) = self.divide(batch);
+        let (mut imports, mut removals) = (Vec::new(), Vec::new());
+        for ((part, name), messages) in parts {
+            if part == Part::Removal { &mut removals } else { &mut imports }
+                .push((part, name, messages));
         }
-        let removed: Vec<_> = stream::iter(removals).buffered(REMOVALS_MAX).collect().await;
-        results.extend(removed);
-        if let Some(Err(error)) = results.first()
-            && results.iter().all(Result::is_err)
+        let deadline = Instant::now() + self.timeout;
+        // Collections that answered nothing: their removals would only fail too.
+        let mut away: BTreeMap<&str, SinkError> = BTreeMap::new();
+        for (part, name, messages) in imports {
+            let done = match away.get(name) {
+                Some(error) => same(error, &messages),
+                None => self.import(name, part, &messages, deadline).await,
+            };
+            if let Some((_, Err(error))) = done.first()
+                && done.iter().all(|(_, result)| result.is_err())
+            {
+                away.insert(name, error.clone());
+            }
+            results.extend(done);
+        }
+        let deadline = Instant::now() + self.timeout;
+        for (_, name, messages) in removals {
+            results.extend(match away.get(name) {
+                Some(error) => same(error, &messages),
+                None => self.remove(name, &messages, deadline).await,
+            });
+        }
+        if let Some((_, Err(error))) = results.first()
+            && results.iter().all(|(_, result)| result.is_err())
         {
             return Err(error.clone());
         }
-        // Back in the order of the messages: whole documents came first, then parts, then removals.
-        let mut order: Vec<usize> = (0..results.len()).collect();
-        let messages = batch.messages();
-        order.sort_by_key(|index| messages.get(*index).map(|message| Part::of(message)));
-        let mut verdicts: Vec<_> =
-            order.into_iter().zip(results.into_iter().map(verdict)).collect();
-        verdicts.sort_by_key(|(index, _)| *index);
-        Ok(verdicts.into_iter().map(|(_, verdict)| verdict).collect())
+        results.sort_unstable_by_key(|(place, _)| *place);
+        Ok(results.into_iter().map(|(_, result)| verdict(result)).collect())
     }
 
-    /// As many verdicts as messages.
-    async fn import(
-        &self,
-        messages: &[&Message],
-        import: Import,
-        deadline: Instant,
-    ) -> Result<Vec<Verdict>, SinkError> {
-        if messages.is_empty() {
-            return Ok(Vec::new());
-        }
-        let lines = lines(messages);
-        // A refused document comes back within a JSON string: every byte of it may be escaped.
-        let answer_bytes_max = lines.len() * 2 + messages.len() * LINE_BYTES_MAX;
-        let url = match import {
-            Import::Whole => self.collection.import.clone(),
-            Import::Partial => self.collection.complete.clone(),
-        };
-        let mut response = self.send(Method::POST, url, Some(lines), deadline).await?;
-        if !response.status().is_success() {
-            return Err(self.refused(&mut response).await);
-        }
-        let (body, whole) = http::body(&mut response, answer_bytes_max)
-            .await
-            .map_err(|error| http::no_answer(&error, &self.address, self.timeout))?;
-        let verdicts = whole.then(|| judge(&body, self.action, import, messages)).flatten();
-        match verdicts {
-            Some(verdicts) if verdicts.len() == messages.len() => Ok(verdicts),
-            _ => Err(SinkError::later(format!(
-                "{} did not answer the import of {} documents with as many results",
-                self.address,
-                messages.len()
-            ))),
-        }
-    }
-
-    async fn remove(&self, message: &Message, deadline: Instant) -> Result<Verdict, SinkError> {
-        let never =
-            |error: &str| Verdict::Rejected { retry: Retry::Never, error: error.to_owned() };
-        let Some(id) = message.key.as_deref().filter(|id| !id.is_empty()) else {
-            return Ok(never("the removal names no document"));
-        };
-        // To a URL these are directions: the request would remove the collection instead.
-        if matches!(id, "." | "..") {
-            return Ok(never("a document whose id is `.` or `..` cannot be removed by its id"));
-        }
-        let url = self.collection.document(id).ok_or_else(|| {
-            SinkError::later(format!("no URL can be made for a document at {}", self.address))
-        })?;
-        let mut response = self.send(Method::DELETE, url, None, deadline).await?;
-        if response.status().is_success() {
-            // Only to free the connection.
-            http::short_body(&mut response).await;
-            return Ok(Verdict::Delivered);
-        }
-        if response.status() == StatusCode::NOT_FOUND {
-            let said = message_of(&http::short_body(&mut response).await);
-            if said.starts_with("Could not find a document") {
-                return Ok(Verdict::Delivered);
+    /// The messages by what is to be done, and where; and the verdicts over those that cannot be
+    /// sent anywhere.
+    fn divide<'a>(
+        &'a self,
+        batch: &'a Batch,
+    ) -> (Results, BTreeMap<(Part, &'a str), Vec<Placed<'a>>>) {
+        let mut refused = Vec::new();
+        let mut parts: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (place, message) in batch.messages().iter().enumerate() {
+            match message.route.as_deref().map(Routed::of).transpose() {
+                Ok(routed) => {
+                    let routed = routed.unwrap_or_default();
+                    let name = routed.collection.unwrap_or(&self.collection.name);
+                    let part = Part::of(message, routed.action);
+                    parts.entry((part, name)).or_default().push((place, &**message));
+                }
+                // It was asked before the message was queued, so this is another route than that.
+                Err(error) => refused.push((place, Ok(never(error.to_string())))),
             }
-            return Err(self.explain(&response, &said));
         }
-        Err(self.refused(&mut response).await)
+        (refused, parts)
     }
 
-    async fn find(&self) -> Result<(), SinkError> {
-        let deadline = Instant::now() + self.timeout;
-        let url = self.collection.url.clone();
-        let mut response = self.send(Method::GET, url, None, deadline).await?;
-        if response.status().is_success() {
-            return Ok(());
+    /// The collection of a route, or the sink's own.
+    fn named<T>(&self, name: &str, url: impl Fn(&Collection) -> T) -> Result<T, SinkError> {
+        if name == self.collection.name {
+            return Ok(url(&self.collection));
         }
-        Err(self.refused(&mut response).await)
+        let collection = Collection::new(&self.address, name, &self.imports);
+        collection.as_ref().map(url).ok_or_else(|| {
+            SinkError::later(format!("no URL can be made for a collection at {}", self.address))
+        })
     }
 
     async fn send(
@@ -241,47 +198,6 @@ impl Typesense {
         }
         request.send().await.map_err(|error| http::no_answer(&error, &self.address, self.timeout))
     }
-
-    async fn refused(&self, response: &mut Response) -> SinkError {
-        let said = message_of(&http::short_body(response).await);
-        self.explain(response, &said)
-    }
-
-    /// What the status means, and what someone should do.
-    fn explain(&self, response: &Response, said: &str) -> SinkError {
-        let said = http::quote(said);
-        let hint = match response.status().as_u16() {
-            401 | 403 => "check `api_key` and what it permits".to_owned(),
-            404 => format!("create the collection `{}`, or correct its name", self.collection.name),
-            422 => {
-                "the server takes no writes: check its disk, its memory and `skip-writes`".into()
-            }
-            503 => "the server starts, lags behind or has no quorum".to_owned(),
-            _ => String::new(),
-        };
-        let comma = if said.is_empty() || hint.is_empty() { "" } else { "; " };
-        let detail = format!("{said}{comma}{hint}");
-        http::refused(response.status(), response.headers(), &self.address, &detail)
-    }
-}
-
-impl Collection {
-    fn new(address: &Address, name: String, action: Action) -> Result<Self, BuildError> {
-        let base = address.reveal().as_str().trim_end_matches('/');
-        let path = utf8_percent_encode(&name, PATH_SEGMENT);
-        let bad = |_| BuildError::Url { address: address.clone() };
-        let url = Url::parse(&format!("{base}/collections/{path}")).map_err(bad)?;
-        let import = format!("{url}/documents/import?action={}", action.name());
-        let import = Url::parse(&import).map_err(bad)?;
-        let complete = format!("{url}/documents/import?action={}", Action::Update.name());
-        let complete = Url::parse(&complete).map_err(bad)?;
-        Ok(Self { name, url, import, complete })
-    }
-
-    fn document(&self, id: &str) -> Option<Url> {
-        let id = utf8_percent_encode(id, PATH_SEGMENT);
-        Url::parse(&format!("{}/documents/{id}?ignore_not_found=true", self.url)).ok()
-    }
 }
 
 impl Sink for Typesense {
@@ -297,6 +213,7 @@ impl Sink for Typesense {
             requests_max: REQUESTS_MAX,
             // Documents of an import fail one by one.
             grouping: Grouping::Apart,
+            // A batch is divided by collection when it is sent.
             one_route: false,
         }
     }
@@ -305,90 +222,25 @@ impl Sink for Typesense {
         Box::pin(self.find())
     }
 
+    fn check_route(&self, route: &Route) -> Result<(), RouteError> {
+        Routed::of(route).map(drop)
+    }
+
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
         Box::pin(self.apply(batch))
     }
 }
 
-/// One document per line. A line break within a document can only stand between its tokens, where
-/// a space means the same.
-fn lines(messages: &[&Message]) -> Bytes {
-    let bytes = messages.iter().map(|message| message.payload.len() + 1).sum();
-    let mut lines = Vec::with_capacity(bytes);
-    for message in messages {
-        let spaced = |byte| {
-            if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }
-        };
-        lines.extend(message.payload.bytes().map(spaced));
-        lines.push(b'\n');
-    }
-    lines.into()
+fn same(error: &SinkError, messages: &[Placed<'_>]) -> Results {
+    messages.iter().map(|(place, _)| (*place, Err(error.clone()))).collect()
 }
 
-/// A verdict per line, or none if a line is no verdict. The line's `document` is row data and is
-/// not looked at.
-fn judge(
-    body: &[u8],
-    action: Action,
-    import: Import,
-    messages: &[&Message],
-) -> Option<Vec<Verdict>> {
-    #[derive(Deserialize)]
-    struct Line {
-        success: bool,
-        code: Option<u16>,
-        #[serde(default)]
-        error: String,
-    }
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let effects =
-        messages.iter().map(|message| Some(message.effect)).chain(std::iter::repeat(None));
-    let verdict = |(line, effect)| {
-        let line: Line = serde_json::from_slice(line).ok()?;
-        if effect == Some(Effect::Complete) && !line.success && line.code == Some(404) {
-            return Some(Verdict::Skipped);
-        }
-        let delivered = match (line.success, line.code, action) {
-            (true, _, _) => true,
-            // `update` leaves absent documents alone, `create` existing ones: also when they exist
-            // because the answer to the first attempt was lost.
-            (false, Some(404), Action::Update) | (false, Some(409), Action::Create) => true,
-            (false, _, _) => false,
-        };
-        Some(if delivered {
-            Verdict::Delivered
-        } else if import == Import::Partial && line.code == Some(404) {
-            let error = "the document is not there, and values that did not change were not sent: \
-                         set REPLICA IDENTITY FULL on the table";
-            Verdict::Rejected { retry: Retry::Never, error: error.to_owned() }
-        } else {
-            // The predecessor retries them: a schema can be mended, and then they fit.
-            let retry = Retry::Later { after: None };
-            Verdict::Rejected { retry, error: http::quote(&line.error) }
-        })
-    };
-    lines.zip(effects).map(verdict).collect()
-}
-
-/// The results of an import of `count` messages, for each of them.
-fn each(judged: Result<Vec<Verdict>, SinkError>, count: usize) -> Vec<Result<Verdict, SinkError>> {
-    match judged {
-        Ok(verdicts) => verdicts.into_iter().map(Ok).collect(),
-        Err(error) => vec![Err(error); count],
-    }
+fn never(error: impl Into<String>) -> Verdict {
+    Verdict::Rejected { retry: Retry::Never, error: error.into() }
 }
 
 fn verdict(result: Result<Verdict, SinkError>) -> Verdict {
     result.unwrap_or_else(|SinkError { message: error, retry }| Verdict::Rejected { retry, error })
-}
-
-/// The `message` of an error, or the text if there is none.
-fn message_of(body: &str) -> String {
-    #[derive(Deserialize)]
-    struct Answer {
-        message: String,
-    }
-    serde_json::from_str::<Answer>(body).map_or_else(|_| body.to_owned(), |answer| answer.message)
 }
 
 #[cfg(test)]

@@ -1,24 +1,42 @@
-//! Webhooks: messages posted as JSON to an HTTP endpoint.
+//! Webhooks: messages sent as JSON to an HTTP endpoint.
 //!
 //! A 2xx means that all messages of the request are delivered, anything else that none is, and the
-//! engine tries again; there are no verdicts per message. Redirects are not followed: the endpoint
-//! moved, and someone has to know.
+//! engine tries again. Only 413 says more: the batch is halved until the message that is too large
+//! is alone, and that one is put aside. Redirects are not followed: the endpoint moved, and someone
+//! has to know; and of a POST, a redirect may make a GET without a body.
+//!
+//! Headers, the later over the earlier whatever their case: ours (`content-type`, `user-agent`), the
+//! endpoint's `headers`, its `encrypted_headers`, those of the route, the signature's.
+//!
+//! The message is the body whatever the method, also of GET, HEAD and DELETE, as in the predecessor:
+//! what a router chose not to send a body with would otherwise be lost without a word.
+
+mod body;
+mod limit;
+mod route;
+mod signature;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use model::BoxFuture;
 use model::batch::{Batch, BatchPolicy, Grouping};
-use model::sink::{Sink, SinkError, SinkKind, Verdict};
+use model::message::Message;
+use model::route::{Route, RouteError};
+use model::sink::{Retry, Sink, SinkError, SinkKind, Verdict};
 use options::Address;
-use options::webhook::Ready;
-use reqwest::Client;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use options::signing::SigningKey;
+use options::webhook::{Ready, join};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, StatusCode};
 use tokio::net::TcpStream;
-use url::Host;
+use tokio::time::Instant;
+use url::{Host, Url};
 
-use crate::{Batching, BuildError, http};
+use crate::{Batching, BuildError, Guard, http};
+use limit::Limit;
+use route::Routed;
 
 /// What common servers accept by default is 1 MB or more; a page of wide rows must fit.
 const BYTES_MAX: usize = 4 << 20;
@@ -28,16 +46,39 @@ const REQUESTS_MAX: usize = 8;
 /// A webhook.
 pub(crate) struct Webhook {
     client: Client,
+    guard: Guard,
+    endpoint: Address,
     url: Address,
     headers: HeaderMap,
+    signing_keys: Vec<SigningKey>,
     batch: bool,
     timeout: Duration,
+    /// What the user allows a body to have.
+    bytes_max: Option<usize>,
+    /// What the receiver was seen to refuse.
+    limit: Limit,
     batching: Batching,
+}
+
+/// Where the messages of a request go.
+struct Target {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+}
+
+/// What became of a request.
+enum Answer {
+    /// All is delivered.
+    Taken,
+    /// 413, with what was said.
+    TooLarge(String),
 }
 
 impl Webhook {
     pub(crate) fn new(
         client: Client,
+        guard: Guard,
         options: Ready,
         batching: Batching,
     ) -> Result<Self, BuildError> {
@@ -46,17 +87,114 @@ impl Webhook {
         for (name, value) in &options.headers {
             http::set_header(&mut headers, name, value)?;
         }
-        let Ready { url, headers: _, batch, request_timeout: timeout } = options;
-        Ok(Self { client, url, headers, batch, timeout, batching })
+        Ok(Self {
+            client,
+            guard,
+            endpoint: options.endpoint_url,
+            url: options.url,
+            headers,
+            signing_keys: options.signing_keys,
+            batch: options.batch,
+            timeout: options.request_timeout,
+            bytes_max: options.body_bytes_max,
+            limit: Limit::default(),
+            batching,
+        })
     }
 
+    /// Sends the messages in one request, or in several if they are too large for one. After a
+    /// failure the rest is not sent: it may belong behind what failed.
     async fn post(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
+        let messages = batch.messages();
+        let target = match self.target(batch) {
+            Ok(target) => target,
+            // It was asked before the message was queued, so this is another route than that.
+            Err(error) => return Ok(vec![never(error.to_string()); messages.len()]),
+        };
+        // A part is begun within the time of one request, so all take that of two at the most.
+        let deadline = Instant::now() + self.timeout;
+        let mut verdicts = Vec::with_capacity(messages.len());
+        // Still to be sent, the first of them last.
+        let mut parts = vec![messages];
+        while let Some(part) = parts.pop() {
+            let bytes = body::bytes(part, self.batch);
+            let too_large = if self.bytes_max.is_some_and(|max| bytes > max) {
+                Some(format!("more than `max_body_bytes`, {} bytes", self.bytes_max.unwrap_or(0)))
+            } else if part.len() > 1 && self.limit.refuses(bytes) {
+                Some(String::new())
+            } else {
+                let answer = if Instant::now() > deadline {
+                    Err(SinkError::later(format!("no time was left to send all to {}", self.url)))
+                } else {
+                    self.send(&target, part).await
+                };
+                match answer {
+                    Ok(Answer::Taken) => {
+                        self.limit.taken();
+                        verdicts.extend(vec![Verdict::Delivered; part.len()]);
+                        None
+                    }
+                    Ok(Answer::TooLarge(said)) => {
+                        if part.len() > 1 {
+                            self.limit.refused(bytes);
+                        }
+                        Some(said)
+                    }
+                    Err(error) if verdicts.is_empty() => return Err(error),
+                    Err(SinkError { message: error, retry }) => {
+                        let rest = messages.len() - verdicts.len();
+                        verdicts.extend(vec![Verdict::Rejected { retry, error }; rest]);
+                        break;
+                    }
+                }
+            };
+            match (too_large, part) {
+                (None, _) => {}
+                (Some(why), [_]) => {
+                    verdicts.push(never(format!("the message is too large, {bytes} bytes: {why}")));
+                }
+                (Some(_), several) => {
+                    let (first, second) = several.split_at(several.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// The batch has one route.
+    fn target(&self, batch: &Batch) -> Result<Target, RouteError> {
+        let route = batch.messages().first().and_then(|message| message.route.as_deref());
+        let routed = route.map(Routed::of).transpose()?.unwrap_or_default();
+        let mut headers = self.headers.clone();
+        for (name, value) in &routed.headers {
+            headers.insert(name, value.clone());
+        }
+        let url = match &routed.path {
+            Some(path) => join(self.endpoint.reveal(), path),
+            None => self.url.reveal().clone(),
+        };
+        Ok(Target { method: routed.method.unwrap_or(Method::POST), url, headers })
+    }
+
+    async fn send(&self, target: &Target, part: &[Arc<Message>]) -> Result<Answer, SinkError> {
+        let mut headers = target.headers.clone();
+        let mut body = body::body(part, self.batch);
+        if !self.signing_keys.is_empty() {
+            let (keys, url) = (&self.signing_keys, target.url.as_str());
+            signature::sign(&mut headers, keys, url, part, &body, now());
+        }
+        let coding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
+        if coding.trim_ascii().eq_ignore_ascii_case(b"gzip") {
+            body = body::gzip(&body)
+                .map_err(|error| SinkError::later(format!("cannot compress a body: {error}")))?;
+        }
         let request = self
             .client
-            .post(self.url.reveal().clone())
-            .headers(self.headers.clone())
+            .request(target.method.clone(), target.url.clone())
+            .headers(headers)
             .timeout(self.timeout)
-            .body(body(batch, self.batch));
+            .body(body);
         let mut response = request
             .send()
             .await
@@ -64,14 +202,18 @@ impl Webhook {
         let said = http::short_body(&mut response).await;
         let status = response.status();
         if status.is_success() {
-            return Ok(vec![Verdict::Delivered; batch.messages().len()]);
+            return Ok(Answer::Taken);
         }
         let detail = if status.is_redirection() {
             "redirects are not followed, correct the endpoint's `url`".to_owned()
         } else {
             http::quote(&said)
         };
-        Err(http::refused(status, response.headers(), &self.url, &detail))
+        let refused = http::refused(status, response.headers(), &self.url, &detail);
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Ok(Answer::TooLarge(refused.message)),
+            _ => Err(refused),
+        }
     }
 
     /// Connects, and says nothing: a receiver need not know any method but POST. The certificate
@@ -84,7 +226,9 @@ impl Webhook {
         };
         let connect = async {
             match url.host() {
-                Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
+                Some(Host::Domain(name)) => {
+                    TcpStream::connect(&*self.guard.resolve(name, port).await?).await
+                }
                 Some(Host::Ipv4(ip)) => TcpStream::connect((IpAddr::V4(ip), port)).await,
                 Some(Host::Ipv6(ip)) => TcpStream::connect((IpAddr::V6(ip), port)).await,
                 None => Err(std::io::ErrorKind::AddrNotAvailable.into()),
@@ -106,7 +250,7 @@ impl Sink for Webhook {
     fn batch_policy(&self) -> BatchPolicy {
         BatchPolicy {
             messages_max: if self.batch { self.batching.messages_max.max(1) } else { 1 },
-            bytes_max: BYTES_MAX,
+            bytes_max: self.bytes_max.unwrap_or(BYTES_MAX).min(BYTES_MAX),
             linger: self.batching.linger,
             requests_max: REQUESTS_MAX,
             // A request succeeds or fails as a whole.
@@ -119,103 +263,23 @@ impl Sink for Webhook {
         Box::pin(self.connect())
     }
 
+    fn check_route(&self, route: &Route) -> Result<(), RouteError> {
+        Routed::of(route).map(drop)
+    }
+
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
         Box::pin(self.post(batch))
     }
 }
 
-/// `{"data":[…]}`, or the message as it is. The payloads are JSON already.
-fn body(batch: &Batch, wrapped: bool) -> Bytes {
-    const OPEN: &str = r#"{"data":["#;
-    const CLOSE: &str = "]}";
-    let messages = batch.messages();
-    if let ([message], false) = (messages, wrapped) {
-        return Bytes::copy_from_slice(message.payload.as_bytes());
-    }
-    let payloads: usize = messages.iter().map(|message| message.payload.len() + 1).sum();
-    let mut body = String::with_capacity(OPEN.len() + payloads + CLOSE.len());
-    body.push_str(OPEN);
-    for (index, message) in messages.iter().enumerate() {
-        if index > 0 {
-            body.push(',');
-        }
-        body.push_str(&message.payload);
-    }
-    body.push_str(CLOSE);
-    body.into()
+fn never(error: String) -> Verdict {
+    Verdict::Rejected { retry: Retry::Never, error }
+}
+
+/// Seconds since 1970, for the receiver to judge the age of a signature by.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 #[cfg(test)]
-mod tests {
-    use model::message::Effect;
-    use options::Secret;
-
-    use super::*;
-    use crate::conformance::fake::{Answer, Fake};
-    use crate::conformance::{BATCHING, harmless, message, webhook, writes};
-
-    fn sink(options: Ready) -> Webhook {
-        Webhook::new(http::client().unwrap(), options, BATCHING).unwrap()
-    }
-
-    #[tokio::test]
-    async fn b125_batch_true_wraps_and_false_is_bare() {
-        let fake = Fake::start(|_| Answer::new(204, "")).await;
-        let wrapped = sink(webhook(&fake.url, true));
-        wrapped.deliver(&writes(1..=2)).await.unwrap();
-        wrapped.deliver(&writes(1..=1)).await.unwrap();
-        let bare = sink(webhook(&fake.url, false));
-        bare.deliver(&writes(1..=1)).await.unwrap();
-        let bodies: Vec<_> = fake.seen().into_iter().map(|seen| seen.body).collect();
-        let one = r#"{"id":"1","name":"row-data-1"}"#;
-        let two = r#"{"id":"2","name":"row-data-2"}"#;
-        assert_eq!(
-            bodies,
-            [format!(r#"{{"data":[{one},{two}]}}"#), format!(r#"{{"data":[{one}]}}"#), one.into()]
-        );
-        assert_eq!(wrapped.batch_policy().messages_max, 10);
-        assert_eq!(bare.batch_policy().messages_max, 1);
-    }
-
-    #[tokio::test]
-    async fn b128_headers_are_sent_and_can_change_the_content_type() {
-        let fake = Fake::start(|_| Answer::new(200, "ok")).await;
-        sink(webhook(&fake.url, true)).deliver(&writes(1..=1)).await.unwrap();
-        let mut options = webhook(&fake.url, true);
-        options.headers.push(("Content-Type".into(), Secret::new("application/cloudevents+json")));
-        sink(options).deliver(&writes(1..=1)).await.unwrap();
-        let [first, second] = &fake.seen()[..] else { panic!() };
-        assert_eq!(first.method, "POST");
-        assert_eq!(first.path, "/hunter2?token=hunter2");
-        assert_eq!(first.header("content-type"), ["application/json"]);
-        assert_eq!(first.header("authorization"), ["hunter2"]);
-        let agent = concat!("sequin/", env!("CARGO_PKG_VERSION"));
-        assert_eq!(first.header("user-agent"), [agent]);
-        assert_eq!(second.header("content-type"), ["application/cloudevents+json"]);
-    }
-
-    #[tokio::test]
-    async fn a_removal_is_an_event_like_any_other() {
-        let fake = Fake::start(|_| Answer::new(200, "")).await;
-        let mut message = (*message(1, Effect::Remove)).clone();
-        message.payload = r#"{"action":"delete"}"#.into();
-        let batch = Batch::new(vec![message.into()]).unwrap();
-        sink(webhook(&fake.url, false)).deliver(&batch).await.unwrap();
-        assert_eq!(fake.seen()[0].body, r#"{"action":"delete"}"#);
-    }
-
-    #[tokio::test]
-    async fn a_redirect_tells_that_it_is_not_followed() {
-        let fake = Fake::start(|_| Answer::new(302, "").header("location", "/")).await;
-        let error =
-            harmless("webhook", sink(webhook(&fake.url, true)).deliver(&writes(1..=1)).await);
-        assert!(error.message.contains("redirects are not followed"), "{error}");
-    }
-
-    #[test]
-    fn a_header_that_cannot_be_sent_is_refused() {
-        let mut options = webhook("http://127.0.0.1:1", true);
-        options.headers.push(("bad name".into(), Secret::new("x")));
-        assert!(Webhook::new(http::client().unwrap(), options, BATCHING).is_err());
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use crate::fake::plugin::{function, set, shown, text};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
+use crate::grouping::Grouping as Order;
 use crate::select::{Actions, Names, Table};
 
 const MIB: usize = 1 << 20;
@@ -29,7 +30,7 @@ fn value(message: &Message) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn b099_without_grouping_one_key_is_as_fast_as_many() {
     let mut times = Vec::new();
-    for grouped in [false, true] {
+    for grouping in [Order::Off, Order::default()] {
         let log = Log::new();
         for n in 0..400 {
             log.commit(vec![Row::update(1, n)]);
@@ -38,7 +39,7 @@ async fn b099_without_grouping_one_key_is_as_fast_as_many() {
         let sink =
             Recording::new(Grouping::Apart, 10, move |_| Answer { after, ..Answer::default() });
         let mut spec = sink_spec("a", &sink);
-        spec.grouped = grouped;
+        spec.grouping = grouping;
         let (engine, _, _) = engine(&log, vec![spec], &Arc::default(), MIB);
         let start = Instant::now();
         run_until(engine, || sink.len() == 400).await;

@@ -141,6 +141,8 @@ async fn b110_a_removal_that_has_no_route_is_told_and_not_guessed() {
     let deleted = |key, value| Row { operation: Operation::Delete, ..Row::update(key, value) };
     log.commit(vec![deleted(1, "x"), Row::update(2, "y"), deleted(3, "broken")]);
     log.commit(vec![Row::update(4, "nowhere"), deleted(5, "nowhere")]);
+    // The key changed: the document under the old one has to go.
+    log.commit(vec![Row { before: Some((6, None)), ..Row::update(7, "broken") }]);
     let sink = Recording::index().routed();
     let mut spec = sink_spec("a", &sink);
     spec.filters = vec![named("filter", |change| {
@@ -160,7 +162,7 @@ async fn b110_a_removal_that_has_no_route_is_told_and_not_guessed() {
     let mut letters = store.letters();
     letters.sort_by_key(|letter| letter.position);
     let by_hand: Vec<_> = letters.iter().map(|it| it.error.contains("remove it by hand")).collect();
-    assert_eq!(by_hand, [true, false, true], "{letters:?}");
+    assert_eq!(by_hand, [true, false, true, true], "{letters:?}");
     let warnings = status.slots[0].sinks[0].warnings.list();
     let [("removal_not_routed", problem)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(problem.contains("public.t"), "{problem}");

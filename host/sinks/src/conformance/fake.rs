@@ -20,6 +20,8 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Seen {
@@ -94,11 +96,13 @@ impl Fake {
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap().to_vec();
     let seen = Seen {
         method: head.method.to_string(),
         path: head.uri.path_and_query().unwrap().to_string(),
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
-        body: String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap(),
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+        bytes,
     };
     let next = shared.next.lock().unwrap().pop_front();
     let answer = next.unwrap_or_else(|| (shared.well)(&seen));
