@@ -106,7 +106,7 @@ async fn b124_where_nothing_was_tried_nothing_is_counted() {
 }
 
 /// A message that got through only behind one that failed is sent again, which is no failure of its
-/// own; with one attempt allowed it is not put aside.
+/// own: when it then fails for the first time, it has another attempt.
 #[tokio::test(start_paused = true)]
 async fn b124_a_message_that_rode_behind_a_failed_one_has_not_failed() {
     let log = Log::new();
@@ -114,14 +114,16 @@ async fn b124_a_message_that_rode_behind_a_failed_one_has_not_failed() {
     let mut requests = 0;
     let sink = Recording::new(Grouping::Together, 10, move |_| {
         requests += 1;
-        let rejected = if requests == 1 { vec![(0, Retry::Later { after: None })] } else { vec![] };
+        // The first message fails in the first request, and the second in the second.
+        let later = Retry::Later { after: None };
+        let rejected = if requests <= 2 { vec![(requests - 1, later)] } else { vec![] };
         Answer { rejected, ..Answer::default() }
     });
     let spec = SinkSpec { attempts_max: Some(2), ..sink_spec("a", &sink) };
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
-    assert_eq!((store.letters().len(), status.slots[0].sinks[0].failed.get()), (0, 1));
+    assert_eq!((store.letters().len(), status.slots[0].sinks[0].failed.get()), (0, 2));
 }
 
 /// A sink that is down altogether: each of its messages fails by itself, at the same time.
