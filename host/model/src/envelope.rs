@@ -356,6 +356,9 @@ fn names(
 }
 
 #[cfg(test)]
+mod times;
+
+#[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};
 
