@@ -15,5 +15,6 @@ mod story;
 mod stream;
 mod tables;
 mod tail;
+mod typesense;
 mod webhook;
 mod world;
