@@ -43,17 +43,22 @@ impl World {
 
     /// Waits until the source's slot is confirmed past everything written so far.
     pub(crate) async fn settled(&self) -> Result<()> {
-        let row = self.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?;
-        let target: String = row.get(0);
-        let sql = "SELECT confirmed_flush_lsn::text, confirmed_flush_lsn >= $1::text::pg_lsn
-                   FROM pg_replication_slots WHERE slot_name = 'sequin_it'";
-        until("the slot to be confirmed", LATER, async || {
-            let row = self.client.query_one(sql, &[&target]).await?;
-            let (confirmed, reached): (String, bool) = (row.get(0), row.get(1));
-            Ok(if reached { Ok(()) } else { Err(format!("{confirmed} of {target}")) })
-        })
-        .await
+        settled(&self.client).await
     }
+}
+
+/// Waits until the slot of this source is confirmed past everything written so far.
+pub(crate) async fn settled(client: &Client) -> Result<()> {
+    let row = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?;
+    let target: String = row.get(0);
+    let sql = "SELECT confirmed_flush_lsn::text, confirmed_flush_lsn >= $1::text::pg_lsn
+               FROM pg_replication_slots WHERE slot_name = 'sequin_it'";
+    until("the slot to be confirmed", LATER, async || {
+        let row = client.query_one(sql, &[&target]).await?;
+        let (confirmed, reached): (String, bool) = (row.get(0), row.get(1));
+        Ok(if reached { Ok(()) } else { Err(format!("{confirmed} of {target}")) })
+    })
+    .await
 }
 
 /// An engine with this configuration.

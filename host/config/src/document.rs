@@ -4,16 +4,18 @@
 mod databases;
 mod functions;
 mod http_endpoints;
-mod keys;
+pub(crate) mod keys;
 mod sinks;
 
 use crate::diagnostic::{Place, Report};
 use crate::nearest::nearest;
-use crate::tree::{Kind, Node};
+use crate::tree::{Entry, Kind, Node};
 
 pub(crate) use databases::{Database, Publication};
-pub(crate) use functions::{Function, Role};
-pub(crate) use sinks::{Action, Destination, Sink, Status, Table, UnchangedValues};
+pub(crate) use functions::{Enrichment, Function, Plugin, Role};
+pub(crate) use sinks::{
+    Action, Chain, GroupScope, Sink, Status, Table, TableFields, TimestampFormat, UnchangedValues,
+};
 
 /// The keys at the top.
 const KEYS: [&str; 8] = [
@@ -140,6 +142,20 @@ fn rest(root: &Node, text: &str, report: &mut Report<'_>) {
                 report.error_with_help(place, format_args!("unknown key `{key}`"), help);
             }
         }
+    }
+}
+
+/// Takes out what is at the top for its anchors only: once they are resolved it has no use.
+pub(crate) fn drop_anchor_holders(root: &mut Node, text: &str) {
+    let holds = |(index, entry): (usize, &Entry)| {
+        let key = entry.key.as_str();
+        let known = KEYS.contains(&key) || key == "transforms" || key.starts_with("x-");
+        !known && holds_anchor(text, entry.place, line_after(root, index))
+    };
+    let holders: Vec<bool> = root.entries().iter().enumerate().map(holds).collect();
+    if let Kind::Map(entries) = &mut root.kind {
+        let mut holders = holders.into_iter();
+        entries.retain(|_| holders.next() != Some(true));
     }
 }
 

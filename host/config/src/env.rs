@@ -10,6 +10,9 @@ use crate::tree::{Kind, Node};
 /// Defaults may hold further variables; a document that nests deeper than this means mischief.
 const DEPTH_MAX: usize = 8;
 
+/// Below it, a dollar sign is part of SQL or of a program.
+const CODE: &str = "code";
+
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Replaces, in every text below the node:
@@ -18,11 +21,8 @@ type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// if the variable is set (and, with the colon, not empty), else nothing; `$$` a dollar sign.
 pub(crate) fn fill_in(node: &mut Node, env: Env<'_>, report: &mut Report<'_>) {
     match &mut node.kind {
-        Kind::Text { text, filled_in } if text.contains('$') => match expand(text, env, 0) {
-            Ok(expanded) => {
-                *filled_in = true;
-                *text = expanded;
-            }
+        Kind::Text(text) if text.contains('$') => match expand(text, env, 0) {
+            Ok(expanded) => *text = expanded,
             Err(Problem { message, help }) => {
                 report.error_with_help(node.place, message, help);
                 node.kind = Kind::Anything;
@@ -34,11 +34,25 @@ pub(crate) fn fill_in(node: &mut Node, env: Env<'_>, report: &mut Report<'_>) {
             }
         }
         Kind::Map(entries) => {
-            for entry in entries.iter_mut().filter(|entry| entry.key != "code") {
+            for entry in entries.iter_mut().filter(|entry| entry.key != CODE) {
                 fill_in(&mut entry.value, env, report);
             }
         }
-        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } | Kind::Anything => {}
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Anything => {}
+    }
+}
+
+/// Makes texts such that [`fill_in`] would make them what they are now.
+pub(crate) fn escape(node: &mut Node) {
+    match &mut node.kind {
+        Kind::Text(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Kind::List(items) => items.iter_mut().for_each(escape),
+        Kind::Map(entries) => {
+            for entry in entries.iter_mut().filter(|entry| entry.key != CODE) {
+                escape(&mut entry.value);
+            }
+        }
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Anything => {}
     }
 }
 

@@ -7,8 +7,10 @@
 //! silence: unknown keys are errors, and what the predecessor knew but this engine does not (yet)
 //! is an error or a warning.
 //!
-//! Pure: no file is opened, no environment read, no clock, no client.
+//! Pure: no file is opened, no environment read, no clock, no client; what is needed of them is
+//! handed in.
 
+mod destinations;
 mod diagnostic;
 mod document;
 mod env;
@@ -19,30 +21,69 @@ mod tree;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use nearest::nearest;
 pub use spec::Spec;
 
 use diagnostic::Report;
 
-/// Reads a configuration. `file_name` is for messages; relative paths in the text are resolved
-/// against `base_dir`; `env` looks up environment variables. Hands back warnings beside the spec.
+/// The JSON schema of a configuration (draft 2020-12), for editors.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+/// What a configuration is read in. Nothing else of the machine is looked at.
+pub struct Surroundings<'a> {
+    /// Relative paths in the text are resolved against it.
+    pub base_dir: &'a Path,
+    /// Where components are that are named by `plugin`.
+    pub plugin_dir: &'a Path,
+    /// Looks up an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file that the text names, for SQL.
+    pub read_file: &'a dyn Fn(&Path) -> std::io::Result<String>,
+}
+
+/// Reads a configuration. `file_name` is for messages. Hands back warnings beside the spec.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text, with the warnings among it.
 pub fn read(
     file_name: &str,
     text: &str,
-    base_dir: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
+    around: &Surroundings<'_>,
 ) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut report = Report::new(file_name, text);
     let spec = tree::parse(text, &mut report).and_then(|mut root| {
-        env::fill_in(&mut root, env, &mut report);
+        env::fill_in(&mut root, around.env, &mut report);
         let document = document::read(root, text, &mut report);
-        spec::resolve(&document, base_dir, &mut report)
+        spec::resolve(&document, around, &mut report)
     });
     let (diagnostics, failed) = report.finish();
     match spec {
         Some(spec) if !failed => Ok((spec, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
+/// The configuration as YAML, with environment variables, anchors and merge keys filled in. Read
+/// again it means the same, in any environment: a dollar sign of a value is written `$$`. It holds
+/// the secrets, and what is wrong beyond that with the configuration.
+///
+/// # Errors
+/// It is no YAML, or a variable is missing.
+pub fn interpolate(
+    file_name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Vec<Diagnostic>> {
+    let mut report = Report::new(file_name, text);
+    let root = tree::parse(text, &mut report).map(|mut root| {
+        env::fill_in(&mut root, env, &mut report);
+        env::escape(&mut root);
+        document::drop_anchor_holders(&mut root, text);
+        root
+    });
+    let (diagnostics, failed) = report.finish();
+    match root {
+        Some(root) if !failed => Ok(tree::yaml(&root)),
         _ => Err(diagnostics),
     }
 }

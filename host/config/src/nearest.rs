@@ -1,7 +1,8 @@
 //! The word that was probably meant.
 
 /// The known word nearest to `word`, if it is near enough for a slip: a third of the letters wrong.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = word.chars().count().max(3) / 3;
     let distances = known.into_iter().map(|known| (distance(word, known), known));
     let (distance, known) = distances.min_by_key(|(distance, _)| *distance)?;

@@ -6,16 +6,19 @@ mod functions;
 mod http_endpoints;
 mod sinks;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::select::Selection;
+use engine::select::{Selection, Table};
 use model::backoff::Backoff;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
+use crate::Surroundings;
+pub use crate::destinations::Destination;
 use crate::diagnostic::Report;
 use crate::document::{Document, Resource};
+pub(crate) use sinks::webhook;
 
 /// A configuration that holds together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Spec {
     pub functions: Vec<Function>,
     /// Names are unique.
     pub sinks: Vec<Sink>,
+    /// Where components are that are not named by their file. It may not exist.
+    pub plugin_dir: PathBuf,
 }
 
 /// A source database and its replication.
@@ -134,21 +139,50 @@ pub enum CreatePublication {
     Sql(String),
 }
 
-/// A plugin with its configuration.
+/// A function that sinks use by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     pub name: String,
-    pub role: Role,
-    /// The component. Not looked at: it may not exist.
-    pub file: PathBuf,
-    /// A JSON object.
-    pub config_json: String,
+    pub kind: FunctionKind,
 }
 
-/// What a function is for.
+/// What a function is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FunctionKind {
+    Plugin(Plugin),
+    /// The path of a value in a message, which becomes the payload.
+    Path(String),
+    /// SQL that is run on the source, with arrays of keys.
+    Enrichment(String),
+}
+
+/// A component with its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    pub role: Role,
+    pub component: Component,
+    /// A JSON object.
+    pub config_json: String,
+    /// The type of the destination that a router works for; empty for the other roles.
+    pub sink_type: String,
+}
+
+/// Which component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// Not looked at: it may not exist.
+    File(PathBuf),
+    /// One of the plugin directory, by what its author wrote into it.
+    Named { name: String, version: String },
+    /// One of the plugin directory: `sha256:` and 64 lower case digits.
+    Digest(String),
+}
+
+/// What a plugin is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Filter,
+    Route,
     Transform,
 }
 
@@ -167,10 +201,20 @@ pub struct Sink {
     pub batch_size: usize,
     /// How long the first message of an incomplete batch waits for company.
     pub batch_timeout: Duration,
-    /// The name of a filter of this spec.
-    pub filter: Option<String>,
-    /// The name of a transform of this spec.
-    pub transform: Option<String>,
+    /// The names of filters of this spec, in the order that they are run in.
+    pub filters: Vec<String>,
+    /// The names of routers of this spec, likewise.
+    pub routers: Vec<String>,
+    /// The names of transforms of this spec, likewise. Empty if there is a path.
+    pub transforms: Vec<String>,
+    /// The path of the value that becomes the payload.
+    pub path: Option<String>,
+    /// At most one for each table.
+    pub enrichments: Vec<TableEnrichment>,
+    /// Tables whose messages are grouped by these columns, not by their key; each table once.
+    pub groups: Vec<TableGroup>,
+    pub group_scope: GroupScope,
+    pub timestamp_format: TimestampFormat,
     /// After this many attempts a message is put aside; 1 or more. None: never.
     pub max_retry_count: Option<u32>,
     pub backoff: Backoff,
@@ -183,6 +227,42 @@ pub struct Sink {
     pub annotations: String,
 }
 
+/// Columns whose values make the group of a table's messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableGroup {
+    pub table: Table,
+    /// One or more, all different.
+    pub columns: Vec<String>,
+}
+
+/// SQL that completes the messages of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEnrichment {
+    pub table: Table,
+    /// The name of the function, for messages.
+    pub function: String,
+    pub sql: String,
+}
+
+/// Within what groups with the same values are one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupScope {
+    /// Within one table.
+    #[default]
+    Table,
+    /// In all tables of the sink: messages of different tables keep their order, too.
+    Sink,
+}
+
+/// How timestamps are written into messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampFormat {
+    #[default]
+    Iso8601,
+    /// Microseconds since 1970, as a number.
+    UnixMicrosecond,
+}
+
 /// Whether a sink runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -193,28 +273,24 @@ pub enum Status {
     Disabled,
 }
 
-/// Where a sink sends to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    Webhook(options::webhook::Ready),
-    Typesense(options::typesense::Ready),
-}
-
 /// Turns what was written into what it means. None if something is wrong, which is told.
 pub(crate) fn resolve(
     document: &Document,
-    base_dir: &Path,
+    around: &Surroundings<'_>,
     report: &mut Report<'_>,
 ) -> Option<Spec> {
-    let functions = functions::resolve(&document.functions, base_dir, report);
-    let databases = databases::resolve(&document.databases, base_dir, report);
+    let functions = functions::resolve(&document.functions, around, report);
+    let databases = databases::resolve(&document.databases, around.base_dir, report);
     let endpoints = http_endpoints::resolve(&document.http_endpoints, report);
-    let sinks = sinks::resolve(document, &endpoints, report);
-    (report.errors() == 0).then_some(Spec { databases, functions, sinks })
+    let context =
+        sinks::Context { document, endpoints: &endpoints, functions: functions.as_slice() };
+    let sinks = sinks::resolve(&context, report);
+    let plugin_dir = around.plugin_dir.to_owned();
+    (report.errors() == 0).then_some(Spec { databases, functions, sinks, plugin_dir })
 }
 
 /// Says what is wrong with options, whose fields are keys below `path`.
-fn told<R, T>(
+pub(crate) fn told<R, T>(
     resource: &Resource<R>,
     path: &[&str],
     result: Result<T, Vec<Problem>>,

@@ -5,6 +5,7 @@
 
 mod json;
 mod read;
+mod yaml;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use crate::diagnostic::{Place, Report};
 
 pub(crate) use json::json;
 pub(crate) use read::read;
+pub(crate) use yaml::yaml;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -29,11 +31,7 @@ pub(crate) enum Kind {
     Null,
     Bool(bool),
     Number(Number),
-    Text {
-        text: String,
-        /// It came from the environment, where there are only texts: it may stand for a number.
-        filled_in: bool,
-    },
+    Text(String),
     List(Vec<Node>),
     /// Keys are different.
     Map(Vec<Entry>),
@@ -109,7 +107,7 @@ impl Node {
 
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Text { text, .. } => Some(text),
+            Kind::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -133,7 +131,7 @@ impl Node {
             Kind::Anything => false,
             Kind::List(items) => items.iter().all(Self::is_whole),
             Kind::Map(entries) => entries.iter().all(|entry| entry.value.is_whole()),
-            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } => true,
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) => true,
         }
     }
 
@@ -143,7 +141,7 @@ impl Node {
             Kind::Null => "nothing",
             Kind::Bool(_) => "true or false",
             Kind::Number(_) => "a number",
-            Kind::Text { .. } => "a text",
+            Kind::Text(_) => "a text",
             Kind::List(_) => "a list",
             Kind::Map(_) => "a map",
             Kind::Anything => "anything",
@@ -219,7 +217,7 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Kind, E> {
-        Ok(Kind::Text { text: text.to_owned(), filled_in: false })
+        Ok(Kind::Text(text.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Kind, A::Error> {

@@ -7,9 +7,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests say what they expect by failing")]
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use config::Diagnostic;
+use config::{Diagnostic, Spec, Surroundings};
 
 /// In every text that must not be seen.
 const SECRET: &str = "hunter2";
@@ -28,6 +29,13 @@ fn env(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
+fn file(path: &Path) -> io::Result<String> {
+    match path.to_str() {
+        Some("/srv/app/enrichment.sql") => Ok("select id from t where id = any($1)".to_owned()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    }
+}
+
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui")
 }
@@ -41,7 +49,7 @@ fn check(name: &str) {
     let yaml = format!("{name}.yaml");
     let text = std::fs::read_to_string(directory().join(&yaml)).unwrap();
     let mut out = String::new();
-    match config::read(&yaml, &text, Path::new("/srv/app"), &env) {
+    match read(&yaml, &text, &env) {
         Ok((spec, warnings)) => {
             writeln!(out, "{spec:#?}").unwrap();
             if !warnings.is_empty() {
@@ -99,8 +107,11 @@ pairs! {
     b245_anchors
     b245_mistake_in_an_anchor
     b245_unknown_anchor
+    b245_merge_lists
     b246_both_forms
+    b246_forms_that_fit
     b248_include_and_exclude
+    b249_grouping_mistakes
     b250_dangling_references
     b251_functions
     b256_url_and_fields
@@ -108,16 +119,73 @@ pairs! {
     b237_secrets_never_show
     wrong_types
     endpoints
+    environment_mistakes
+    functions
+    function_mistakes
+    grouping
     tls
     tls_mistakes
     slot_mistakes
+    streams_and_files
+    streams_and_files_mistakes
+}
+
+/// Every configuration here that is good, by its name.
+fn good() -> Vec<(String, String)> {
+    let files = std::fs::read_dir(directory()).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|it| it == "yaml"));
+    let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let texts = files.map(|path| (name(&path), std::fs::read_to_string(&path).unwrap()));
+    texts.filter(|(name, text)| read(name, text, &env).is_ok()).collect()
+}
+
+fn read(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let around = Surroundings {
+        base_dir: Path::new("/srv/app"),
+        plugin_dir: Path::new("/srv/plugins"),
+        env,
+        read_file: &file,
+    };
+    config::read(name, text, &around)
+}
+
+#[test]
+fn b244_b245_what_is_filled_in_means_the_same_without_the_environment() {
+    let good = good();
+    assert!(good.len() > 10, "{}", good.len());
+    for (name, text) in good {
+        let (spec, _) = read(&name, &text, &env).unwrap();
+        let filled_in = config::interpolate(&name, &text, &env).unwrap();
+        let again = read(&name, &filled_in, &|_| None);
+        let (again, _) = again.unwrap_or_else(|errors| panic!("{filled_in}{}", render(&errors)));
+        assert_eq!(again, spec, "{filled_in}");
+        assert!(!filled_in.contains("<<"), "{filled_in}");
+    }
+}
+
+#[test]
+fn b244_a_missing_variable_fills_in_nothing() {
+    let errors = config::interpolate("a.yaml", "a: 1\nb: x-${NONE}", &|_| None).unwrap_err();
+    let [error] = errors.as_slice() else { panic!("{}", render(&errors)) };
+    assert_eq!((error.line, error.column), (2, 4));
+    assert!(error.message.contains("`NONE`"), "{error}");
 }
 
 #[test]
 fn the_sample_of_the_repository_is_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sequin.yaml");
     let text = std::fs::read_to_string(path).unwrap();
-    let read = config::read("sequin.yaml", &text, Path::new("."), &|_| None);
+    let around = Surroundings {
+        base_dir: Path::new("."),
+        plugin_dir: Path::new("plugins"),
+        env: &|_| None,
+        read_file: &file,
+    };
+    let read = config::read("sequin.yaml", &text, &around);
     let (spec, warnings) = read.unwrap_or_else(|errors| panic!("{}", render(&errors)));
     assert!(warnings.is_empty(), "{}", render(&warnings));
     assert_eq!((spec.databases.len(), spec.functions.len(), spec.sinks.len()), (1, 2, 2));

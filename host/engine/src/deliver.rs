@@ -27,7 +27,8 @@ use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
 
 /// No delivery of a batch lasts longer, whatever the sink does: the longest time-out that any sink's
-/// options allow is an hour, and a batch is two requests after each other at the most.
+/// options allow is an hour, and a batch is two requests after each other at the most. Only where
+/// consumers fetch messages there is no such time: a message is under way until it is fetched.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(7_300);
 
 /// Everything the delivery of one sink works with.
@@ -100,8 +101,11 @@ impl Deliver {
     }
 
     /// No new requests; those under way are awaited and settled, up to the deadline. The rest stays
-    /// open and comes again after the restart.
+    /// open and comes again after the restart. Consumers who fetch their messages are not awaited.
     async fn drain(&self, mut state: State) {
+        if let Some(stream) = Arc::clone(&self.spec.sink).pull() {
+            stream.stop();
+        }
         let deadline = Instant::now() + self.drain_deadline;
         while !state.under_way.is_empty() {
             match tokio::time::timeout_at(deadline, state.under_way.next()).await {
@@ -135,10 +139,15 @@ impl Deliver {
         self.status.attempts.add(tickets.len() as u64);
         state.requests += 1;
         let sink = Arc::clone(&self.spec.sink);
+        let waits = Arc::clone(&sink).pull().is_some();
         state.under_way.push(Box::pin(async move {
-            let sent = tokio::time::timeout(REQUEST_DEADLINE, sink.deliver(&batch)).await;
-            let verdicts =
-                sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")));
+            let delivery = sink.deliver(&batch);
+            let verdicts = if waits {
+                delivery.await
+            } else {
+                let sent = tokio::time::timeout(REQUEST_DEADLINE, delivery).await;
+                sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")))
+            };
             Done::Sent { tickets, verdicts }
         }));
     }
@@ -176,10 +185,16 @@ impl Deliver {
                 groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
             match verdict {
                 Verdict::Delivered | Verdict::Skipped if behind_failed => {
+                    // What is behind it in its other groups is sent again behind it.
+                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
                     state.lanes.put_back(ticket);
                 }
                 Verdict::Delivered => delivered.push(ticket),
                 Verdict::Skipped => skipped.push(ticket),
+                Verdict::Untried => {
+                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
+                    state.lanes.put_back(ticket);
+                }
                 Verdict::Rejected { retry, error } => {
                     failures += 1;
                     failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));

@@ -2,7 +2,10 @@
 
 mod complete;
 mod delivery;
+mod enrich;
+mod grouping;
 mod outputs;
+mod pull;
 mod simulation;
 mod slot;
 mod state;

@@ -1,9 +1,11 @@
 //! The port to a destination.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::BoxFuture;
 use crate::batch::{Batch, BatchPolicy};
+use crate::pull::Pull;
 use crate::route::{Route, RouteError};
 
 /// A destination. One call, one attempt: retry, order, deadlines and backoff belong to the engine.
@@ -20,12 +22,13 @@ pub trait Sink: Send + Sync {
     /// What is wrong, for an operator.
     fn check(&self) -> BoxFuture<'_, Result<(), SinkError>>;
 
-    /// Whether it can send a message where a router says: asked before the message is queued.
+    /// Whether it can send a message where a router says: asked before the message is queued, also
+    /// of a route without keys, which lacks what the sink has no default for.
     ///
     /// # Errors
     /// It takes no routes, or not this one. The message is put aside.
     fn check_route(&self, route: &Route) -> Result<(), RouteError> {
-        let field = route.keys().next().map_or("", |(key, _)| key);
+        let Some((field, _)) = route.keys().next() else { return Ok(()) };
         Err(RouteError {
             field: field.into(),
             message: "is no routing key of this sink".to_owned(),
@@ -37,6 +40,12 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// The request as a whole failed: no message is known to be delivered.
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>>;
+
+    /// The stream, if consumers fetch the messages. A delivery then lasts until a consumer has
+    /// acknowledged its messages, however long that is, or until the stream is stopped.
+    fn pull(self: Arc<Self>) -> Option<Arc<dyn Pull>> {
+        None
+    }
 }
 
 /// What a destination holds.
@@ -55,6 +64,8 @@ pub enum Verdict {
     Delivered,
     /// There was nothing to do: the document that it would complete is not there.
     Skipped,
+    /// It was not sent: it stays where it is, and no attempt is counted.
+    Untried,
     /// The destination refused it.
     Rejected {
         /// Whether another attempt can help.

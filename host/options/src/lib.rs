@@ -4,9 +4,13 @@
 //! into a `Ready` that needs no further doubt or says everything that is wrong, field by field. No
 //! clients and no I/O here, so that reading a configuration does not build behind them.
 
+pub mod benchmark;
 pub mod endpoint;
+pub mod file;
 mod secret;
+pub mod sequin_stream;
 pub mod signing;
+pub mod stdout;
 pub mod typesense;
 pub mod webhook;
 

@@ -17,6 +17,7 @@
 
 mod catalog;
 mod decode;
+mod enrichment;
 mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -34,6 +35,7 @@ mod temporary;
 mod value;
 mod wire;
 
+pub use enrichment::Enrichment;
 pub use lookup::Lookup;
 pub use options::{
     Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Origin, Password,

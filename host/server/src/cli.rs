@@ -32,6 +32,47 @@ pub(crate) enum Command {
     /// Write plugins, look into them, and run them over recorded messages.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Look at a sequin.yaml without running it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Tell everything that is wrong with a configuration, with file, line, column and help.
+    ///
+    /// It reads the file, the SQL files that it names and the environment; no component, database or
+    /// destination is looked at. Exit status: 0 it is valid, 64 it is not.
+    Validate(ValidateArguments),
+    /// Print the configuration with environment variables, anchors and merge keys filled in.
+    ///
+    /// The output holds the secrets. Comments are gone.
+    Interpolate(InterpolateArguments),
+    /// Print the JSON schema of sequin.yaml, for editors.
+    ///
+    /// An editor with a YAML language server uses it through a first line
+    /// `# yaml-language-server: $schema=sequin.schema.json`.
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArguments {
+    /// The configuration; `-` is standard input.
+    #[arg(default_value = "sequin.yaml", env = "CONFIG_FILE_PATH")]
+    pub(crate) file: PathBuf,
+    /// Tell it as JSON, on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InterpolateArguments {
+    /// The configuration; `-` is standard input.
+    #[arg(default_value = "sequin.yaml", env = "CONFIG_FILE_PATH")]
+    pub(crate) file: PathBuf,
+    /// Write it there instead of to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,6 +5,8 @@
 
 mod accept_loss;
 mod cli;
+mod components;
+mod configuration;
 mod letters;
 mod plugin;
 mod serve;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         cli::Command::Letters(arguments) => letters::run(&arguments),
         cli::Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
         cli::Command::Plugin(command) => plugin::run(&command),
+        cli::Command::Config(command) => configuration::command::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,6 +75,9 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn tell(text: &str) {
+    if text.is_empty() {
+        return;
+    }
     use std::io::Write as _;
     // Where standard error is gone there is nobody to tell.
     drop(writeln!(std::io::stderr(), "{}", text.trim_end()));

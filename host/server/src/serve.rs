@@ -1,6 +1,5 @@
 //! `sequin serve`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::Failure;
 use crate::cli::ServeArguments;
+use crate::configuration;
 use crate::settings::{Settings, environment};
 use crate::telemetry;
 use crate::wiring;
@@ -26,9 +26,12 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// For requests under way after a stop. Kubernetes and most service managers kill after 30 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 
+/// For writes to disks and pipes that did not end by themselves when everything else had stopped.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let mut settings = Settings::read(&environment).map_err(Failure::Usage)?;
-    let spec = read_config(&arguments.config)?;
+    let spec = configuration::read(&arguments.config)?;
     telemetry::start(&mut settings);
     for warning in &spec.1 {
         warn!(config = %warning, "the configuration holds something that has no effect");
@@ -40,18 +43,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(settings, slots))?;
-    Ok(())
-}
-
-fn read_config(path: &Path) -> Result<(config::Spec, Vec<config::Diagnostic>), Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::Usage(format!("error: {name} cannot be read: {error}")))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    config::read(&name, &text, base, &environment).map_err(|diagnostics| {
-        Failure::Usage(diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect())
-    })
+    let served = runtime.block_on(serve(settings, slots));
+    // A write to a pipe that nobody reads would be waited for without end.
+    runtime.shutdown_timeout(LAST_WRITES);
+    Ok(served?)
 }
 
 async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
@@ -75,6 +70,10 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     let budget = Budget::new(settings.memory_bytes_max);
     let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE };
     check_sinks(&supervisor, &slots);
+    let streams = Arc::new(web::Streams::default());
+    streams.set(streams_of(&slots));
+    let access = web::Access::new(settings.api_token.clone(), api.local_addr()?.ip());
+    tell_access(&slots, &access);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
 
@@ -86,7 +85,7 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
         "sequin is up"
     );
     let http = CancellationToken::new();
-    let routes = [(api, web::api(VERSION)), (metrics, web::metrics(status))];
+    let routes = [(api, web::api(VERSION, streams, access)), (metrics, web::metrics(status))];
     for (listener, router) in routes {
         let serving = web::serve(listener, router, http.clone().cancelled_owned());
         supervisor.spawn(TaskKind::Serve, "http", async move {
@@ -114,6 +113,35 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     http.cancel();
     anyhow::ensure!(!supervisor.fatal().is_cancelled(), "stopped because of a fault, see the log");
     Ok(())
+}
+
+/// The streams of these slots, for the API.
+fn streams_of(slots: &[SlotSpec]) -> Vec<web::Stream> {
+    let sinks = slots.iter().flat_map(|slot| &slot.sinks);
+    sinks
+        .filter_map(|sink| {
+            let pull = Arc::clone(&sink.sink).pull()?;
+            let (id, name) = (Arc::clone(&sink.id), Arc::clone(&sink.name));
+            Some(web::Stream { id, name, pull })
+        })
+        .collect()
+}
+
+/// Says who can fetch from streams, where that is not who has a token.
+fn tell_access(slots: &[SlotSpec], access: &web::Access) {
+    if streams_of(slots).is_empty() {
+        return;
+    }
+    match access {
+        web::Access::Token(_) => {}
+        web::Access::Local => {
+            warn!("SEQUIN_API_TOKEN is not set: every user of this machine can fetch from streams");
+        }
+        web::Access::Nobody => warn!(
+            "SEQUIN_API_TOKEN is not set: nobody can fetch from streams; set it, or SEQUIN_BIND to \
+             127.0.0.1"
+        ),
+    }
 }
 
 /// Tells early what would fail later. A destination that is away is no reason not to start.

@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) api: SocketAddr,
     /// `SEQUIN_BIND` and `SEQUIN_METRICS_PORT`.
     pub(crate) metrics: SocketAddr,
+    /// `SEQUIN_API_TOKEN`: what requests to the API must show.
+    pub(crate) api_token: Option<web::Token>,
     /// `SEQUIN_DATA_DIR`.
     pub(crate) data_dir: PathBuf,
     /// `LOG_LEVEL`.
@@ -66,6 +68,17 @@ impl Settings {
         if api == metrics && api.port() != 0 {
             wrong.push(format!("SERVER_PORT and SEQUIN_METRICS_PORT are both {}", api.port()));
         }
+        let api_token = env("SEQUIN_API_TOKEN").and_then(|text| {
+            let token = web::Token::new(text);
+            if token.is_none() {
+                let least = web::Token::BYTES_MIN;
+                wrong.push(format!(
+                    "SEQUIN_API_TOKEN must have {least} or more printable ASCII characters and no \
+                     space"
+                ));
+            }
+            token
+        });
         let log_level = env("LOG_LEVEL").unwrap_or_else(|| "info".to_owned());
         let log_filter = filter(&log_level).unwrap_or_else(|reason| {
             wrong.push(reason);
@@ -92,6 +105,7 @@ impl Settings {
             Ok(Self {
                 api,
                 metrics,
+                api_token,
                 data_dir,
                 log_filter,
                 log_format,
@@ -161,9 +175,11 @@ mod tests {
             ("SEQUIN_LOG_FORMAT", "xml"),
             ("SEQUIN_MEMORY_MB", "0"),
             ("SEQUIN_HTTP_GUARD", "none"),
+            ("SEQUIN_API_TOKEN", "hunter2"),
         ]);
         let wrong = wrong.unwrap_err();
-        assert_eq!(wrong.lines().count(), 7, "{wrong}");
+        assert_eq!(wrong.lines().count(), 8, "{wrong}");
+        assert!(!wrong.contains("hunter2"), "{wrong}");
         let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
         assert!(same.unwrap_err().contains("both 9000"));
     }

@@ -7,13 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::Spec;
-use config::spec::{self, CreatePublication, Database, Destination, Role, Sink, Status};
+use config::spec::{
+    self, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role, Sink, Status,
+    TimestampFormat,
+};
+use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
+use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
+use model::json::Timestamps;
 use model::lookup::Lookup;
 use model::plugin::Plugin;
 use sinks::Batching;
 use tracing::warn;
+
+use crate::components::Components;
 
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
@@ -83,24 +91,31 @@ fn plugins(
             return plugins;
         }
     };
+    let mut components = Components::new(&spec.plugin_dir);
     for function in &spec.functions {
-        let role = match function.role {
+        let FunctionKind::Plugin(given) = &function.kind else { continue };
+        let role = match given.role {
             Role::Filter => plugin::Role::Filter,
             Role::Transform => plugin::Role::Transform,
+            Role::Route => plugin::Role::Route,
         };
-        let loaded = std::fs::read(&function.file)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| host.load(&bytes).map_err(|error| error.to_string()))
-            .and_then(|program| {
-                let bound = host.bind(&function.name, &program, role, "", &function.config_json);
-                bound.map_err(|error| error.to_string())
-            });
+        let name = &function.name;
+        let found = match components.find(&given.component) {
+            Ok(found) => found,
+            Err(error) => {
+                wrong.push(format!("function `{name}`: {error}"));
+                continue;
+            }
+        };
+        let loaded = host.load(&found.bytes).and_then(|program| {
+            host.bind(name, &program, role, &given.sink_type, &given.config_json)
+        });
         match loaded {
             Ok(plugin) => {
-                plugins.insert(function.name.clone(), plugin);
+                plugins.insert(name.clone(), plugin);
             }
             Err(error) => {
-                let (name, file) = (&function.name, function.file.display());
+                let file = found.path.display();
                 wrong.push(format!("function `{name}`, file {file}: {error}"));
             }
         }
@@ -130,15 +145,19 @@ fn sink_spec(
     sink: &Sink,
     plugins: &HashMap<String, Arc<dyn Plugin>>,
     lookup: Option<Arc<dyn Lookup>>,
-) -> Result<SinkSpec, sinks::BuildError> {
+) -> anyhow::Result<SinkSpec> {
     let batching = Batching { messages_max: sink.batch_size, linger: sink.batch_timeout };
     let built = match &sink.destination {
         Destination::Webhook(options) => builder.webhook(options.clone(), batching)?,
         Destination::Typesense(options) => builder.typesense(options.clone(), batching)?,
+        Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
+        Destination::File(options) => sinks::file(options.clone(), batching),
+        Destination::Stdout(_) => sinks::stdout(batching),
+        Destination::Benchmark(_) => sinks::benchmark(batching),
     };
     let consumer =
         envelope::Consumer { id: &sink.id, name: &sink.name, annotations: &sink.annotations };
-    let source = envelope::Database {
+    let from = envelope::Database {
         id: &database.id,
         name: &database.name,
         annotations: &database.annotations,
@@ -146,21 +165,55 @@ fn sink_spec(
         hostname: &database.hostname,
     };
     // A name that could not be loaded was told already, and nothing is started then.
-    let plugin = |name: &Option<String>| plugins.get(name.as_ref()?).map(Arc::clone);
+    let plugins = |names: &[String]| {
+        names.iter().filter_map(|name| plugins.get(name).map(Arc::clone)).collect()
+    };
+    let path = sink.path.as_deref().map(str::parse).transpose()?;
+    let enrichment = |given: &spec::TableEnrichment| {
+        let enrichment = postgres::Enrichment::new(source(database), &given.function, &given.sql);
+        let enrichment: Arc<dyn Enrich> = Arc::new(enrichment);
+        (given.table.clone(), enrichment)
+    };
+    let enrichments = sink.enrichments.iter().map(enrichment).collect();
     Ok(SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         selection: sink.selection.clone(),
         lookup,
-        filter: plugin(&sink.filter),
-        transform: plugin(&sink.transform),
-        envelope: Envelope::new(&consumer, &source),
+        enrichments,
+        filters: plugins(&sink.filters),
+        routers: plugins(&sink.routers),
+        transforms: plugins(&sink.transforms),
+        path,
+        envelope: Envelope::new(&consumer, &from).with_timestamps(timestamps(sink)),
         sink: built,
-        grouped: sink.message_grouping,
+        grouping: grouping(sink),
         paused: sink.status == Status::Paused,
         backoff: sink.backoff,
         attempts_max: sink.max_retry_count,
     })
+}
+
+fn timestamps(sink: &Sink) -> Timestamps {
+    match sink.timestamp_format {
+        TimestampFormat::Iso8601 => Timestamps::Iso8601,
+        TimestampFormat::UnixMicrosecond => Timestamps::UnixMicroseconds,
+    }
+}
+
+fn grouping(sink: &Sink) -> Grouping {
+    if !sink.message_grouping {
+        return Grouping::Off;
+    }
+    let scope = match sink.group_scope {
+        GroupScope::Table => Scope::Table,
+        GroupScope::Sink => Scope::Sink,
+    };
+    let columns = |group: &spec::TableGroup| GroupColumns {
+        table: group.table.clone(),
+        columns: group.columns.clone(),
+    };
+    Grouping::On { scope, tables: sink.groups.iter().map(columns).collect() }
 }
 
 fn source(database: &Database) -> postgres::Options {

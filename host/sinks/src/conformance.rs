@@ -1,6 +1,7 @@
 //! What every sink must do, whatever its destination. One test per rule, each run for every sink.
 
 pub(crate) mod fake;
+mod local;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,7 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
         partial: false,
         route: None,
         idempotency_key: idempotency_key(position, 0),
+        scope: "0123456789abcdef".into(),
     })
 }
 

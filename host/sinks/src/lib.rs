@@ -4,9 +4,14 @@
 //! retry, order and backoff are the engine's. Every request has a deadline. No error carries a
 //! secret or the data of a row.
 
+mod benchmark;
 #[cfg(test)]
 mod conformance;
+mod file;
 mod http;
+mod lines;
+mod sequin_stream;
+mod stdout;
 mod typesense;
 mod webhook;
 
@@ -79,4 +84,29 @@ impl Builder {
         self.guard.check_url(&options.url)?;
         Ok(Arc::new(typesense::Typesense::new(self.http.clone(), options, batching)?))
     }
+}
+
+/// A stream that consumers fetch from. `seed` is a random number: with another one, the ids of its
+/// leases are others.
+#[must_use]
+pub fn sequin_stream(options: &options::sequin_stream::Ready, seed: u64) -> Arc<dyn Sink> {
+    Arc::new(sequin_stream::SequinStream::new(options, seed))
+}
+
+/// A file, which is not opened yet.
+#[must_use]
+pub fn file(options: options::file::Ready, batching: Batching) -> Arc<dyn Sink> {
+    Arc::new(file::File::new(options, batching))
+}
+
+/// Standard output. Two sinks do not mix their lines.
+#[must_use]
+pub fn stdout(batching: Batching) -> Arc<dyn Sink> {
+    Arc::new(stdout::Stdout::new(std::io::stdout(), batching))
+}
+
+/// A sink that takes everything and keeps nothing.
+#[must_use]
+pub fn benchmark(batching: Batching) -> Arc<dyn Sink> {
+    Arc::new(benchmark::Benchmark::new(batching))
 }

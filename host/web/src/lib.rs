@@ -1,11 +1,18 @@
-//! What the engine serves over HTTP: liveness and metrics; the management API and the console will
-//! stand here too.
+//! What the engine serves over HTTP: liveness, metrics, and the messages of streams; the management
+//! API and the console will stand here too.
 //!
-//! It reads the engine's status and nothing else; a slow reader never slows the engine.
+//! Of the engine it reads the status and nothing else; a slow reader never slows the engine.
 #![warn(missing_docs)]
 
+mod access;
 mod health;
 mod metrics;
+mod pull;
+mod reply;
+mod streams;
+
+pub use access::{Access, Token};
+pub use streams::{Stream, Streams};
 
 use std::sync::Arc;
 
@@ -14,8 +21,9 @@ use axum::routing::get;
 use engine::status::Status;
 
 /// The main port (`SERVER_PORT`).
-pub fn api(version: &'static str) -> Router {
-    Router::new().route("/health", get(move || health::answer(version)))
+pub fn api(version: &'static str, streams: Arc<Streams>, access: Access) -> Router {
+    let health = Router::new().route("/health", get(move || health::answer(version)));
+    health.merge(pull::routes(streams, access))
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`).

@@ -8,6 +8,18 @@ use super::keys;
 use crate::diagnostic::Report;
 use crate::tree::{self, Node};
 
+const POOL: &str = "there is no pool of connections to tune";
+/// Keys and why nobody needs them.
+pub(crate) const NEEDLESS: [(&str, &str); 5] = [
+    ("pool_size", POOL),
+    ("queue_interval", POOL),
+    ("queue_target", POOL),
+    ("ipv6", "both versions are tried"),
+    ("await_database", "a database that is down is tried until it is up"),
+];
+pub(crate) const NOT_YET: [keys::NotYet; 2] =
+    [("use_local_tunnel", keys::is_false), ("primary", keys::never)];
+
 pub(crate) struct Database {
     pub(crate) fields: Fields,
     pub(crate) annotations: String,
@@ -67,22 +79,10 @@ pub(crate) struct Publication {
 }
 
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Database> {
-    let leftovers = ["id", "inserted_at", "updated_at", "account_id", "tables"];
-    keys::leftover(&mut node, &leftovers, report);
-    let pool = "there is no pool of connections to tune";
-    let needless = [
-        ("pool_size", pool),
-        ("queue_interval", pool),
-        ("queue_target", pool),
-        ("ipv6", "both versions are tried"),
-        ("await_database", "a database that is down is tried until it is up"),
-    ];
-    keys::needless(&mut node, &needless, report);
-    keys::not_yet(
-        &mut node,
-        &[("use_local_tunnel", keys::is_false), ("primary", keys::never)],
-        report,
-    );
+    keys::leftover(&mut node, &keys::EXPORTED, report);
+    keys::leftover(&mut node, &["tables"], report);
+    keys::needless(&mut node, &NEEDLESS, report);
+    keys::not_yet(&mut node, &NOT_YET, report);
     let annotations = keys::json_map(&mut node, "annotations", report);
     let fields = tree::read(&node, report)?;
     Some(Database { fields, annotations })

@@ -1,32 +1,47 @@
 //! `functions[]`, also called `transforms[]`.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::keys;
 use crate::diagnostic::Report;
 use crate::nearest::nearest;
 use crate::tree::{self, Kind, Node};
 
-const TYPES: [&str; 5] = ["filter", "transform", "routing", "enrichment", "path"];
+/// As users write them.
+pub(crate) const TYPES: [&str; 5] = ["filter", "transform", "routing", "enrichment", "path"];
 const PORTING: &str = "port it to a WebAssembly component with the plugin SDK (sdk/rust, examples \
                        in plugins/), and name the built file: `file: my-function.wasm`";
 
-pub(crate) struct Function {
-    pub(crate) role: Role,
-    pub(crate) file: String,
-    pub(crate) config: String,
+/// A function as it is written.
+pub(crate) enum Function {
+    Plugin(Plugin),
+    Path(String),
+    Enrichment(Enrichment),
 }
 
+/// A component with its configuration. One of `file` and `plugin` should be there.
+pub(crate) struct Plugin {
+    pub(crate) role: Role,
+    pub(crate) file: Option<String>,
+    pub(crate) plugin: Option<String>,
+    /// A JSON object.
+    pub(crate) config: String,
+    pub(crate) sink_type: Option<String>,
+}
+
+/// What a component is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Filter,
+    Route,
     Transform,
 }
 
+/// SQL. One of both should be there.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+pub(crate) struct Enrichment {
     #[serde(rename = "name")]
     _name: String,
     #[serde(rename = "description")]
@@ -34,63 +49,116 @@ struct Fields {
     /// Taken out before, and here to be named among the keys that are known.
     #[serde(rename = "type")]
     _type: Option<IgnoredAny>,
-    file: String,
+    pub(crate) code: Option<String>,
+    pub(crate) file: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PathFields {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    #[serde(rename = "type")]
+    _type: Option<IgnoredAny>,
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PluginFields {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    #[serde(rename = "type")]
+    _type: Option<IgnoredAny>,
+    file: Option<String>,
+    plugin: Option<String>,
+    /// Taken out before, like the type.
     #[serde(rename = "config")]
     _config: Option<IgnoredAny>,
+    sink_type: Option<String>,
+}
+
+impl Function {
+    /// As a user calls it, with its article.
+    pub(crate) fn describe(&self) -> &'static str {
+        match self {
+            Self::Plugin(Plugin { role: Role::Filter, .. }) => "a filter",
+            Self::Plugin(Plugin { role: Role::Route, .. }) => "a routing function",
+            Self::Plugin(Plugin { role: Role::Transform, .. }) => "a transform",
+            Self::Path(_) => "a path",
+            Self::Enrichment(_) => "an enrichment",
+        }
+    }
+}
+
+/// The types and what they are read as.
+enum Type {
+    Plugin(Role),
+    Path,
+    Enrichment,
 }
 
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Function> {
-    let leftovers = ["id", "inserted_at", "updated_at", "account_id"];
-    keys::leftover(&mut node, &leftovers, report);
+    keys::leftover(&mut node, &keys::EXPORTED, report);
     unwrap(&mut node, report);
-    let role = match role(&mut node, report) {
-        // What the other types need besides is no second mistake.
-        Err(NoRole::Foreign) => return None,
-        other => other.ok(),
-    };
+    match function_type(&mut node, report) {
+        Some(Type::Enrichment) => fields(&node, report).map(Function::Enrichment),
+        Some(Type::Path) => {
+            fields(&node, report).map(|PathFields { path, .. }| Function::Path(path))
+        }
+        Some(Type::Plugin(role)) => plugin(node, Some(role), report).map(Function::Plugin),
+        None => {
+            // What can be said of the rest is said as for most: of a plugin.
+            plugin(node, None, report);
+            None
+        }
+    }
+}
+
+fn fields<T: DeserializeOwned>(node: &Node, report: &mut Report<'_>) -> Option<T> {
+    tree::read(node, report)
+}
+
+fn plugin(mut node: Node, role: Option<Role>, report: &mut Report<'_>) -> Option<Plugin> {
     if let Some(code) = node.take("code") {
         report.error_with_help(code.place, "`code` in Elixir cannot be run here", PORTING);
         return None;
     }
     let config = keys::json_map(&mut node, "config", report);
-    let fields: Fields = tree::read(&node, report)?;
-    Some(Function { role: role?, file: fields.file, config })
+    let PluginFields { file, plugin, sink_type, .. } = fields(&node, report)?;
+    Some(Plugin { role: role?, file, plugin, config, sink_type })
 }
 
-/// Why a function has no role. It was told.
-enum NoRole {
-    /// It is for something else.
-    Foreign,
-    Unreadable,
-}
-
-fn role(node: &mut Node, report: &mut Report<'_>) -> Result<Role, NoRole> {
+fn function_type(node: &mut Node, report: &mut Report<'_>) -> Option<Type> {
+    let one_of = || format!("it is one of `{}`", TYPES.join("`, `"));
     let Some(entry) = node.take("type") else {
-        report.error_with_help(node.place, "`type` is missing", "it is `filter` or `transform`");
-        return Err(NoRole::Unreadable);
+        report.error_with_help(node.place, "`type` is missing", one_of());
+        return None;
     };
     let place = entry.value.place;
     match entry.value.text() {
-        Some("filter") => Ok(Role::Filter),
+        Some("filter") => Some(Type::Plugin(Role::Filter)),
         // `function` is what the predecessor called it at first.
-        Some("transform" | "function") => Ok(Role::Transform),
-        Some(other) if TYPES.contains(&other) => {
-            let message = format!("functions of type `{other}` are not supported yet");
-            report.error_with_help(place, message, "remove it and every use of it");
-            Err(NoRole::Foreign)
-        }
+        Some("transform" | "function") => Some(Type::Plugin(Role::Transform)),
+        Some("routing") => Some(Type::Plugin(Role::Route)),
+        Some("path") => Some(Type::Path),
+        Some("enrichment") => Some(Type::Enrichment),
         Some(other) => {
             let help = match nearest(other, TYPES) {
                 Some(known) => format!("did you mean `{known}`?"),
-                None => "it is `filter` or `transform`".to_owned(),
+                None => one_of(),
             };
             report.error_with_help(place, format_args!("`type` cannot be `{other}`"), help);
-            Err(NoRole::Unreadable)
+            None
         }
         None => {
             let message = format!("`type` must be a text, not {}", entry.value.describe());
             report.error(place, message);
-            Err(NoRole::Unreadable)
+            None
         }
     }
 }

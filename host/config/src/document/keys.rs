@@ -3,6 +3,9 @@
 use crate::diagnostic::Report;
 use crate::tree::{Kind, Node};
 
+/// What its exports put beside the settings of every resource.
+pub(crate) const EXPORTED: [&str; 4] = ["id", "inserted_at", "updated_at", "account_id"];
+
 /// Keys that its exports and its past left in files. They mean nothing.
 pub(crate) fn leftover(node: &mut Node, keys: &[&str], report: &mut Report<'_>) {
     for key in keys {
@@ -46,11 +49,6 @@ pub(crate) fn not_yet(node: &mut Node, keys: &[NotYet], report: &mut Report<'_>)
 /// `false`, also as a text.
 pub(crate) fn is_false(node: &Node) -> bool {
     matches!(node.kind, Kind::Bool(false)) || node.text() == Some("false")
-}
-
-/// The absence of a function.
-pub(crate) fn is_none(node: &Node) -> bool {
-    matches!(node.text(), Some("none" | "null"))
 }
 
 /// There is no default that could be spelled out.

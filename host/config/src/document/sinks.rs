@@ -2,43 +2,18 @@
 
 use std::fmt;
 
-use serde::de::{Error, IgnoredAny, Visitor};
+use serde::de::{Error, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::keys;
+use crate::destinations::{self, Written};
 use crate::diagnostic::Report;
-use crate::nearest::nearest;
 use crate::tree::{self, Kind, Node};
-
-/// What the predecessor can send to, and we cannot yet.
-const NOT_YET: [&str; 16] = [
-    "sequin_stream",
-    "kafka",
-    "sqs",
-    "sns",
-    "kinesis",
-    "s2",
-    "redis_stream",
-    "redis",
-    "redis_string",
-    "gcp_pubsub",
-    "nats",
-    "rabbitmq",
-    "azure_event_hub",
-    "meilisearch",
-    "elasticsearch",
-    "benchmark",
-];
 
 pub(crate) struct Sink {
     pub(crate) fields: Fields,
-    pub(crate) destination: Destination,
+    pub(crate) destination: Written,
     pub(crate) annotations: String,
-}
-
-pub(crate) enum Destination {
-    Webhook(options::webhook::Options),
-    Typesense(options::typesense::Options),
 }
 
 #[derive(Deserialize)]
@@ -57,9 +32,15 @@ pub(crate) struct Fields {
     pub(crate) batch_size: Option<i64>,
     /// Ours.
     pub(crate) batch_timeout_ms: Option<i64>,
-    pub(crate) filter: Option<String>,
-    pub(crate) transform: Option<String>,
+    pub(crate) filter: Option<Chain>,
+    pub(crate) routing: Option<Chain>,
+    pub(crate) transform: Option<Chain>,
+    pub(crate) enrichment: Option<String>,
+    pub(crate) tables: Option<Vec<TableFields>>,
     pub(crate) message_grouping: Option<bool>,
+    /// Ours.
+    pub(crate) group_scope: Option<GroupScope>,
+    pub(crate) timestamp_format: Option<TimestampFormat>,
     /// Ours.
     pub(crate) unchanged_values: Option<UnchangedValues>,
     pub(crate) max_retry_count: Option<i64>,
@@ -70,6 +51,8 @@ pub(crate) struct Fields {
     _destination: Option<IgnoredAny>,
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,
+    #[serde(rename = "load_shedding_policy")]
+    _load_shedding_policy: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -94,6 +77,22 @@ pub(crate) enum Action {
 pub(crate) enum UnchangedValues {
     Omit,
     Fetch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GroupScope {
+    Table,
+    Sink,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TimestampFormat {
+    // Without the underscore that serde would put before the digits.
+    #[serde(rename = "iso8601")]
+    Iso8601,
+    UnixMicrosecond,
 }
 
 #[derive(Default, Deserialize)]
@@ -152,37 +151,74 @@ pub(crate) struct RetryBackoff {
     pub(crate) cap_ms: Option<i64>,
 }
 
+/// What a table has beside being selected.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableFields {
+    pub(crate) name: Table,
+    pub(crate) group_column_names: Option<Vec<String>>,
+    /// Ours.
+    pub(crate) enrichment: Option<String>,
+}
+
+/// One function, or ours: several, in the order that they are run in.
+pub(crate) enum Chain {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Chain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrList;
+
+        impl<'de> Visitor<'de> for NameOrList {
+            type Value = Chain;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a function or a list of names")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Chain, E> {
+                Ok(Chain::Several(Vec::new()))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Chain, E> {
+                Ok(Chain::One(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Chain, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(Chain::Several(names))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrList)
+    }
+}
+
+/// What its exports and its past left in files.
+pub(crate) const LEFTOVERS: [&str; 7] = [
+    "consumer_start",
+    "active_backfill",
+    "active_backfills",
+    "message_kind",
+    "replication_slot_id",
+    "sequence_id",
+    "health",
+];
+pub(crate) const NOT_YET: [keys::NotYet; 1] = [("initial_backfill", keys::is_false)];
+
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
-    let leftovers = [
-        "consumer_start",
-        "active_backfill",
-        "active_backfills",
-        "message_kind",
-        "id",
-        "inserted_at",
-        "updated_at",
-        "account_id",
-        "replication_slot_id",
-        "sequence_id",
-        "health",
-    ];
-    keys::leftover(&mut node, &leftovers, report);
-    let full = "a sink that is behind holds its slot back, and nothing is discarded";
-    keys::needless(&mut node, &[("load_shedding_policy", full)], report);
-    keys::not_yet(
-        &mut node,
-        &[
-            ("routing", keys::is_none),
-            ("enrichment", keys::is_none),
-            ("tables", keys::never),
-            ("initial_backfill", keys::is_false),
-            ("timestamp_format", |node| node.text() == Some("iso8601")),
-        ],
-        report,
-    );
+    keys::leftover(&mut node, &keys::EXPORTED, report);
+    keys::leftover(&mut node, &LEFTOVERS, report);
+    keys::not_yet(&mut node, &NOT_YET, report);
+    load_shedding(&mut node, report);
     let annotations = keys::json_map(&mut node, "annotations", report);
     let destination = match node.take("destination") {
-        Some(entry) => destination(entry.value, report),
+        Some(entry) => destinations::read(entry.value, report),
         None => {
             report.error(node.place, "`destination` is missing");
             None
@@ -192,41 +228,26 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     Some(Sink { fields: fields?, destination: destination?, annotations })
 }
 
-fn destination(mut node: Node, report: &mut Report<'_>) -> Option<Destination> {
-    if !matches!(node.kind, Kind::Map(_)) {
-        let message = format!("`destination` must be a map, not {}", node.describe());
-        report.error(node.place, message);
-        return None;
-    }
-    let Some(kind) = node.take("type") else {
-        let help = "it is `webhook` or `typesense`";
-        report.error_with_help(node.place, "`destination.type` is missing", help);
-        return None;
+/// The predecessor had a word for throwing changes away, took it, and paused all the same.
+fn load_shedding(node: &mut Node, report: &mut Report<'_>) {
+    let Some(entry) = node.take("load_shedding_policy") else {
+        return;
     };
-    let known = ["webhook", "typesense"];
-    match kind.value.text() {
-        Some("webhook") => tree::read(&node, report).map(Destination::Webhook),
-        Some("typesense") => tree::read(&node, report).map(Destination::Typesense),
-        Some(other) if NOT_YET.contains(&other) => {
-            let message = format!("the destination `{other}` is not supported yet");
-            let help = format!("the destinations so far are `{}`", known.join("` and `"));
-            report.error_with_help(kind.value.place, message, help);
-            None
+    match (&entry.value.kind, entry.value.text()) {
+        (Kind::Null | Kind::Anything, _) | (_, Some("pause_on_full")) => {}
+        (_, Some("discard_on_full")) => report.error_with_help(
+            entry.value.place,
+            "`load_shedding_policy: discard_on_full` is not supported yet: nothing is thrown away here",
+            "write `pause_on_full`, or leave it out: that is what the predecessor did in any case",
+        ),
+        (_, Some(other)) => {
+            let message = format!("`load_shedding_policy` cannot be `{other}`");
+            report.error_with_help(entry.value.place, message, "it is `pause_on_full`");
         }
-        Some(other) => {
-            let help = match nearest(other, known.into_iter().chain(NOT_YET)) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("the destinations so far are `{}`", known.join("` and `")),
-            };
-            let message = format!("there is no destination `{other}`");
-            report.error_with_help(kind.value.place, message, help);
-            None
-        }
-        None => {
-            let message =
-                format!("`destination.type` must be a text, not {}", kind.value.describe());
-            report.error(kind.value.place, message);
-            None
+        (_, None) => {
+            let found = entry.value.describe();
+            let message = format!("`load_shedding_policy` must be a text, not {found}");
+            report.error(entry.value.place, message);
         }
     }
 }

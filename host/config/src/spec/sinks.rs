@@ -1,14 +1,18 @@
 //! Sinks: what they refer to must be there, and their numbers within bounds.
 
+mod roles;
+mod source;
+mod tables;
+
 use std::time::Duration;
 
-use engine::select::{Actions, Names, Selection, Table, Tables};
+use engine::select::{Actions, Selection};
 use model::backoff::Backoff;
 use options::endpoint;
 
-use super::{Destination, Sink, Status, id, told};
+use super::{Function, Sink, Status, TimestampFormat, id, told};
 use crate::diagnostic::Report;
-use crate::document::{self, Action, Document, Resource, Role};
+use crate::document::{self, Action, Document, Resource};
 use crate::nearest::nearest;
 
 /// The predecessor's bound.
@@ -19,45 +23,48 @@ const BATCH_TIMEOUT_MS_MAX: i64 = 60_000;
 /// A day: whoever waits longer has forgotten.
 const BACKOFF_MS_MAX: i64 = 86_400_000;
 
-pub(super) fn resolve(
-    document: &Document,
-    endpoints: &[endpoint::Ready],
-    report: &mut Report<'_>,
-) -> Vec<Sink> {
+/// What a sink can refer to.
+pub(super) struct Context<'a> {
+    pub(super) document: &'a Document,
+    pub(super) endpoints: &'a [endpoint::Ready],
+    pub(super) functions: &'a [Function],
+}
+
+pub(super) fn resolve(context: &Context<'_>, report: &mut Report<'_>) -> Vec<Sink> {
     let mut resolved = Vec::new();
-    for sink in &document.sinks.list {
+    for sink in &context.document.sinks.list {
         report.enter(format!("sink `{}`", sink.name));
-        resolved.extend(resolve_one(document, endpoints, sink, report));
+        resolved.extend(resolve_one(context, sink, report));
     }
     report.leave();
     resolved
 }
 
 fn resolve_one(
-    document: &Document,
-    endpoints: &[endpoint::Ready],
+    context: &Context<'_>,
     sink: &Resource<document::Sink>,
     report: &mut Report<'_>,
 ) -> Option<Sink> {
     let fields = &sink.value.fields;
-    let known = &document.databases;
+    let known = &context.document.databases;
     if !known.may_know(&fields.database) {
         dangling(sink, &["database"], "database", &fields.database, &known.names, report);
     }
-    let filter = function(document, sink, "filter", fields.filter.as_ref(), Role::Filter, report);
-    let transform =
-        function(document, sink, "transform", fields.transform.as_ref(), Role::Transform, report);
-    let batch_size = number(sink, "batch_size", fields.batch_size, 1, 1..=BATCH_SIZE_MAX, report);
+    let roles = roles::resolve(context, sink, report);
+    let batch_size = batch_size(sink, report);
     let linger = 0..=BATCH_TIMEOUT_MS_MAX;
     let given = fields.batch_timeout_ms;
     let linger = number(sink, "batch_timeout_ms", given, BATCH_TIMEOUT_MS, linger, report);
     let max_retry_count = fields.max_retry_count.map(|count| {
         number(sink, "max_retry_count", Some(count), 1, 1..=i64::from(u32::MAX), report)
     });
-    let tables = tables(sink, report);
+    let selected = source::resolve(sink, report);
+    let per_table = tables::resolve(context, sink, &selected, report);
     let actions = actions(sink, report);
     let backoff = backoff(sink, report);
-    let destination = destination(document, endpoints, sink, batch_size, report);
+    check_actions(sink, report);
+    let destination =
+        sink.value.destination.ready(context.document, context.endpoints, sink, report);
     Some(Sink {
         name: sink.name.clone(),
         id: id("sink", &sink.name),
@@ -67,12 +74,21 @@ fn resolve_one(
             Some(document::Status::Disabled) => Status::Disabled,
         },
         database: fields.database.clone(),
-        selection: Selection { tables, actions },
+        selection: Selection { tables: selected, actions },
         destination: destination?,
         batch_size: usize::try_from(batch_size).unwrap_or(1),
         batch_timeout: millis(linger),
-        filter,
-        transform,
+        filters: roles.filters,
+        routers: roles.routers,
+        transforms: roles.transforms,
+        path: roles.path,
+        enrichments: per_table.enrichments,
+        groups: per_table.groups,
+        group_scope: per_table.group_scope,
+        timestamp_format: match fields.timestamp_format {
+            None | Some(document::TimestampFormat::Iso8601) => TimestampFormat::Iso8601,
+            Some(document::TimestampFormat::UnixMicrosecond) => TimestampFormat::UnixMicrosecond,
+        },
         max_retry_count: max_retry_count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         backoff,
         message_grouping: fields.message_grouping.unwrap_or(true),
@@ -101,27 +117,6 @@ fn dangling(
     }
 }
 
-/// The name of a function, which must be there and have the role.
-fn function(
-    document: &Document,
-    sink: &Resource<document::Sink>,
-    key: &str,
-    name: Option<&String>,
-    role: Role,
-    report: &mut Report<'_>,
-) -> Option<String> {
-    let name = name.filter(|name| !matches!(name.as_str(), "none" | "null"))?;
-    let functions = &document.functions;
-    if !functions.may_know(name) {
-        dangling(sink, &[key], "function", name, &functions.names, report);
-    }
-    let found = functions.list.iter().find(|function| function.name == *name);
-    if found.is_some_and(|function| function.value.role != role) {
-        report.error(sink.place(&[key]), format_args!("the function `{name}` is no {key}"));
-    }
-    Some(name.clone())
-}
-
 /// A number within bounds. What is out of bounds is told and replaced.
 fn number(
     sink: &Resource<document::Sink>,
@@ -141,6 +136,22 @@ fn number(
         }
         None => default,
     }
+}
+
+/// What is written somewhere costs by the write, so as much as is there goes into one.
+fn batch_size(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> i64 {
+    let given = sink.value.fields.batch_size;
+    let default = match sink.value.destination.name() {
+        "file" | "stdout" | "benchmark" => BATCH_SIZE_MAX,
+        "sequin_stream" if given.is_some() => {
+            let message = "`batch_size` is ignored: a consumer of a stream says how many it wants";
+            let help = "remove it when nothing else reads this file";
+            report.warning(sink.place(&["batch_size"]), message, help);
+            1
+        }
+        _ => 1,
+    };
+    number(sink, "batch_size", given, default, 1..=BATCH_SIZE_MAX, report)
 }
 
 fn millis(number: i64) -> Duration {
@@ -174,90 +185,6 @@ fn backoff(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Backoff 
     backoff
 }
 
-fn tables(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Tables {
-    let fields = &sink.value.fields;
-    let older = [("table", &fields.table), ("schema", &fields.schema)];
-    if fields.source.is_some() {
-        for (key, _) in older.into_iter().filter(|(_, given)| given.is_some()) {
-            let message = format!("`{key}` and `source` cannot be given together");
-            report.error_with_help(sink.place(&[key]), message, "keep `source`");
-        }
-    }
-    let given = fields.source.as_ref();
-    let mut schemas = names(
-        sink,
-        "schemas",
-        given.and_then(|source| source.include_schemas.as_ref()),
-        given.and_then(|source| source.exclude_schemas.as_ref()),
-        String::is_empty,
-        report,
-    );
-    let tables = names(
-        sink,
-        "tables",
-        given.and_then(|source| source.include_tables.as_ref()),
-        given.and_then(|source| source.exclude_tables.as_ref()),
-        |table| matches!(table, document::Table::Name(name) if name.is_empty()),
-        report,
-    );
-    if let Some(schema) = &fields.schema {
-        schemas = Names::Only(vec![schema.clone()]);
-    }
-    let all = |tables: Vec<document::Table>| tables.iter().map(table).collect();
-    let tables = match (tables, &fields.table) {
-        (_, Some(name)) => Names::Only(vec![named(name)]),
-        (Names::All, None) => Names::All,
-        (Names::Only(tables), None) => Names::Only(all(tables)),
-        (Names::Except(tables), None) => Names::Except(all(tables)),
-    };
-    Tables { schemas, tables }
-}
-
-/// `include_KIND` and `exclude_KIND` of the source.
-fn names<T: Clone>(
-    sink: &Resource<document::Sink>,
-    kind: &str,
-    include: Option<&Vec<T>>,
-    exclude: Option<&Vec<T>>,
-    is_empty: impl Fn(&T) -> bool,
-    report: &mut Report<'_>,
-) -> Names<T> {
-    let keys = (format!("include_{kind}"), format!("exclude_{kind}"));
-    for (key, list) in [(&keys.0, include), (&keys.1, exclude)] {
-        let place = sink.place(&["source", key]);
-        if list.is_some_and(Vec::is_empty) {
-            let help = "leave it out to name none";
-            report.error_with_help(place, format_args!("`source.{key}` is empty"), help);
-        }
-        if list.is_some_and(|list| list.iter().any(&is_empty)) {
-            report.error(place, format_args!("`source.{key}` holds an empty name"));
-        }
-    }
-    match (include, exclude) {
-        (None, None) => Names::All,
-        (Some(names), None) => Names::Only(names.clone()),
-        (None, Some(names)) => Names::Except(names.clone()),
-        (Some(names), Some(_)) => {
-            let message = format!("`{}` and `{}` exclude each other", keys.0, keys.1);
-            report.error(sink.place(&["source", &keys.1]), message);
-            Names::Only(names.clone())
-        }
-    }
-}
-
-fn table(table: &document::Table) -> Table {
-    match table {
-        document::Table::Name(name) => named(name),
-        document::Table::Oid(oid) => Table::Oid(*oid),
-    }
-}
-
-/// `schema.table`, or a table of `public`.
-fn named(name: &str) -> Table {
-    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
-    Table::Named { schema: schema.to_owned(), table: table.to_owned() }
-}
-
 fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions {
     let Some(given) = &sink.value.fields.actions else {
         return Actions::default();
@@ -274,42 +201,38 @@ fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions 
     }
 }
 
-fn destination(
+fn check_actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) {
+    let mut given = sink.value.fields.actions.iter().flatten();
+    if sink.value.destination.name() == "typesense" && given.any(|one| *one == Action::Truncate) {
+        report.error_with_help(
+            sink.place(&["actions"]),
+            "`truncate` cannot be delivered to a Typesense collection",
+            "leave it out: which documents came from the table is not known; empty the \
+             collection yourself when you truncate",
+        );
+    }
+}
+
+/// A webhook with its endpoint.
+pub(crate) fn webhook(
     document: &Document,
     endpoints: &[endpoint::Ready],
     sink: &Resource<document::Sink>,
-    batch_size: i64,
+    options: &options::webhook::Options,
     report: &mut Report<'_>,
-) -> Option<Destination> {
-    match &sink.value.destination {
-        document::Destination::Typesense(options) => {
-            let given = sink.value.fields.actions.iter().flatten();
-            if given.clone().any(|action| *action == Action::Truncate) {
-                report.error_with_help(
-                    sink.place(&["actions"]),
-                    "`truncate` cannot be delivered to a Typesense collection",
-                    "leave it out: which documents came from the table is not known; empty the \
-                     collection yourself when you truncate",
-                );
-            }
-            told(sink, &["destination"], options.validate(), report).map(Destination::Typesense)
-        }
-        document::Destination::Webhook(options) => {
-            if !options.batch && batch_size > 1 {
-                report.error_with_help(
-                    sink.place(&["destination", "batch"]),
-                    "`batch: false` sends one message per request, but `batch_size` is more than 1",
-                    "remove `batch_size`, or say `batch: true`",
-                );
-            }
-            let (known, name) = (&document.http_endpoints, &options.http_endpoint);
-            if !known.may_know(name) {
-                let path = ["destination", "http_endpoint"];
-                dangling(sink, &path, "http endpoint", name, &known.names, report);
-            }
-            let endpoint = endpoints.iter().find(|endpoint| endpoint.name == *name)?;
-            told(sink, &["destination"], options.validate(endpoint), report)
-                .map(Destination::Webhook)
-        }
+) -> Option<options::webhook::Ready> {
+    if !options.batch && sink.value.fields.batch_size.is_some_and(|size| size > 1) {
+        report.error_with_help(
+            sink.place(&["destination", "batch"]),
+            "`batch: false` sends one message per request, but `batch_size` is more than 1",
+            "remove `batch_size`, or say `batch: true`",
+        );
     }
+    let (known, name) = (&document.http_endpoints, &options.http_endpoint);
+    if !known.may_know(name) {
+        let path = ["destination", "http_endpoint"];
+        dangling(sink, &path, "http endpoint", name, &known.names, report);
+    }
+    let endpoint = endpoints.iter().find(|endpoint| endpoint.name == *name)?;
+    told(sink, &["destination"], options.validate(endpoint), report)
 }

@@ -14,7 +14,7 @@ fn write(node: &Node, out: &mut String) {
         Kind::Null | Kind::Anything => out.push_str("null"),
         Kind::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
         Kind::Number(number) => out.push_str(&number.to_string()),
-        Kind::Text { text, .. } => model::json::string(out, text),
+        Kind::Text(text) => model::json::string(out, text),
         Kind::List(items) => {
             out.push('[');
             for (index, item) in items.iter().enumerate() {

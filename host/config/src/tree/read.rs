@@ -39,12 +39,13 @@ pub(crate) fn read<T: DeserializeOwned>(node: &Node, report: &mut Report<'_>) ->
 struct Reader<'a>(&'a Node);
 
 impl Reader<'_> {
-    /// The number that a text from the environment stands for.
+    /// The number that it is, or that its text stands for.
     fn number(self) -> Option<Number> {
         match &self.0.kind {
             Kind::Number(number) => Some(number.clone()),
             Kind::Anything => Some(Number::Signed(0)),
-            Kind::Text { text, filled_in: true } => {
+            // The environment has texts only, and the predecessor took quoted numbers, too.
+            Kind::Text(text) => {
                 let text = text.trim();
                 let signed = text.parse().map(Number::Signed);
                 let unsigned = signed.or_else(|_| text.parse().map(Number::Unsigned));
@@ -81,7 +82,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Kind::Null | Kind::Anything => visitor.visit_unit(),
             Kind::Bool(bool) => visitor.visit_bool(*bool),
             Kind::Number(_) => self.visit_number(visitor),
-            Kind::Text { text, .. } => visitor.visit_str(text),
+            Kind::Text(text) => visitor.visit_str(text),
             Kind::List(items) => visitor.visit_seq(Items { items, next: 0 }),
             Kind::Map(entries) => visitor.visit_map(Entries { entries, next: 0 }),
         }
@@ -95,8 +96,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         // The predecessor takes the words as texts, too.
         match &self.0.kind {
-            Kind::Text { text, .. } if text == "true" => visitor.visit_bool(true),
-            Kind::Text { text, .. } if text == "false" => visitor.visit_bool(false),
+            Kind::Text(text) if text == "true" => visitor.visit_bool(true),
+            Kind::Text(text) if text == "false" => visitor.visit_bool(false),
             Kind::Anything => visitor.visit_bool(false),
             _ => self.deserialize_any(visitor),
         }
@@ -162,7 +163,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let text = match &self.0.kind {
-            Kind::Text { text, .. } => text.as_str(),
+            Kind::Text(text) => text.as_str(),
             Kind::Anything => variants.first().copied().unwrap_or_default(),
             _ => {
                 let message = format!("must be a text, not {}", self.0.describe());

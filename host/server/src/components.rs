@@ -1,0 +1,162 @@
+//! Finds the component that a function names: a file, or one of the plugin directory by what its
+//! author wrote into it, or by its digest.
+
+use std::path::{Path, PathBuf};
+
+use config::spec::Component;
+use plugin::{Inspection, Limits};
+
+/// The plugin directory, read when the first function asks for something in it.
+pub(crate) struct Components<'a> {
+    directory: &'a Path,
+    limits: Limits,
+    entries: Option<Result<Entries, String>>,
+}
+
+/// What is in the directory, in the order of its names.
+struct Entries {
+    known: Vec<Entry>,
+    /// Files that end in `.wasm` and are no components, and why.
+    unusable: Vec<String>,
+}
+
+struct Entry {
+    path: PathBuf,
+    digest: String,
+    name: Option<String>,
+    version: Option<String>,
+}
+
+/// A component that was found.
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl<'a> Components<'a> {
+    pub(crate) fn new(directory: &'a Path) -> Self {
+        Self { directory, limits: Limits::default(), entries: None }
+    }
+
+    /// The component's bytes.
+    ///
+    /// # Errors
+    /// It is not there, it cannot be read, or it is not clear which one is meant; with what is
+    /// there instead.
+    pub(crate) fn find(&mut self, component: &Component) -> Result<Found, String> {
+        let is_meant = |entry: &Entry| match component {
+            Component::File(_) => false,
+            Component::Digest(digest) => entry.digest == *digest,
+            Component::Named { name, version } => {
+                entry.name.as_ref() == Some(name) && entry.version.as_ref() == Some(version)
+            }
+        };
+        if let Component::File(path) = component {
+            let bytes = std::fs::read(path);
+            let failed = |error| format!("file {}: {error}", path.display());
+            return Ok(Found { path: path.clone(), bytes: bytes.map_err(failed)? });
+        }
+        let (directory, limits) = (self.directory, &self.limits);
+        let entries = self.entries.get_or_insert_with(|| Entries::read(directory, limits));
+        let entries = entries.as_ref().map_err(String::clone)?;
+        let mut meant = entries.known.iter().filter(|entry| is_meant(entry));
+        let Some(first) = meant.next() else {
+            return Err(entries.missing(component, directory));
+        };
+        if let Some(other) = meant.find(|other| other.digest != first.digest) {
+            return Err(format!(
+                "{} and {} both say that they are {}, and differ: remove one of them, or name the \
+                 one that is meant by its digest, `plugin: {}` or `plugin: {}`",
+                first.path.display(),
+                other.path.display(),
+                show(component),
+                first.digest,
+                other.digest
+            ));
+        }
+        let bytes = std::fs::read(&first.path);
+        let bytes = bytes.map_err(|error| format!("file {}: {error}", first.path.display()))?;
+        // Between the two readings somebody may have put another file there.
+        let again = inspect(&bytes, limits)?;
+        if again.digest != first.digest {
+            return Err(format!("{} was changed while it was read", first.path.display()));
+        }
+        Ok(Found { path: first.path.clone(), bytes })
+    }
+}
+
+impl Entries {
+    fn read(directory: &Path, limits: &Limits) -> Result<Self, String> {
+        let failed = |error: std::io::Error| {
+            let directory = directory.display();
+            format!(
+                "the plugin directory {directory} cannot be read: {error}; SEQUIN_PLUGIN_DIR says \
+                 where it is"
+            )
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "wasm") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut entries = Self { known: Vec::new(), unusable: Vec::new() };
+        for path in paths {
+            match look(&path, limits) {
+                Ok(Inspection { digest, name, version, .. }) => {
+                    entries.known.push(Entry { path, digest, name, version });
+                }
+                Err(reason) => entries.unusable.push(format!("{} ({reason})", path.display())),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn missing(&self, component: &Component, directory: &Path) -> String {
+        let (wanted, directory) = (show(component), directory.display());
+        let mut text = format!("there is no plugin {wanted} in {directory}");
+        let names: Vec<String> = self.known.iter().map(Entry::show).collect();
+        match config::nearest(&wanted, names.iter().map(String::as_str)) {
+            Some(near) => text += &format!("; did you mean `{near}`?"),
+            None if names.is_empty() => text += ", which holds no component",
+            None => text += &format!("; there are {}", names.join(", ")),
+        }
+        if !self.unusable.is_empty() {
+            text += &format!("; not usable: {}", self.unusable.join(", "));
+        }
+        text
+    }
+}
+
+impl Entry {
+    fn show(&self) -> String {
+        match (&self.name, &self.version) {
+            (Some(name), Some(version)) => format!("{name}@{version}"),
+            // It can be named by its digest only.
+            _ => format!("{} ({})", self.digest, self.path.display()),
+        }
+    }
+}
+
+fn show(component: &Component) -> String {
+    match component {
+        Component::File(path) => path.display().to_string(),
+        Component::Named { name, version } => format!("{name}@{version}"),
+        Component::Digest(digest) => digest.clone(),
+    }
+}
+
+/// What the file is. One that is too large for a component is not read.
+fn look(path: &Path, limits: &Limits) -> Result<Inspection, String> {
+    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if bytes > limits.component_bytes_max.try_into().unwrap_or(u64::MAX) {
+        return Err(format!("{bytes} bytes are too many"));
+    }
+    inspect(&std::fs::read(path).map_err(|error| error.to_string())?, limits)
+}
+
+fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, String> {
+    plugin::inspect(bytes, limits).map_err(|error| error.to_string())
+}
