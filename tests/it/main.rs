@@ -5,6 +5,7 @@ mod checker;
 mod configuration;
 mod crash;
 mod file;
+mod fixtures;
 mod harness;
 mod isolation;
 mod messages;

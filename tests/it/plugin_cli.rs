@@ -395,3 +395,31 @@ fn plugin_build_says_what_is_missing() -> Result<()> {
     says(build(library, "", Some(&path))?, "rustup target add wasm32-unknown-unknown");
     Ok(())
 }
+
+/// What a plugin used is told at the end: fuel is the same each time, and rows that fail alone are
+/// part of it.
+#[test]
+fn b278_a_dry_run_tells_what_the_plugin_used() -> Result<()> {
+    let messages = format!("{MESSAGE}\n").repeat(300);
+    let public = plugin("public-rows");
+    let stats = |more: &[&str]| -> Result<String> {
+        let arguments = [&["run", &public][..], &PUBLIC, more].concat();
+        let (code, out, said) = run(&arguments, &messages)?;
+        ensure!(code == Some(0) && out.lines().count() == 300, "{code:?}: {said}");
+        Ok(said)
+    };
+    let said = stats(&["--stats"])?;
+    let line = said.lines().last().context("nothing was said")?;
+    let number = |before: &str, after: &str| -> Result<f64> {
+        let (_, rest) = line.split_once(before).with_context(|| line.to_owned())?;
+        let (number, _) = rest.split_once(after).with_context(|| line.to_owned())?;
+        Ok(number.parse()?)
+    };
+    assert!(line.starts_with("300 rows in "), "{line}");
+    assert!(number("a row: ", " \u{b5}s of CPU time")? > 0.0, "{line}");
+    // Each row is looked at, in far less than a thousand instructions.
+    assert!((10.0..10_000.0).contains(&number("count the fuel), ", " fuel")?), "{line}");
+    assert!(number("of an instance: ", " KiB")? >= 1_024.0, "{line}");
+    assert!(!stats(&[])?.contains("fuel"), "nobody asked");
+    Ok(())
+}

@@ -67,10 +67,16 @@ impl Tail {
         self.read("stderr")
     }
 
+    /// The lines that are complete, as they were printed.
+    pub fn lines(&self) -> Result<String> {
+        let mut text = self.read("stdout")?;
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        Ok(text)
+    }
+
     /// The messages of the lines that are complete.
     pub fn messages(&self) -> Result<Vec<Value>> {
-        let text = self.read("stdout")?;
-        let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        let complete = self.lines()?;
         let parsed = complete.lines().map(serde_json::from_str);
         parsed.collect::<Result<_, _>>().with_context(|| format!("parse {complete}"))
     }

@@ -24,7 +24,7 @@ use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::lines::{Lines, Quota, shown};
 use crate::pool::Pool;
-use crate::program::{Description, Program, Role};
+use crate::program::{Description, Function, Program, Role};
 use crate::reads::Wanted;
 use crate::reply;
 
@@ -152,7 +152,7 @@ impl Guest {
         config: &str,
         limits: Arc<Limits>,
     ) -> Result<Self, Error> {
-        if program.run(role).is_none() {
+        if program.function(Function::Run(role)).is_none() {
             let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
             let (plugin, roles) = (name.to_owned(), roles.join(" and "));
             return Err(Error::MissingRole { plugin, role, roles });
@@ -218,7 +218,11 @@ impl Guest {
         let mut instance = self.instance(cpu_max, quota)?;
         let keys = convert::keys(changes, &reads);
         let (batch, malformed) = convert::batch(&rows.relation, changes, &keys, &reads);
-        let reply = instance.run(self.role, &self.sink, &batch)?;
+        let reply = instance.run(self.role, &self.sink, &batch);
+        if let Some(usage) = &self.limits.usage {
+            instance.count(changes.len(), usage);
+        }
+        let reply = reply?;
         let mut outcomes = reply::outcomes(self.role, changes.len(), reply)?;
         self.rest(instance);
         for convert::Malformed { row, message } in malformed {

@@ -40,6 +40,11 @@ impl Time {
         Self { cpu_max, wall_max, cpu_start, wall_start }
     }
 
+    /// The CPU time that was taken, if this is the thread that it began on.
+    pub(crate) fn spent(&self) -> Duration {
+        now(ClockId::ThreadCPUTime).saturating_sub(self.cpu_start)
+    }
+
     /// Called at each tick of the epoch, on the thread of the guest.
     pub(crate) fn check(&self) -> Result<(), Stop> {
         if now(ClockId::ThreadCPUTime).saturating_sub(self.cpu_start) >= self.cpu_max {

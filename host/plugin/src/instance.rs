@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use model::plugin::{Fault, PluginError};
 use wasmtime::component::{
-    ComponentExportIndex, ComponentNamedList, Instance as Wasm, InstancePre, Lift, Linker, Lower,
+    ComponentNamedList, Func, Instance as Wasm, InstancePre, Lift, Linker, Lower, TypedFunc,
     WasmStr,
 };
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
@@ -18,7 +18,8 @@ use crate::budget::{Memory, Time};
 use crate::fault::{classify, fault};
 use crate::limits::Limits;
 use crate::lines::Lines;
-use crate::program::{Program, Role};
+use crate::program::{Function, Program, Role};
+use crate::usage::Usage;
 
 /// More than any limit of a line that makes sense; the limit itself is applied by [`Lines`].
 const LINE_BYTES_READ: usize = 64 << 10;
@@ -77,7 +78,7 @@ impl Instance {
             Ok(UpdateDeadline::Continue(1))
         });
         if limits.metering.fuel() {
-            // All there is: what is measured is the counting.
+            // All there is: what is of interest is the counting.
             store.set_fuel(u64::MAX).map_err(|error| classify(&error, None))?;
         }
         match pre.instantiate(&mut store) {
@@ -95,6 +96,17 @@ impl Instance {
         (state.time, state.lines) = (time, lines);
         self.store.set_hostcall_fuel(limits.output_bytes_max);
         self.store.set_epoch_deadline(1);
+        if limits.metering.fuel() {
+            // It is counted, as it was at the start.
+            self.store.set_fuel(u64::MAX).ok();
+        }
+    }
+
+    /// Adds what it used since its time began.
+    pub(crate) fn count(&self, rows: usize, usage: &Usage) {
+        let state = self.store.data();
+        let fuel = self.store.get_fuel().map_or(0, |left| u64::MAX - left);
+        usage.add(rows, state.time.spent(), fuel, state.memory.bytes());
     }
 
     /// Whether it may be kept for another batch.
@@ -106,15 +118,13 @@ impl Instance {
 
     /// What it says of itself.
     pub(crate) fn describe(&mut self) -> Result<Description, PluginError> {
-        let program = Arc::clone(&self.program);
-        let answer: (Description,) = self.call(program.describe(), ())?;
+        let answer: (Description,) = self.call(Function::Describe, ())?;
         Ok(answer.0)
     }
 
     /// Hands over the configuration; the guest's own objections are a [`Fault::Guest`].
     pub(crate) fn configure(&mut self, config: &str) -> Result<Requirements, PluginError> {
-        let program = Arc::clone(&self.program);
-        let answer: (Configured,) = self.call(program.configure(), (config,))?;
+        let answer: (Configured,) = self.call(Function::Configure, (config,))?;
         answer.0.map_err(|errors| {
             self.failed = true;
             fault(Fault::Guest, objections(errors))
@@ -128,11 +138,8 @@ impl Instance {
         sink: &str,
         batch: &Batch<'_>,
     ) -> Result<Reply, PluginError> {
-        let program = Arc::clone(&self.program);
-        let Some(run) = program.run(role) else {
-            return Err(fault(Fault::Host, format!("the component is no {role}")));
-        };
         self.batches += 1;
+        let run = Function::Run(role);
         let answer: (Ran,) = match role {
             Role::Filter | Role::Transform => self.call(run, (batch,))?,
             Role::Route => self.call(run, (sink, batch))?,
@@ -145,38 +152,70 @@ impl Instance {
 
     /// Looks the functions up without calling them, which compares their types with the host's.
     pub(crate) fn check(&mut self, role: Role) -> wasmtime::Result<()> {
-        let (store, program) = (&mut self.store, &self.program);
-        self.wasm.get_typed_func::<(), (Description,)>(&mut *store, program.describe())?;
-        self.wasm.get_typed_func::<(&str,), (Configured,)>(&mut *store, program.configure())?;
-        match (program.run(role), role) {
-            (Some(run), Role::Filter | Role::Transform) => {
-                self.wasm.get_typed_func::<(&Batch<'_>,), (Ran,)>(&mut *store, run)?;
+        self.function::<(), (Description,)>(Function::Describe)?;
+        self.function::<(&str,), (Configured,)>(Function::Configure)?;
+        match role {
+            _ if self.program.function(Function::Run(role)).is_none() => {}
+            Role::Filter | Role::Transform => {
+                self.function::<(&Batch<'_>,), (Ran,)>(Function::Run(role))?;
             }
-            (Some(run), Role::Route) => {
-                self.wasm.get_typed_func::<(&str, &Batch<'_>), (Ran,)>(&mut *store, run)?;
+            Role::Route => {
+                self.function::<(&str, &Batch<'_>), (Ran,)>(Function::Run(role))?;
             }
-            (None, _) => {}
         }
         Ok(())
     }
 
+    /// The function, whose types are compared with those of the host once per program: of a reply
+    /// they are so many that it takes as long as a small call.
+    fn function<Params, Return>(
+        &mut self,
+        function: Function,
+    ) -> wasmtime::Result<TypedFunc<Params, Return>>
+    where
+        Params: ComponentNamedList + Lower,
+        Return: ComponentNamedList + Lift + 'static,
+    {
+        let found = self.program.function(function);
+        let found = found.and_then(|index| self.wasm.get_func(&mut self.store, index));
+        let found = found.ok_or_else(|| wasmtime::Error::msg("it has no such function"))?;
+        if self.program.was_compared(function) {
+            return Ok(compared(found));
+        }
+        let typed = found.typed(&self.store)?;
+        self.program.is_compared(function);
+        Ok(typed)
+    }
+
+    /// Each function is called with the types of one place here.
     fn call<Params, Return>(
         &mut self,
-        function: &ComponentExportIndex,
+        function: Function,
         params: Params,
     ) -> Result<Return, PluginError>
     where
         Params: ComponentNamedList + Lower,
         Return: ComponentNamedList + Lift + 'static,
     {
-        let function = self.wasm.get_typed_func::<Params, Return>(&mut self.store, function);
-        // The types were compared when the plugin was bound.
+        let function = self.function::<Params, Return>(function);
         let function = function.map_err(|error| fault(Fault::Host, error.to_string()))?;
         function.call(&mut self.store, params).map_err(|error| {
             self.failed = true;
             classify(&error, self.store.data().lines.last_error())
         })
     }
+}
+
+#[expect(unsafe_code, reason = "wasmtime's comparison of types takes as long as a small call")]
+fn compared<Params, Return>(function: Func) -> TypedFunc<Params, Return>
+where
+    Params: ComponentNamedList + Lower,
+    Return: ComponentNamedList + Lift + 'static,
+{
+    // SAFETY: wasmtime compared the types of this function of the same program, whose types are those
+    // of all its instances, with the same types of the host: a `Function` has one signature here,
+    // whatever the lifetimes in it.
+    unsafe { TypedFunc::new_unchecked(function) }
 }
 
 type Configured = Result<Requirements, Vec<ConfigError>>;

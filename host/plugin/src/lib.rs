@@ -28,6 +28,9 @@ mod cut;
 mod engine;
 mod error;
 mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod inspect;
 mod instance;
 mod limits;
@@ -36,6 +39,7 @@ mod pool;
 mod program;
 mod reads;
 mod reply;
+mod usage;
 
 #[doc(hidden)]
 pub use bound::measure;
@@ -44,3 +48,4 @@ pub use error::Error;
 pub use inspect::{Inspection, inspect};
 pub use limits::{Limits, Metering};
 pub use program::{Description, Program, Role};
+pub use usage::{Totals, Usage};

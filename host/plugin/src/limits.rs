@@ -1,7 +1,10 @@
 //! Every limit of the sandbox, in one place.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::usage::Usage;
 
 /// What plugins may use. The defaults suit compiled guests; an interpreter in a guest (Python,
 /// StarlingMonkey) needs more memory.
@@ -42,7 +45,9 @@ pub struct Limits {
     pub threads: NonZeroUsize,
     /// Calls that wait for a thread; whoever makes more waits for room.
     pub queue_max: NonZeroUsize,
-    /// For `cargo x bench plugin` alone, which says what safety costs.
+    /// Where calls are counted, if somebody wants to know.
+    pub usage: Option<Arc<Usage>>,
+    /// For `cargo x bench plugin`, which says what safety costs, and `sequin plugin run --stats`.
     #[doc(hidden)]
     pub metering: Metering,
 }
@@ -94,6 +99,7 @@ impl Default for Limits {
             component_bytes_max: 64 << 20,
             threads: cores.min(four),
             queue_max: four.saturating_mul(NonZeroUsize::MIN.saturating_add(15)),
+            usage: None,
             metering: Metering::default(),
         }
     }

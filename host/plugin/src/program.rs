@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -35,6 +36,27 @@ pub enum Role {
     Route,
     /// Changes what is sent for a row.
     Transform,
+}
+
+/// What a plugin exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Function {
+    Describe,
+    Configure,
+    Run(Role),
+}
+
+impl Function {
+    /// A bit of its own.
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Describe => 1,
+            Self::Configure => 1 << 1,
+            Self::Run(Role::Filter) => 1 << 2,
+            Self::Run(Role::Route) => 1 << 3,
+            Self::Run(Role::Transform) => 1 << 4,
+        }
+    }
 }
 
 /// What a plugin says of itself.
@@ -99,6 +121,8 @@ pub struct Program {
     filter: Option<ComponentExportIndex>,
     route: Option<ComponentExportIndex>,
     transform: Option<ComponentExportIndex>,
+    /// The functions whose types were compared with the host's, by [`Function::bit`].
+    compared: AtomicU8,
 }
 
 impl Program {
@@ -110,7 +134,7 @@ impl Program {
 
     /// The roles that it can be bound to: one or more.
     pub fn roles(&self) -> impl Iterator<Item = Role> + '_ {
-        Role::ALL.into_iter().filter(|role| self.run(*role).is_some())
+        Role::ALL.into_iter().filter(|role| self.function(Function::Run(*role)).is_some())
     }
 
     /// Compiles a component, or finds it compiled. Takes 0.1 s of CPU time for a Rust guest, 10 s
@@ -160,7 +184,8 @@ impl Program {
             return Err(Error::NoRole { missing: NO_ROLE });
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| invalid(&error))?;
-        Ok(Self { digest, pre, describe, configure, filter, route, transform })
+        let compared = AtomicU8::new(0);
+        Ok(Self { digest, pre, describe, configure, filter, route, transform, compared })
     }
 
     pub(crate) fn shared_digest(&self) -> Arc<str> {
@@ -171,21 +196,25 @@ impl Program {
         &self.pre
     }
 
-    pub(crate) fn describe(&self) -> &ComponentExportIndex {
-        &self.describe
-    }
-
-    pub(crate) fn configure(&self) -> &ComponentExportIndex {
-        &self.configure
-    }
-
-    /// The function of a role, if it has that.
-    pub(crate) fn run(&self, role: Role) -> Option<&ComponentExportIndex> {
-        match role {
-            Role::Filter => self.filter.as_ref(),
-            Role::Route => self.route.as_ref(),
-            Role::Transform => self.transform.as_ref(),
+    /// A function, if it has that.
+    pub(crate) fn function(&self, function: Function) -> Option<&ComponentExportIndex> {
+        match function {
+            Function::Describe => Some(&self.describe),
+            Function::Configure => Some(&self.configure),
+            Function::Run(Role::Filter) => self.filter.as_ref(),
+            Function::Run(Role::Route) => self.route.as_ref(),
+            Function::Run(Role::Transform) => self.transform.as_ref(),
         }
+    }
+
+    /// Whether the types of a function were found to be those of the host.
+    pub(crate) fn was_compared(&self, function: Function) -> bool {
+        self.compared.load(Ordering::Relaxed) & function.bit() != 0
+    }
+
+    /// They were.
+    pub(crate) fn is_compared(&self, function: Function) {
+        self.compared.fetch_or(function.bit(), Ordering::Relaxed);
     }
 }
 

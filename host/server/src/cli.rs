@@ -151,6 +151,9 @@ pub(crate) struct PluginArguments {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) plugin: PluginArguments,
+    /// Tell at the end what the plugin used: calls, CPU time, fuel and memory.
+    #[arg(long)]
+    pub(crate) stats: bool,
     /// A file of messages, one a line; without, or with `-`, standard input.
     pub(crate) messages: Option<PathBuf>,
 }

@@ -174,8 +174,8 @@ mod tests {
             ("LOG_LEVEL", "loud=="),
             ("SEQUIN_LOG_FORMAT", "xml"),
             ("SEQUIN_MEMORY_MB", "0"),
-            ("SEQUIN_HTTP_GUARD", "none"),
             ("SEQUIN_API_TOKEN", "hunter2"),
+            ("SEQUIN_HTTP_GUARD", "none"),
         ]);
         let wrong = wrong.unwrap_err();
         assert_eq!(wrong.lines().count(), 8, "{wrong}");

@@ -12,6 +12,7 @@ mod bench;
 mod command;
 mod demo;
 mod env;
+mod fixtures;
 mod fuzz;
 mod guests;
 mod plugins;
@@ -46,7 +47,7 @@ enum Task {
         #[arg(long)]
         seconds: Option<u64>,
     },
-    /// Hunt for inputs that the source does not survive, from real recordings, with libFuzzer.
+    /// Hunt for inputs that source or sandbox do not survive, with libFuzzer.
     Fuzz {
         /// One target only, or `record`.
         what: Option<fuzz::What>,
@@ -61,6 +62,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         arguments: Vec<String>,
     },
+    /// Record the fixtures of the first-party plugins anew, from a real server.
+    Fixtures,
     /// Build the plugins into WebAssembly components.
     Plugins,
     /// Build the conformance suite's plugins in C and in JavaScript, if what they are made of changed.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Demo { seconds } => demo::run(seconds),
         Task::Fuzz { what, seconds } => fuzz::run(what, seconds),
         Task::Bench { arguments } => bench::run(&arguments),
+        Task::Fixtures => fixtures::record(),
         Task::Plugins => plugins::build(),
         Task::Guests => guests::ensure(),
         Task::Services => services::run(),

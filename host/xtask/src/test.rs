@@ -33,7 +33,7 @@ pub(crate) fn run(nextest: &[String]) -> anyhow::Result<()> {
 }
 
 fn check_format() -> anyhow::Result<()> {
-    for dir in workspaces()?.into_iter().chain([fuzz::directory()]) {
+    for dir in workspaces()?.into_iter().chain(fuzz::directories()) {
         command::run(command::cargo(&dir).args(["fmt", "--all", "--check"]))?;
     }
     Ok(())

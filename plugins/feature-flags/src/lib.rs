@@ -6,6 +6,7 @@
 //!     type: transform
 //!     file: plugins/feature-flags.wasm
 //!     config:
+//!       table: public.poi
 //!       column: features
 //!       flags: [wifi, shower]
 //!       prefix: has_
@@ -14,6 +15,8 @@
 //!
 //! makes of `["wifi", "sauna"]` the columns `has_wifi` true and `has_shower` false.
 //!
+//! - **table**: only rows of this table are touched, named `schema.table`; those of others pass as
+//!   they are. Without it, rows of every table are.
 //! - **column**: JSON or an array, such as `text[]`, that holds texts; with `separator: ","` also a
 //!   text, of whose parts the blanks around them are cut off.
 //! - **flags**: the names that become columns, and no others, so that what users write does not make
@@ -59,6 +62,8 @@ pub struct FeatureFlags {
 sequin_plugin::config! {
     /// Which columns to make of what.
     struct Fields {
+        /// Only rows of this table are touched, named `schema.table`.
+        table: Option<String>,
         /// The column with the list.
         column: String,
         /// The names that become columns.
@@ -98,13 +103,23 @@ impl From<Fields> for FeatureFlags {
 }
 
 impl Plugin for FeatureFlags {
+    // What is kept is the configuration, and nothing changes it.
+    const WARM: bool = true;
+
     fn reads(&self) -> Reads {
-        Reads::columns([&self.fields.column])
+        let reads = Reads::columns([&self.fields.column]);
+        match &self.fields.table {
+            Some(table) => reads.of_table(table),
+            None => reads,
+        }
     }
 
     fn check(&self) -> Vec<ConfigError> {
-        let Fields { column, flags, separator, unknown, .. } = &self.fields;
+        let Fields { table, column, flags, separator, unknown, .. } = &self.fields;
         let mut wrong = Vec::new();
+        if table.as_ref().is_some_and(|table| !table.contains('.')) {
+            wrong.push(ConfigError::new("table", "expected a name such as `public.poi`"));
+        }
         if column.is_empty() {
             wrong.push(ConfigError::new("column", "expected a name"));
         }

@@ -1,6 +1,6 @@
 //! What becomes of lists.
 
-use sequin_plugin::testing::{Cell, Outcome, json, row, transform};
+use sequin_plugin::testing::{Cell, Outcome, json, recorded, row, transform};
 
 use super::*;
 
@@ -103,4 +103,27 @@ fn all_that_is_wrong_is_told_by_its_field() {
     ] {
         assert!(told(config).contains(text), "{config}: {}", told(config));
     }
+}
+
+/// In a sink of several tables.
+#[test]
+fn rows_of_other_tables_pass() {
+    let config = r#"{"table": "public.poi", "column": "features", "flags": ["wifi"]}"#;
+    let of = |table: &str| row([("features", json("[\"wifi\"]"))]).of_table(table);
+    let found = transform::<FeatureFlags>(config, &[of("public.poi"), of("public.review")]);
+    let set = Outcome::Set(vec![("wifi".to_owned(), true.into())]);
+    assert_eq!(found.unwrap(), [Ok(set), Ok(Outcome::Keep)]);
+    let wrong = r#"{"table": "poi", "column": "features", "flags": ["wifi"]}"#;
+    let wrong = transform::<FeatureFlags>(wrong, &[]).unwrap_err();
+    assert_eq!(wrong, [ConfigError::new("table", "expected a name such as `public.poi`")]);
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::transform::<FeatureFlags>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

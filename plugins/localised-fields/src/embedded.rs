@@ -9,32 +9,46 @@ use sequin_plugin::serde::de::{
 };
 
 use crate::LocalisedFields;
-
-/// What names the language of an entry, if the configuration does not say.
-const LANGUAGE: &str = "lang";
+use crate::source::Source;
 
 type Text<'de> = Option<Cow<'de, str>>;
 
 pub(crate) fn transform(
     plugin: &LocalisedFields,
-    column: &str,
+    source: &Source,
     row: &Row<'_>,
     out: &mut Output,
 ) -> Result<(), Error> {
     let mut list = List {
         plugin,
-        language: plugin.fields.language.as_deref().unwrap_or(LANGUAGE),
+        language: source.language(),
         texts: vec![None; plugin.columns.len()],
         seen: vec![false; plugin.tags.len()],
-        entry: vec![None; plugin.fields.fields.len()],
+        entry: vec![None; plugin.fields.len()],
         wrong: None,
     };
-    match row.json_seed(column, &mut list) {
+    let (name, read) = match (&source.column, &source.embedded) {
+        (Some(column), _) => (column, row.json_seed(column, &mut list)),
+        (None, Some(embedded)) => {
+            let name = &embedded.enrichment;
+            let read = match row.enrichment_seed(InObject { name, list: &mut list }) {
+                // Of a row that was not found, nothing is known.
+                Ok(Value::Null) => Ok(Value::Unchanged),
+                Ok(Value::Known(false)) => {
+                    Err(Error::new(format!("the enrichment has no column {name}")))
+                }
+                read => read.map(|value| value.map(drop)),
+            };
+            (name, read)
+        }
+        (None, None) => return Ok(()),
+    };
+    match read {
         Ok(Value::Unchanged) => return Ok(()),
         Ok(Value::Null | Value::Known(())) => {}
         Err(error) => {
             return Err(match list.wrong {
-                Some(what) => Error::column(column, format!("it {what}")),
+                Some(what) => Error::column(name, format!("it {what}")),
                 None => error,
             });
         }
@@ -46,6 +60,64 @@ pub(crate) fn transform(
         }
     }
     Ok(())
+}
+
+/// An object with the list in a field of this name; tells whether it has that.
+struct InObject<'l, 'a, 'de> {
+    name: &'l str,
+    list: &'l mut List<'a, 'de>,
+}
+
+impl<'de> DeserializeSeed<'de> for InObject<'_, '_, 'de> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for InObject<'_, '_, 'de> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut found = false;
+        while let Some(key) = map.next_key_seed(IsName(self.name))? {
+            if key {
+                found = true;
+                map.next_value_seed(&mut *self.list)?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a key is this one.
+struct IsName<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for IsName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
+        Ok(key == self.0)
+    }
 }
 
 struct List<'a, 'de> {

@@ -18,6 +18,32 @@
 //! them are set in each row: a language or field that is not there becomes null, so that a search
 //! index loses a translation that was removed.
 //!
+//! # Translations that the sink's enrichment looked up
+//! ```yaml
+//!     config:
+//!       table: public.poi
+//!       embedded: {enrichment: translations}
+//!       fields: [name, description]
+//!       languages: [en, de, de-AT]
+//! ```
+//!
+//! does the same with such a list in the column `translations` of the enrichment. Of a table with a
+//! row per field this SQL makes it:
+//!
+//! ```sql
+//! SELECT poi.id, coalesce(jsonb_agg(entry.entry) FILTER (WHERE entry.entry IS NOT NULL), '[]')
+//!        AS translations
+//! FROM poi LEFT JOIN LATERAL (
+//!   SELECT jsonb_build_object('lang', language) || jsonb_object_agg(field, text) AS entry
+//!   FROM poi_translation WHERE poi_id = poi.id GROUP BY language
+//! ) entry ON true
+//! WHERE poi.id = ANY($1) GROUP BY poi.id
+//! ```
+//!
+//! The outer join gives a POI without translations an empty list, and so takes the last one away. A
+//! row that the enrichment did not find, as it is gone by then, is left as it is; so is every row of
+//! a sink that has no enrichment.
+//!
 //! # Translations in rows of a table of their own
 //! ```yaml
 //!     config:
@@ -29,18 +55,32 @@
 //!
 //! makes of the row `(7, 'de', 'name', 'Dom')` the document `{"id":7,"name_de":"Dom"}` in place of
 //! the row: a part of document 7, whose fields are set in the document that is there, whatever the
-//! destination does otherwise. Where there is none, nothing happens: the row of the POI makes it.
-//! Without `field` and `text` a row holds all fields of a language, in columns of their names, and
-//! they go together. Rows of other fields and languages are of no interest and dropped.
+//! destination does otherwise. Where there is none, nothing happens: the row of the POI makes it, so
+//! that no text of a POI which a filter keeps out gets in this way. Without `field` and `text` a row
+//! holds all fields of a language, in columns of their names, and they go together. Rows of other
+//! fields and languages are of no interest and dropped.
 //!
 //! - **Delete**: the document has null in place of the text. The key of the table must hold language
 //!   and field, or its replica identity must be full; otherwise they are not sent, and the row fails.
 //! - **Update** of language, field or id: the old one becomes null and the new one is set, if the old
 //!   row was sent, which again needs the key or the full identity.
 //!
-//! # Both
+//! # Several tables
+//! ```yaml
+//!     config:
+//!       tables:
+//!         public.poi: {embedded: {enrichment: translations}}
+//!         public.poi_translations: {tall: {id: poi_id, language: lang, field: field, text: text}}
+//!       fields: [name, description]
+//!       languages: [en, de, de-AT]
+//! ```
+//!
+//! makes one document of both: the row of the POI brings all languages, and a row of a translation
+//! sets its one field.
+//!
+//! # All of them
 //! - **fields**, **languages**: what becomes columns, and nothing else does.
-//! - **table**: only rows of this table are touched; others pass as they are.
+//! - **table**, **tables**: only rows of these tables are touched; others pass as they are.
 //! - **unknown**: rows or entries in a language that is not in `languages` are passed over with
 //!   `ignore` (the default), or fail with `fail`.
 //! - **Language tags** are those of BCP 47: subtags of letters and digits, the first of letters only.
@@ -49,28 +89,39 @@
 //! - **Null** in `column`: no translations, so all columns are null. A null text is null.
 //! - **Not sent** (an unchanged TOAST value, or the old row of a delete): the columns are left alone.
 //! - **Two entries of one language**, an entry without a language, a field that is no text, and a
-//!   table that has no such column: the row fails.
+//!   table or enrichment that has no such column: the row fails.
 
 mod embedded;
+mod source;
 mod tag;
 mod tall;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use sequin_plugin::prelude::*;
 use sequin_plugin::schemars::JsonSchema;
 use sequin_plugin::serde::Deserialize;
+
+use source::{Embedded, Source, Tall};
 
 /// See the documentation of the crate.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(crate = "sequin_plugin::serde", from = "Fields")]
 #[schemars(crate = "sequin_plugin::schemars", into = "Fields")]
 pub struct LocalisedFields {
-    fields: Fields,
+    /// By `schema.table`, or by nothing: then of every table.
+    sources: Vec<(Option<String>, Source)>,
+    fields: Vec<String>,
+    /// As they were given.
+    languages: Vec<String>,
     /// The languages as they are compared.
     tags: Vec<String>,
     /// Per field and language, all languages of a field together.
     columns: Vec<String>,
+    unknown: Unknown,
+    wrong: Vec<ConfigError>,
 }
 
 sequin_plugin::config! {
@@ -80,10 +131,15 @@ sequin_plugin::config! {
         table: Option<String>,
         /// The JSON column with a list of translations.
         column: Option<String>,
-        /// In an entry of the list, what names its language: `lang`, if nothing is said.
+        /// Where else a list of translations comes with the row.
+        embedded: Option<Embedded>,
+        /// In an entry of a list, what names its language: `lang`, if nothing is said.
         language: Option<String>,
         /// How rows hold translations.
         tall: Option<Tall>,
+        /// Several tables, named `schema.table`, each with a source of its own.
+        #[serde(default)]
+        tables: BTreeMap<String, Source>,
         /// The fields that are translated.
         fields: Vec<String>,
         /// The languages that there are columns for.
@@ -91,20 +147,6 @@ sequin_plugin::config! {
         /// What becomes of other languages.
         #[serde(default)]
         unknown: Unknown,
-    }
-}
-
-sequin_plugin::config! {
-    /// How rows hold translations.
-    struct Tall {
-        /// The column with the id of what is translated.
-        id: String,
-        /// The column with the language.
-        language: String,
-        /// The column with the name of the field; without it, the fields are columns.
-        field: Option<String>,
-        /// The column with the text of the field.
-        text: Option<String>,
     }
 }
 
@@ -122,26 +164,68 @@ sequin_plugin::config! {
 }
 
 impl From<Fields> for LocalisedFields {
-    fn from(fields: Fields) -> Self {
+    fn from(given: Fields) -> Self {
+        let Fields { table, column, embedded, language, tall, tables, fields, languages, unknown } =
+            given;
+        let mut wrong = Vec::new();
+        let mut expected = |field: &str, what: &str| {
+            wrong.push(ConfigError::new(field, format!("expected {what}")));
+        };
+        let is_name = |table: &str| table.contains('.');
+        let single = Source { column, embedded, language, tall };
+        let several = !tables.is_empty();
+        if several && (single != Source::default() || table.is_some()) {
+            expected("tables", "nothing of `table` and its source beside it");
+        }
+        for (table, source) in &tables {
+            let at = format!("tables.{table}");
+            if !is_name(table) {
+                expected(&at, "a name such as `public.poi`");
+            }
+            source.check(&at, &mut expected);
+        }
+        if !several {
+            single.check("", &mut expected);
+            if table.as_ref().is_some_and(|table| !is_name(table)) {
+                expected("table", "a name such as `public.poi`");
+            }
+        }
+        let sources = match several {
+            true => tables.into_iter().map(|(table, source)| (Some(table), source)).collect(),
+            false => vec![(table, single)],
+        };
         // What is no tag is found by `check`.
-        let tags =
-            fields.languages.iter().map(|language| tag::normal(language).unwrap_or_default());
+        let tags = languages.iter().map(|language| tag::normal(language).unwrap_or_default());
         let tags: Vec<String> = tags.collect();
         let column = |field: &String, tag: &String| format!("{field}_{}", tag.replace('-', "_"));
         let of_field = |field| tags.iter().map(move |tag| column(field, tag));
-        let columns = fields.fields.iter().flat_map(of_field).collect();
-        Self { fields, tags, columns }
+        let columns = fields.iter().flat_map(of_field).collect();
+        Self { sources, fields, languages, tags, columns, unknown, wrong }
     }
 }
 
 impl LocalisedFields {
+    /// Where the translations of the row's table are.
+    fn source(&self, row: &Row<'_>) -> Option<&Source> {
+        if let [(_, source)] = &self.sources[..] {
+            // No rows of other tables are asked for.
+            return Some(source);
+        }
+        let is = |name: &str| {
+            name.strip_prefix(row.schema()).and_then(|rest| rest.strip_prefix('.'))
+                == Some(row.table())
+        };
+        let named = |name: &Option<String>| name.as_deref().is_none_or(is);
+        self.sources.iter().find(|(name, _)| named(name)).map(|(_, source)| source)
+    }
+
     /// The column of a field in a language.
     fn column(&self, field: usize, language: usize) -> &str {
         &self.columns[field * self.tags.len() + language]
     }
 
     fn field(&self, name: &str) -> Option<usize> {
-        self.fields.fields.iter().position(|field| field == name)
+        self.fields.iter().position(|field| field == name)
     }
 
     /// The index of the language of a tag, or None if it is to be passed over.
@@ -152,7 +236,7 @@ impl LocalisedFields {
         match self.tags.iter().position(|known| tag::same(tag, known)) {
             Some(language) => Ok(Some(language)),
             None if tag::normal(tag).is_none() => Err("holds a language that is no BCP 47 tag"),
-            None if self.fields.unknown == Unknown::Fail => {
+            None if self.unknown == Unknown::Fail => {
                 Err("holds a language that is not in `languages`")
             }
             None => Ok(None),
@@ -161,45 +245,28 @@ impl LocalisedFields {
 }
 
 impl Plugin for LocalisedFields {
+    // What is kept is the configuration, and nothing changes it.
+    const WARM: bool = true;
+
     fn reads(&self) -> Reads {
-        let Fields { table, column, tall, fields, .. } = &self.fields;
-        let reads = match tall {
-            None => Reads::columns(column),
-            Some(tall) => {
-                let place = [Some(&tall.id), Some(&tall.language), tall.field.as_ref()];
-                let place: Vec<&String> = place.into_iter().flatten().collect();
-                let texts: Vec<&String> = match &tall.text {
-                    Some(text) => vec![text],
-                    None => fields.iter().collect(),
-                };
-                Reads::columns(place.iter().copied().chain(texts)).old(place)
+        let of = |(table, source): &(Option<String>, Source)| {
+            let reads = source.reads(&self.fields);
+            match table {
+                Some(table) => reads.of_table(table),
+                None => reads,
             }
         };
-        match table {
-            Some(table) => reads.of_table(table),
-            None => reads,
-        }
+        self.sources.iter().map(of).fold(Reads::no_table(), Reads::and)
     }
 
     fn check(&self) -> Vec<ConfigError> {
-        let Fields { table, column, language, tall, fields, languages, .. } = &self.fields;
-        let mut wrong = Vec::new();
+        let Self { fields, languages, .. } = self;
+        let mut wrong = self.wrong.clone();
         let mut expect = |good: bool, field: &str, what: &str| {
             if !good {
                 wrong.push(ConfigError::new(field, format!("expected {what}")));
             }
         };
-        let one = column.is_some() != tall.is_some();
-        expect(one, "", "either `column` or `tall`");
-        let alone = tall.is_none() || language.is_none();
-        expect(alone, "language", "the language's column in `tall.language` only");
-        if let Some(tall) = tall {
-            let both = tall.field.is_some() == tall.text.is_some();
-            expect(both, "tall", "both `field` and `text`, or neither");
-        }
-        if let Some(table) = table {
-            expect(table.contains('.'), "table", "a name such as `public.poi`");
-        }
         expect(!fields.is_empty(), "fields", "one field or more");
         expect(!languages.is_empty(), "languages", "one language or more");
         for (at, field) in fields.iter().enumerate() {
@@ -224,10 +291,10 @@ impl Plugin for LocalisedFields {
 
 impl Transform for LocalisedFields {
     fn transform(&self, row: &Row<'_>, out: &mut Output) -> Result<(), Error> {
-        match (&self.fields.tall, &self.fields.column) {
-            (Some(tall), _) => tall::transform(self, tall, row, out),
-            (None, Some(column)) => embedded::transform(self, column, row, out),
-            (None, None) => Ok(()),
+        let Some(source) = self.source(row) else { return Ok(()) };
+        match &source.tall {
+            Some(tall) => tall::transform(self, tall, row, out),
+            None => embedded::transform(self, source, row, out),
         }
     }
 }

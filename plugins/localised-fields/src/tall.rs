@@ -2,7 +2,8 @@
 
 use sequin_plugin::prelude::*;
 
-use crate::{LocalisedFields, Tall};
+use crate::LocalisedFields;
+use crate::source::Tall;
 
 /// Where the text of a row belongs.
 #[derive(PartialEq)]
@@ -126,10 +127,10 @@ impl Place<'_> {
         let mut json = String::from("{\"id\":");
         self.id.push_json(&mut json);
         let mut any = false;
-        let all = 0..plugin.fields.fields.len();
+        let all = 0..plugin.fields.len();
         let fields = self.field.map_or(all, |field| field..field + 1);
         for field in fields {
-            let text = match text(&plugin.fields.fields[field])? {
+            let text = match text(&plugin.fields[field])? {
                 Value::Unchanged => continue,
                 Value::Null => None,
                 Value::Known(text) => Some(text),

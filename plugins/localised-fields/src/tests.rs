@@ -1,6 +1,6 @@
 //! What becomes of translations.
 
-use sequin_plugin::testing::{Cell, Literal, Outcome, json, row, transform};
+use sequin_plugin::testing::{Cell, Literal, Outcome, json, recorded, row, transform};
 
 use super::*;
 
@@ -214,7 +214,7 @@ fn all_that_is_wrong_is_told_by_its_field() {
         errors.iter().map(|error| format!("{error}; ")).collect()
     };
     for (config, text) in [
-        (r#"{"fields": ["a"], "languages": ["de"]}"#, "either `column` or `tall`"),
+        (r#"{"fields": ["a"], "languages": ["de"]}"#, "one of `column`, `embedded` and `tall`"),
         (r#"{"column": "t", "languages": ["de"]}"#, "missing field `fields`"),
         (r#"{"column": "t", "fields": [], "languages": []}"#, "fields: expected one field"),
         (r#"{"column": "t", "fields": [], "languages": []}"#, "languages: expected one"),
@@ -234,4 +234,120 @@ fn all_that_is_wrong_is_told_by_its_field() {
     ] {
         assert!(told(config).contains(text), "{config}: {}", told(config));
     }
+}
+
+const POI: &str = r#"{
+    "tables": {
+        "public.poi": {"embedded": {"enrichment": "translations"}},
+        "public.tr": {"tall": {"id": "poi_id", "language": "lang", "field": "field", "text": "value"}}
+    },
+    "fields": ["name", "text"], "languages": ["en", "de", "de-AT"]
+}"#;
+
+fn poi(enrichment: Cell) -> Literal {
+    row([("id", 7.into())]).of_table("public.poi").with("enrichment", enrichment)
+}
+
+#[test]
+fn the_enrichment_may_hold_all_languages() {
+    let found = outcomes(
+        POI,
+        &[
+            poi(json(
+                r#"{"id": 7, "translations": [{"lang": "de", "name": "Dom"}, {"lang": "EN", "text": ""}]}"#,
+            )),
+            poi(json(r#"{"translations": []}"#)),
+            poi(json(r#"{"translations": null}"#)).updated([]),
+            // The row was gone when it was looked for, or the sink looks for nothing.
+            poi(Cell::Null),
+            poi(Cell::Null).deleted(),
+        ],
+    );
+    let expected = [
+        set(&[("name_de", "Dom"), ("text_en", "")]),
+        set(&[]),
+        set(&[]),
+        Ok(Outcome::Keep),
+        Ok(Outcome::Keep),
+    ];
+    assert_eq!(found, expected);
+    let failing = [
+        poi(json(r#"{"translation": []}"#)),
+        poi(json(r#"{"translations": {}}"#)),
+        poi(json(r#"{"translations": [{"lang": "de"}, {"lang": "de"}]}"#)),
+    ];
+    let found = outcomes(POI, &failing);
+    for (outcome, text) in found.iter().zip(["has no column translations", "form", "two entries"]) {
+        let error = outcome.as_ref().unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let without = row([("id", 7.into())]).of_table("public.poi");
+    let error = outcomes(POI, &[without]).remove(0).unwrap_err();
+    assert!(error.message().contains("was not handed over"), "{error}");
+}
+
+/// A translation never makes a document: what a filter keeps out stays out.
+#[test]
+fn rows_of_two_tables_become_one_document_and_others_pass() {
+    // Of the old row nothing is sent, as its key is the same.
+    let key = ["poi_id", "lang", "field"].map(|column| (column, Cell::Unchanged));
+    let found = outcomes(
+        POI,
+        &[
+            poi(json(r#"{"translations": [{"lang": "de", "name": "Dom"}]}"#)),
+            tall(7, "de", "name", "Münster".into()).updated(key),
+            tall(7, "de", "name", "x".into()),
+            tall(7, "de", "name", "x".into()).read(),
+            tall(7, "de", "name", Cell::Unchanged).deleted(),
+            row([("id", 7.into())]).of_table("public.review"),
+        ],
+    );
+    let expected = [
+        set(&[("name_de", "Dom")]),
+        replaced(r#"{"id":7,"name_de":"Münster"}"#),
+        replaced(r#"{"id":7,"name_de":"x"}"#),
+        replaced(r#"{"id":7,"name_de":"x"}"#),
+        replaced(r#"{"id":7,"name_de":null}"#),
+        Ok(Outcome::Keep),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_is_wrong_with_a_table_is_told_with_its_name() {
+    let told = |config: &str| -> String {
+        let errors = transform::<LocalisedFields>(config, &[]).unwrap_err();
+        errors.iter().map(|error| format!("{error}; ")).collect()
+    };
+    let tables =
+        |tables: &str| format!(r#"{{"tables": {tables}, "fields": ["a"], "languages": ["de"]}}"#);
+    for (config, text) in [
+        (tables(r#"{"poi": {"column": "t"}}"#), "tables.poi: expected a name such as"),
+        (tables(r#"{"public.poi": {}}"#), "tables.public.poi: expected one of"),
+        (
+            tables(r#"{"public.poi": {"column": "t", "embedded": {"enrichment": "t"}}}"#),
+            "tables.public.poi: expected one of",
+        ),
+        (
+            tables(r#"{"public.poi": {"tall": {"id": "a", "language": "b", "field": "c"}}}"#),
+            "tables.public.poi.tall: expected both",
+        ),
+        (
+            tables(r#"{"public.poi": {"column": "t"}}, "column": "t""#),
+            "tables: expected nothing of `table` and its source beside it",
+        ),
+        (tables(r#"{"public.poi": {"embedded": {"column": "t"}}}"#), "unknown field `column`"),
+    ] {
+        assert!(told(&config).contains(text), "{config}: {}", told(&config));
+    }
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::transform::<LocalisedFields>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

@@ -219,6 +219,9 @@ fn set(out: &mut Output, name: &str, value: &Json) -> Result<(), Error> {
 }
 
 impl Plugin for Pick {
+    // What is kept is the configuration, and nothing changes it.
+    const WARM: bool = true;
+
     fn reads(&self) -> Reads {
         let of = |rules: &Rules| Reads::columns(rules.sources());
         let others = self.others.as_ref().map_or_else(Reads::no_table, of);

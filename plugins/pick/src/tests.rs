@@ -1,6 +1,6 @@
 //! What becomes of columns.
 
-use sequin_plugin::testing::{Cell, Literal, Outcome, json, row, transform};
+use sequin_plugin::testing::{Cell, Literal, Outcome, json, recorded, row, transform};
 
 use super::*;
 
@@ -123,4 +123,14 @@ fn all_that_is_wrong_is_told_by_its_place() {
     ] {
         assert!(told(config).contains(text), "{config}: {}", told(config));
     }
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::transform::<Pick>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

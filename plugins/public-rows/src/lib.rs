@@ -6,6 +6,7 @@
 //!     type: filter
 //!     file: plugins/public-rows.wasm
 //!     config:
+//!       table: public.poi
 //!       all:
 //!         - {column: is_public}                            # is true
 //!         - {column: status, in: [published, featured]}
@@ -33,6 +34,8 @@
 //! and are written as in ISO 8601 or as Postgres does: `2024-01-02`, `2024-01-02T03:04:05.6+01:00`,
 //! `infinity`. One without a zone is taken for UTC.
 //!
+//! - **table**: only rows of this table are judged, named `schema.table`; those of others pass.
+//!   Without it, rows of every table are.
 //! - **Null**: only `null: true` holds of it.
 //! - **Not sent** (an unchanged TOAST value): never guessed at. If another predicate decides, it does
 //!   not matter; if not, the row fails and the error names the column.
@@ -59,6 +62,7 @@ use predicate::{Predicate, Truth};
 #[serde(crate = "sequin_plugin::serde", from = "Fields")]
 #[schemars(crate = "sequin_plugin::schemars", into = "Fields")]
 pub struct PublicRows {
+    table: Option<String>,
     all: Vec<Predicate>,
     any: Vec<Predicate>,
     otherwise: Verdict,
@@ -68,6 +72,8 @@ pub struct PublicRows {
 sequin_plugin::config! {
     /// Which rows to keep: those of which all predicates in `all` hold and at least one in `any`.
     struct Fields {
+        /// Only rows of this table are judged, named `schema.table`.
+        table: Option<String>,
         /// The column of a predicate that stands by itself.
         column: Option<String>,
         /// What that column must equal: true, if nothing is said.
@@ -99,8 +105,11 @@ sequin_plugin::config! {
 }
 
 impl From<Fields> for PublicRows {
-    fn from(Fields { column, equals, all, any, otherwise }: Fields) -> Self {
+    fn from(Fields { table, column, equals, all, any, otherwise }: Fields) -> Self {
         let mut wrong = Vec::new();
+        if table.as_ref().is_some_and(|table| !table.contains('.')) {
+            wrong.push(ConfigError::new("table", "expected a name such as `public.poi`"));
+        }
         let several = |name: &str, list: Vec<predicate::Fields>, wrong: &mut Vec<ConfigError>| {
             let numbered = list.into_iter().enumerate();
             let read = |(at, fields)| Predicate::new(fields, &format!("{name}[{at}]."), wrong);
@@ -126,13 +135,21 @@ impl From<Fields> for PublicRows {
             Otherwise::Evict => Verdict::Evict,
             Otherwise::Drop => Verdict::Drop,
         };
-        Self { all, any, otherwise, wrong }
+        Self { table, all, any, otherwise, wrong }
     }
 }
 
 impl Plugin for PublicRows {
+    // What is kept is the configuration, and nothing changes it.
+    const WARM: bool = true;
+
     fn reads(&self) -> Reads {
-        Reads::columns(self.all.iter().chain(&self.any).map(|predicate| &predicate.column))
+        let predicates = self.all.iter().chain(&self.any);
+        let reads = Reads::columns(predicates.map(|predicate| &predicate.column));
+        match &self.table {
+            Some(table) => reads.of_table(table),
+            None => reads,
+        }
     }
 
     fn check(&self) -> Vec<ConfigError> {

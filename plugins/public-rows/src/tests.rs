@@ -1,6 +1,6 @@
 //! What is kept.
 
-use sequin_plugin::testing::{Cell, Literal, filter, json, row, schema};
+use sequin_plugin::testing::{Cell, Literal, filter, json, recorded, row, schema};
 
 use super::*;
 
@@ -152,4 +152,41 @@ fn the_schema_is_that_of_what_is_written() {
     let schema: Json = sequin_plugin::serde_json::from_str(&schema::<PublicRows>()).unwrap();
     assert!(schema["properties"]["all"].is_object(), "{schema}");
     assert_eq!(schema["additionalProperties"], false);
+}
+
+/// In a sink of several tables.
+#[test]
+fn rows_of_other_tables_pass() {
+    let config = r#"{"table": "public.poi", "column": "is_public"}"#;
+    let of = |table: &str, shown: Cell| row([("is_public", shown)]).of_table(table);
+    let found = judged(
+        config,
+        &[
+            of("public.poi", false.into()),
+            of("public.poi_translation", false.into()),
+            of("other.poi", false.into()),
+            row([("text", "x".into())]).of_table("public.review"),
+            of("public.poi", Cell::Null),
+        ],
+    );
+    let expected = [
+        Ok(Verdict::Evict),
+        Ok(Verdict::Keep),
+        Ok(Verdict::Keep),
+        Ok(Verdict::Keep),
+        Ok(Verdict::Evict),
+    ];
+    assert_eq!(found, expected);
+    let wrong = filter::<PublicRows>(r#"{"table": "poi", "column": "a"}"#, &[]).unwrap_err();
+    assert_eq!(wrong, [ConfigError::new("table", "expected a name such as `public.poi`")]);
+}
+
+/// What a real server sends; the component makes the same of it.
+#[test]
+fn recorded_changes_become_what_is_expected() {
+    recorded::filter::<PublicRows>(
+        include_str!("../fixtures/config.json"),
+        include_str!("../fixtures/messages.jsonl"),
+        include_str!("../fixtures/outcomes.jsonl"),
+    );
 }

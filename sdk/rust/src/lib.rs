@@ -136,7 +136,7 @@ pub use {schemars, serde, serde_json};
 
 pub use error::{ConfigError, Error};
 pub use output::{Effect, Output};
-pub use reads::{COMMIT_TIMESTAMP, IDEMPOTENCY_KEY, Reads, TRANSACTION_ANNOTATIONS};
+pub use reads::{COMMIT_TIMESTAMP, ENRICHMENT, IDEMPOTENCY_KEY, Reads, TRANSACTION_ANNOTATIONS};
 pub use role::{Filter, Keys, Plugin, Route, Transform, Verdict};
 pub use row::{Action, Datum, Field, Position, Row, Value};
 

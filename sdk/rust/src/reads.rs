@@ -11,6 +11,8 @@ pub const COMMIT_TIMESTAMP: &str = "commit_timestamp";
 pub const TRANSACTION_ANNOTATIONS: &str = "transaction_annotations";
 /// The metadata column of [`Row::idempotency_key`](crate::Row::idempotency_key).
 pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
+/// The metadata column of [`Row::enrichment`](crate::Row::enrichment).
+pub const ENRICHMENT: &str = "enrichment";
 
 /// Every table, or every column.
 const ALL: &str = "*";
@@ -77,7 +79,7 @@ impl Reads {
     }
 
     /// These columns of metadata too: [`COMMIT_TIMESTAMP`], [`TRANSACTION_ANNOTATIONS`],
-    /// [`IDEMPOTENCY_KEY`].
+    /// [`IDEMPOTENCY_KEY`], [`ENRICHMENT`].
     #[must_use]
     pub fn metadata<T: AsRef<str>>(mut self, names: impl IntoIterator<Item = T> + Clone) -> Self {
         for table in &mut self.tables {

@@ -1,6 +1,7 @@
 //! One row, as plugins see it.
 //!
-//! A view onto the columns of a batch; nothing is copied. A column that was not asked for, or that the table does not have, is an error and never a null.
+//! A view onto the columns of a batch; nothing is copied. A column that was not asked for, or
+//! that the table does not have, is an error and never a null.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -152,6 +153,34 @@ impl<'a> Row<'a> {
     /// If it was not asked for.
     pub fn idempotency_key(&self) -> Result<Option<&'a str>, Error> {
         Ok(self.metadata().text(reads::IDEMPOTENCY_KEY)?.known())
+    }
+
+    /// What the sink's `enrichment` found for the row: a JSON object with a field per column of its
+    /// SQL. [`Value::Null`] if it found nothing, as for a row that is gone by then, or if the sink
+    /// has no enrichment. To be asked for as [`ENRICHMENT`](crate::ENRICHMENT).
+    ///
+    /// # Errors
+    /// If it was not asked for, the engine has no enrichments, or it is not of the form of `T`.
+    pub fn enrichment<T: Deserialize<'a>>(&self) -> Result<Value<T>, Error> {
+        self.enrichment_seed(PhantomData)
+    }
+
+    /// The same by a seed, which knows what to look for and need not build anything.
+    ///
+    /// # Errors
+    /// As for [`Row::enrichment`].
+    pub fn enrichment_seed<S: DeserializeSeed<'a>>(
+        &self,
+        seed: S,
+    ) -> Result<Value<S::Value>, Error> {
+        let metadata = self.metadata();
+        if !metadata.has(reads::ENRICHMENT) {
+            return Err(Error::new(
+                "the enrichment was not handed over: the plugin did not ask for it with \
+                 `Reads::metadata`, or the engine is of a version that has none",
+            ));
+        }
+        metadata.json_seed(reads::ENRICHMENT, seed)
     }
 
     /// What is known of the change beside its row, by the names asked for with

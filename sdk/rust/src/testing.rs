@@ -23,6 +23,7 @@
 //! ```
 
 mod batch;
+pub mod recorded;
 #[cfg(test)]
 mod tests;
 

@@ -1,11 +1,13 @@
 //! `sequin plugin run`: one outcome a line.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use model::change::{Change, Operation};
 use model::envelope;
 use model::json;
 use model::plugin::{Document, DocumentEffect, Outcome, Patch, PluginError, Rows};
-use plugin::{Limits, Role};
+use plugin::{Limits, Metering, Role, Totals, Usage};
 
 use super::Ready;
 use super::lines::Lines;
@@ -21,7 +23,11 @@ struct Counts {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    let ready = Ready::new(&arguments.plugin, Limits::default())?;
+    let usage = arguments.stats.then(Arc::<Usage>::default);
+    let metering =
+        if arguments.stats { Metering::EpochsAndFuel } else { Limits::default().metering };
+    let limits = Limits { usage: usage.clone(), metering, ..Limits::default() };
+    let ready = Ready::new(&arguments.plugin, limits)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.context("start the runtime")?;
     let mut lines = Lines::start(arguments.messages.as_deref())?;
@@ -44,7 +50,24 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     }
     let Counts { kept, dropped, evicted, failed } = counts;
     tell(&format!("{kept} kept, {dropped} dropped, {evicted} evicted, {failed} failed"));
+    if let Some(usage) = usage {
+        tell(&stats(usage.totals()));
+    }
     if failed > 0 { Err(Failure::Rows) } else { Ok(()) }
+}
+
+/// A row that was run again after its batch failed counts twice. Of the fuel, instances that were
+/// made for a batch are part.
+fn stats(totals: Totals) -> String {
+    let Totals { calls, rows, cpu, fuel, memory_bytes_max } = totals;
+    let row = |all: u128| all.checked_div(u128::from(rows)).unwrap_or_default();
+    let (nanos, fuel) = (row(cpu.as_nanos()), row(u128::from(fuel)));
+    let (micros, rest) = (nanos / 1_000, nanos % 1_000);
+    format!(
+        "{rows} rows in {calls} calls; a row: {micros}.{rest:03} \u{b5}s of CPU time (a part of it \
+         to count the fuel), {fuel} fuel; memory of an instance: {} KiB",
+        memory_bytes_max >> 10
+    )
 }
 
 /// As the engine does: truncates pass everything, deletes pass a filter.
@@ -58,7 +81,7 @@ async fn judge(ready: &Ready, batch: &[Change]) -> Vec<Result<Outcome, PluginErr
     let mut found = match changes.first() {
         None => Vec::new(),
         Some(first) => {
-            let relation = std::sync::Arc::clone(&first.relation);
+            let relation = Arc::clone(&first.relation);
             ready.plugin.run(Rows { relation, changes }).await
         }
     }

@@ -48,6 +48,7 @@ impl Pull for Fake {
             payload: r#"{"record":{"id":1}}"#.into(),
             partial: false,
             route: None,
+            scope: "".into(),
             idempotency_key: "".into(),
         };
         let leased = Leased { id: LeaseId::new(7), message: Arc::new(message) };

@@ -4,163 +4,164 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use tests::receiver::Request;
 use tests::until;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use crate::script::{NEWEST, SCRIPT, Step};
 use crate::world::World;
 use crate::{ARRIVAL, say};
 
-/// What the demo does, over and over: a statement that returns the row it left, or the row it took
-/// away. The rows are those of the identity column, 1 to 3.
-const SCRIPT: [(&str, &str); 8] = [
-    (
-        "a new point of interest",
-        "INSERT INTO poi (name, description, features, is_public)
-         VALUES ('Camp at the lake', 'Quiet, with a view', '[\"wifi\", \"showers\"]', true)",
-    ),
-    (
-        "renamed",
-        "UPDATE poi SET name = 'Lakeside camp ' || revision, revision = revision + 1
-         WHERE id = (SELECT max(id) FROM poi)",
-    ),
-    (
-        "it has electricity now, and no wifi",
-        "UPDATE poi SET features = '[\"showers\", \"electricity\"]', revision = revision + 1
-         WHERE id = (SELECT max(id) FROM poi)",
-    ),
-    (
-        "made private: it must leave the index",
-        "UPDATE poi SET is_public = false, revision = revision + 1
-         WHERE id = (SELECT max(id) FROM poi)",
-    ),
-    (
-        "renamed while private: it must not come back",
-        "UPDATE poi SET name = 'Secret camp', revision = revision + 1
-         WHERE id = (SELECT max(id) FROM poi)",
-    ),
-    (
-        "public again",
-        "UPDATE poi SET is_public = true, name = 'Camp at the lake', revision = revision + 1
-         WHERE id = (SELECT max(id) FROM poi)",
-    ),
-    (
-        "pets are welcome",
-        "UPDATE poi SET features = features || '[\"pets_allowed\"]', revision = revision + 1
-         WHERE id = (SELECT max(id) FROM poi)",
-    ),
-    ("deleted", "DELETE FROM poi WHERE id = (SELECT max(id) FROM poi)"),
-];
-
 pub(crate) struct Editor<'a> {
-    world: &'a World,
-    client: Client,
+    pub(crate) world: &'a World,
+    pub(crate) client: Client,
     steps: usize,
-    /// From the commit to the document as it should be, and to the webhook, per step.
-    arrivals: Vec<(Duration, Duration)>,
+    /// From the commit to the document as it should be.
+    documents: Vec<Duration>,
+    /// From the commit to the phones' webhook.
+    webhooks: Vec<Duration>,
 }
 
 impl<'a> Editor<'a> {
     pub(crate) async fn new(world: &'a World) -> Result<Self> {
         let client = world.postgres.client("postgres").await?;
-        // Two rows that stay, for the reader to play with.
-        client
-            .batch_execute(
-                "INSERT INTO poi (name, features, is_public) VALUES
-                    ('Forest clearing', '[\"toilets\"]', true), ('Back garden', '[]', false)",
-            )
-            .await?;
-        Ok(Self { world, client, steps: 0, arrivals: Vec::new() })
+        // Two that stay, for the reader to play with.
+        let sql = "INSERT INTO poi (name, features, region, location, is_public) VALUES
+            ('Forest clearing', '[\"toilets\"]', 'alps', '{47.1, 9.3}', true),
+            ('Dune camp', '[\"pets_allowed\"]', 'coast', '{54.3, 8.6}', true)";
+        client.batch_execute(sql).await?;
+        let (documents, webhooks) = (Vec::new(), Vec::new());
+        Ok(Self { world, client, steps: 0, documents, webhooks })
     }
 
-    /// The next edit of the script, and its way.
-    pub(crate) async fn step(&mut self) -> Result<()> {
-        let Some((title, statement)) = SCRIPT.get(self.steps % SCRIPT.len()) else { return Ok(()) };
+    /// The next edit of the script, and its way. Whether it was the last one.
+    pub(crate) async fn step(&mut self) -> Result<bool> {
+        let Some(step) = SCRIPT.get(self.steps % SCRIPT.len()) else { return Ok(true) };
         self.steps += 1;
-        let before = self.newest().await?;
-        let sql = format!("{statement} RETURNING to_jsonb(poi)::text");
+        let id = self.newest().await?;
+        let before = self.row(step).await?;
+        let seen = self.world.receiver.requests().len();
+        let sql = format!("{} RETURNING to_jsonb({})::text", step.sql, step.table);
         let row = self.client.query_one(&sql, &[]).await.context("edit the row")?;
         let committed = Instant::now();
         let row: Value = serde_json::from_str(row.get(0)).context("read the row")?;
-        let deleted = statement.starts_with("DELETE");
-        say(&format!("  {title}"));
-        if let Some(before) = before.filter(|before| before["id"] == row["id"]) {
-            say(&format!("    before    {}", shown(&before)));
+        let deleted = step.sql.starts_with("DELETE");
+        let inserted = step.sql.starts_with("INSERT");
+        say(&format!("  {}", step.title));
+        if let Some(before) = before.filter(|_| !inserted) {
+            say(&format!("    before     {}", shown(&before)));
         }
         let after = if deleted { "gone".to_owned() } else { shown(&row) };
-        say(&format!("    row       {after}"));
+        say(&format!("    {:<10} {after}", step.table.trim_start_matches("poi_")));
+        let poi = if inserted && step.table == "poi" { row["id"].to_string() } else { id };
         let (webhook, document) = tokio::try_join!(
-            async {
-                let message = self.message(&row, deleted).await?;
-                anyhow::Ok((message, committed.elapsed()))
-            },
-            async {
-                let document = self.document(&row, deleted).await?;
-                anyhow::Ok((document, committed.elapsed()))
-            },
+            self.webhook(step, &row, seen, committed),
+            self.document(step, &poi, committed)
         )?;
-        let (message, webhook_after) = webhook;
-        let (document, document_after) = document;
-        let document = document.as_ref().map_or_else(|| "not in the index".to_owned(), shown);
-        say(&format!("    typesense {document}  ({})", ms(document_after)));
-        let (action, record) = (&message["action"], &message["record"]);
-        say(&format!("    webhook   {action} {}  ({})", shown(record), ms(webhook_after)));
+        self.webhooks.push(webhook);
+        if let Some((document, taken)) = document {
+            let document = document.as_ref().map_or_else(|| "not in the index".to_owned(), shown);
+            say(&format!("    typesense  {document}  ({})", ms(taken)));
+            self.documents.push(taken);
+        }
+        self.show_requests(seen);
+        if step.table == "review" && inserted {
+            let job = self.world.next_job().await?;
+            say(&format!("    pulled     {} {}", job["action"], shown(&job["record"])));
+        }
         say("");
-        self.arrivals.push((document_after, webhook_after));
-        Ok(())
+        Ok(self.steps.is_multiple_of(SCRIPT.len()))
     }
 
-    /// The row that the script works on, as it is now.
-    async fn newest(&self) -> Result<Option<Value>> {
-        let sql = "SELECT to_jsonb(poi)::text FROM poi WHERE id = (SELECT max(id) FROM poi)";
-        let row = self.client.query_opt(sql, &[]).await.context("read the row")?;
+    async fn newest(&self) -> Result<String> {
+        let row = self.client.query_one(&format!("SELECT {NEWEST}::text"), &[]).await?;
+        Ok(row.get::<_, Option<String>>(0).unwrap_or_default())
+    }
+
+    /// The row that a step writes, as it is before.
+    async fn row(&self, step: &Step) -> Result<Option<Value>> {
+        let Some((_, wanted)) = step.sql.split_once("WHERE ") else { return Ok(None) };
+        let sql = format!("SELECT to_jsonb(t)::text FROM {} t WHERE {wanted}", step.table);
+        let row = self.client.query_opt(&sql, &[]).await.context("read the row")?;
         let row = row.map(|row| serde_json::from_str(row.get(0)));
         row.transpose().context("read the row")
     }
 
-    /// The document, once it is what the row says it must be.
-    async fn document(&self, row: &Value, deleted: bool) -> Result<Option<Value>> {
-        let id = row["id"].to_string();
-        let wanted = (!deleted && row["is_public"] == true).then(|| row["revision"].clone());
-        until("the document to follow the row", ARRIVAL, async || {
-            let document = self.world.typesense.document("poi", &id).await?;
-            let revision = document.as_ref().map(|document| document["revision"].clone());
-            Ok(if revision == wanted { Ok(document) } else { Err(format!("{document:?}")) })
-        })
-        .await
-        .with_context(|| format!("the engine said:\n{}", self.world.sequin.log()))
-    }
-
-    /// The message of the change, once the webhook has it.
-    async fn message(&self, row: &Value, deleted: bool) -> Result<Value> {
-        until("the webhook to be called", ARRIVAL, async || {
-            let messages = self.world.receiver.messages();
-            let is_it = |message: &&Value| {
-                let record = &message["record"];
-                let same = record["id"] == row["id"];
-                let of_delete = message["action"] == "delete";
-                same && of_delete == deleted && (deleted || record["revision"] == row["revision"])
+    /// The document of a point of interest, once it is what the step says it must be.
+    async fn document(
+        &self,
+        step: &Step,
+        id: &str,
+        committed: Instant,
+    ) -> Result<Option<(Option<Value>, Duration)>> {
+        let Some(typesense) = &self.world.typesense else { return Ok(None) };
+        let found = until("the document to follow the row", ARRIVAL, async || {
+            let document = typesense.document("poi", id).await?;
+            let right = match &document {
+                None => !step.indexed,
+                Some(document) => {
+                    let holds = |(name, value): &(&str, &str)| {
+                        let wanted = serde_json::from_str::<Value>(value).unwrap_or_default();
+                        document.get(name).unwrap_or(&Value::Null) == &wanted
+                    };
+                    step.indexed && step.holds.iter().all(holds)
+                }
             };
-            let found = messages.iter().rev().find(is_it).cloned();
-            Ok(found.ok_or_else(|| format!("{} messages, none of this change", messages.len())))
-        })
-        .await
-        .with_context(|| format!("the engine said:\n{}", self.world.sequin.log()))
+            Ok(if right { Ok(document) } else { Err(format!("{document:?}")) })
+        });
+        let document = found.await.with_context(|| self.said())?;
+        Ok(Some((document, committed.elapsed())))
     }
 
-    pub(crate) async fn summary(&self) -> Result<()> {
-        let slowest = |of: fn(&(Duration, Duration)) -> Duration| {
-            self.arrivals.iter().map(of).max().unwrap_or_default()
+    /// Until the phones have the change.
+    async fn webhook(
+        &self,
+        step: &Step,
+        row: &Value,
+        seen: usize,
+        committed: Instant,
+    ) -> Result<Duration> {
+        let is_it = |message: &Value| {
+            let same = message["metadata"]["table_name"] == step.table;
+            let id = |name: &str| row.get(name).is_none() || message["record"][name] == row[name];
+            same && ["id", "poi", "language"].into_iter().all(id)
         };
-        let documents = self.world.typesense.documents("poi").await?;
-        say(&format!(
-            "  {} edits; slowest arrival: Typesense {}, webhook {}; {} public rows in the index",
-            self.arrivals.len(),
-            ms(slowest(|(document, _)| *document)),
-            ms(slowest(|(_, webhook)| *webhook)),
-            documents.len(),
-        ));
-        Ok(())
+        until("the webhook to be called", ARRIVAL, async || {
+            let requests = self.world.receiver.requests();
+            let new = requests.iter().skip(seen);
+            let mut phones = new.filter(|request| request.path == "/delta");
+            let found = phones.any(|request| request.messages().iter().any(is_it));
+            Ok(if found { Ok(()) } else { Err("none of this change".to_owned()) })
+        })
+        .await
+        .with_context(|| self.said())?;
+        Ok(committed.elapsed())
+    }
+
+    /// The requests since `seen`.
+    fn show_requests(&self, seen: usize) {
+        for request in self.world.receiver.requests().iter().skip(seen) {
+            let Request { method, path, .. } = request;
+            let messages = request.messages();
+            let first = messages.first().map(|message| {
+                let (action, record) = (&message["action"], &message["record"]);
+                format!("{} {}", action.as_str().unwrap_or(""), shown(record))
+            });
+            let first = first.unwrap_or_default();
+            say(&format!("    webhook    {method} {path}  {}", short(&first)));
+        }
+    }
+
+    pub(crate) fn said(&self) -> String {
+        format!("the engine said:\n{}", self.world.sequin.log())
+    }
+
+    pub(crate) fn summary(&self) {
+        let slowest = |of: &[Duration]| ms(of.iter().max().copied().unwrap_or_default());
+        let (documents, webhooks) = (slowest(&self.documents), slowest(&self.webhooks));
+        let edits = self.steps;
+        say(&format!("  {edits} edits; slowest: document {documents}, webhook {webhooks}"));
     }
 }
 
@@ -168,9 +169,20 @@ impl<'a> Editor<'a> {
 fn shown(value: &Value) -> String {
     let mut value = value.clone();
     if let Some(object) = value.as_object_mut() {
-        object.retain(|name, value| name != "updated_at" && !value.is_null());
+        let dull = ["created_at", "updated_at", "location", "description", "region"];
+        object.retain(|name, value| !dull.contains(&name.as_str()) && !value.is_null());
     }
-    value.to_string()
+    short(&value.to_string())
+}
+
+/// At most a line.
+fn short(text: &str) -> String {
+    const MOST: usize = 150;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 fn ms(duration: Duration) -> String {

@@ -1,9 +1,12 @@
-//! The demo: a row edited in Postgres reaches Typesense and a webhook, shown in the terminal.
+//! The demo: rows of a camping app, edited in Postgres, reach everything that `sequin.yaml` names, and
+//! the terminal shows each on its way.
 //!
 //! `cargo x demo` builds what it needs and starts it. Everything runs in private servers in
 //! temporary directories and is gone at the end, also after Ctrl-C.
 
+mod burst;
 mod edits;
+mod script;
 mod world;
 
 use std::io::Write as _;
@@ -59,13 +62,15 @@ async fn run(seconds: Option<Duration>) -> Result<()> {
     let end = seconds.map(|seconds| Instant::now() + seconds);
     loop {
         let next = Instant::now() + PAUSE;
-        editor.step().await?;
+        if editor.step().await? {
+            burst::run(&editor).await?;
+        }
         if end.is_some_and(|end| next >= end) {
             break;
         }
         tokio::time::sleep_until(next).await;
     }
-    editor.summary().await?;
+    editor.summary();
     world.stop().await
 }
 

@@ -170,7 +170,7 @@ impl Texts {
 
 fn patches(rows: &Rows, columns: Vec<SetColumn>) -> Vec<Outcome> {
     let columns: Arc<[SetColumn]> = columns.into();
-    let patch = |row| Patch { columns: Arc::clone(&columns), only: None, row };
+    let patch = |row| Patch { columns: Arc::clone(&columns), only: None, below: None, row };
     (0..rows.changes.len()).map(|row| Outcome::Set(patch(row))).collect()
 }
 

@@ -1,0 +1,6 @@
+//! See `plugin::fuzz::describe`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| plugin::fuzz::describe(input));

@@ -1,0 +1,57 @@
+//! What plugins used, added up for whoever wants to know.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counts the calls of all plugins of a host, see [`Limits::usage`](crate::Limits::usage).
+#[derive(Debug, Default)]
+pub struct Usage {
+    calls: AtomicU64,
+    rows: AtomicU64,
+    cpu_nanos: AtomicU64,
+    fuel: AtomicU64,
+    memory_bytes: AtomicU64,
+}
+
+/// What was counted by now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Calls, those of rows that were run again singly with them.
+    pub calls: u64,
+    /// Rows of these calls.
+    pub rows: u64,
+    /// CPU time of the calls: of the guests, and of handing rows over.
+    pub cpu: Duration,
+    /// What the guests did, about one for each instruction of WebAssembly: the same on each machine.
+    /// Zero unless the host counts it.
+    pub fuel: u64,
+    /// The largest memory that one instance had, in bytes.
+    pub memory_bytes_max: u64,
+}
+
+impl Usage {
+    pub(crate) fn add(&self, rows: usize, cpu: Duration, fuel: u64, memory_bytes: usize) {
+        let order = Ordering::Relaxed;
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let memory_bytes = u64::try_from(memory_bytes).unwrap_or(u64::MAX);
+        self.calls.fetch_add(1, order);
+        self.rows.fetch_add(rows, order);
+        self.cpu_nanos.fetch_add(nanos, order);
+        self.fuel.fetch_add(fuel, order);
+        self.memory_bytes.fetch_max(memory_bytes, order);
+    }
+
+    /// What was counted by now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let order = Ordering::Relaxed;
+        Totals {
+            calls: self.calls.load(order),
+            rows: self.rows.load(order),
+            cpu: Duration::from_nanos(self.cpu_nanos.load(order)),
+            fuel: self.fuel.load(order),
+            memory_bytes_max: self.memory_bytes.load(order),
+        }
+    }
+}
