@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::Behaviour;
 
 use crate::checker;
-use crate::world::{LATER, SOON, World, engine, hook, streaming, yaml};
+use crate::world::{LATER, SOON, World, engine, hook, plugin, streaming, yaml};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
 
@@ -285,6 +285,46 @@ async fn b105_b131_only_what_is_too_large_alone_is_parked() -> Result<()> {
     for letter in &letters {
         let error = letter["error"].as_str().unwrap();
         assert!(error.contains("too large") && error.contains("413"), "{error}");
+    }
+    Ok(())
+}
+
+/// A router sends some rows elsewhere, leaves others, and says of two what no webhook can do: those
+/// are put aside with the key named, and hold back nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn b109_b110_a_route_sends_a_message_elsewhere_or_fails_with_its_key() -> Result<()> {
+    let routing = format!(
+        "    routing: router
+    batch_size: 10
+functions:
+  - name: router
+    type: routing
+    sink_type: webhook
+    file: '{}'
+    config: {{column: name, when: panic}}
+",
+        plugin("every-route")
+    );
+    let world = World::start("CREATE TABLE t (id bigint PRIMARY KEY, name text)", &routing).await?;
+    let sql = "INSERT INTO t VALUES (1, 'plain'), (2, 'path'), (3, 'many-types'), (4, 'unknown'),
+               (5, 'plain'), (6, 'path')";
+    world.messages_after(sql, 4).await?;
+    world.settled().await?;
+    let mut seen = Vec::new();
+    for request in world.receiver.accepted() {
+        for message in request.messages() {
+            let id = message["record"]["id"].as_i64().unwrap();
+            seen.push((id, request.method.clone(), request.path.clone()));
+        }
+    }
+    seen.sort();
+    let expected = [(1, "POST", "/"), (2, "PUT", "/t"), (5, "POST", "/"), (6, "PUT", "/t")];
+    assert_eq!(seen, expected.map(|(id, method, path)| (id, method.into(), path.into())));
+    let letters = world.sequin.command(&["letters", "--sink", "hook"]).await?;
+    let text = String::from_utf8(letters.stdout)?;
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for key in ["`endpoint_path`", "`no_such_key`"] {
+        assert!(text.lines().any(|line| line.contains(key)), "{key}: {text}");
     }
     Ok(())
 }
