@@ -19,5 +19,6 @@ mod story;
 mod stream;
 mod tables;
 mod tail;
+mod typesense;
 mod webhook;
 mod world;

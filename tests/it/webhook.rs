@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::Behaviour;
 
 use crate::checker;
-use crate::world::{SOON, World, engine, hook, streaming, yaml};
+use crate::world::{LATER, SOON, World, engine, hook, plugin, streaming, yaml};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
 
@@ -138,6 +138,227 @@ async fn b088_updates_of_one_row_arrive_in_commit_order() -> Result<()> {
     Ok(())
 }
 
+/// An engine with this configuration of the endpoint and the sink, made from the usual one.
+async fn custom(change: impl Fn(String) -> String) -> Result<World> {
+    let postgres = tests::Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute(TABLE).await?;
+    let receiver = tests::Receiver::start().await?;
+    let config = yaml(postgres.port(), &receiver.url(), &hook("hook", "/hook", ""));
+    let sequin = engine(&change(config)).start().await?;
+    streaming(&sequin).await?;
+    Ok(World { sequin, receiver, client, postgres })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b119_a_receiver_says_when_to_come_back() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    for status in [429, 503] {
+        world.receiver.set(Behaviour::RetryAfter { seconds: 3, status });
+        let before = world.receiver.requests().len();
+        world.client.batch_execute(&format!("INSERT INTO t VALUES ({status}, 0)")).await?;
+        tests::until("two attempts", SOON, async || {
+            let attempts = world.receiver.requests().len() - before;
+            Ok(if attempts >= 2 { Ok(()) } else { Err(format!("{attempts} attempts")) })
+        })
+        .await?;
+        let requests = world.receiver.requests();
+        let pause = requests[before + 1].at - requests[before].at;
+        // The back-off of this sink is at most one second.
+        assert!(pause >= Duration::from_secs(3), "{status}: {pause:?}");
+        world.receiver.set(Behaviour::Ok);
+        world.settled().await?;
+    }
+    assert_eq!(world.receiver.messages().len(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b121_a_slow_answer_is_given_up_and_the_message_sent_again() -> Result<()> {
+    let world =
+        custom(|config| config.replace("/hook'}", "/hook', request_timeout_ms: 300}")).await?;
+    world.receiver.set(Behaviour::Hang(Duration::from_secs(60)));
+    world.client.batch_execute("INSERT INTO t VALUES (1, 0)").await?;
+    tests::until("two attempts", SOON, async || {
+        let attempts = world.receiver.requests().len();
+        Ok(if attempts >= 2 { Ok(()) } else { Err(format!("{attempts} attempts")) })
+    })
+    .await?;
+    assert!(world.sequin.log().contains("within 300ms"), "{}", world.sequin.log());
+    assert_eq!(world.receiver.messages().len(), 0);
+    world.receiver.set(Behaviour::Ok);
+    world.receiver.until_messages(1, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b126_a_bare_body_holds_one_message() -> Result<()> {
+    let sink =
+        hook("hook", "", "    batch_size: 2\n").replace("_path: ''", "_path: '', batch: false");
+    let (_, said) = engine(&yaml(1, "http://127.0.0.1:1", &sink)).start_expecting_failure().await?;
+    assert!(said.contains("`batch: false`") && said.contains("batch_size"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b127_bodies_are_compressed_if_a_header_says_so() -> Result<()> {
+    let world = custom(|config| {
+        config.replace("{x-from: sequin}", "{x-from: sequin, Content-Encoding: gzip}")
+    })
+    .await?;
+    let messages =
+        world.messages_after("INSERT INTO t SELECT generate_series(1, 50), 0", 50).await?;
+    let mut ids: Vec<_> =
+        messages.iter().map(|message| message["record"]["id"].as_i64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=50).collect::<Vec<_>>());
+    for request in world.receiver.accepted() {
+        assert_eq!(request.header("content-encoding"), Some("gzip"));
+        assert!(request.bytes.starts_with(b"\x1f\x8b"), "not gzip");
+    }
+    Ok(())
+}
+
+/// Whatever their case: the encrypted one is sent, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn b128_b129_headers_have_an_order_and_paths_one_slash() -> Result<()> {
+    let world = custom(|config| {
+        let config = config.replace("{x-from: sequin}", "{X-From: sequin, Authorization: plain}");
+        let end = config.find("\n    headers:").unwrap();
+        format!("{}/base/{}", &config[..end], &config[end..])
+    })
+    .await?;
+    world.messages_after("INSERT INTO t VALUES (1, 0)", 1).await?;
+    let request = world.receiver.accepted().remove(0);
+    let sent: Vec<_> = request.headers.get_all("authorization").iter().collect();
+    assert_eq!(sent, ["Bearer hidden-token"]);
+    assert_eq!(request.header("x-from"), Some("sequin"));
+    assert_eq!(request.path, "/base/hook");
+    Ok(())
+}
+
+/// The receiver goes and comes between two posts: its closed connections cost no attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn b130_a_connection_closed_meanwhile_costs_no_attempt() -> Result<()> {
+    let mut world = World::start(TABLE, "").await?;
+    for id in 1..=5 {
+        world.client.batch_execute(&format!("INSERT INTO t VALUES ({id}, 0)")).await?;
+        world.receiver.until_messages(id, SOON).await?;
+        world.settled().await?;
+        world.receiver.restart().await?;
+    }
+    let failed = world.sequin.metric("sequin_message_deliver_failure_count", &[]).await?;
+    assert_eq!((failed, world.receiver.messages().len()), (0.0, 5));
+    Ok(())
+}
+
+/// A receiver that takes 4 kB at most: what is larger alone is put aside, everything else arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn b105_b131_only_what_is_too_large_alone_is_parked() -> Result<()> {
+    let world = World::start(
+        "CREATE TABLE t (id bigint PRIMARY KEY, value bigint, text text)",
+        "    batch_size: 40\n    batch_timeout_ms: 200\n",
+    )
+    .await?;
+    world.receiver.set_predicate(|body| (body.to_string().len() > 4000).then_some(413));
+    let sql =
+        "INSERT INTO t SELECT id, 0, repeat('x', CASE WHEN id IN (7, 8, 39) THEN 5000 ELSE 10 END)
+               FROM generate_series(1, 40) AS id;
+               UPDATE t SET value = 1, text = '' WHERE id = 8";
+    world.client.batch_execute(sql).await?;
+    world.receiver.until_messages(38, SOON).await?;
+    world.settled().await?;
+    let mut all: Vec<_> = world.receiver.messages();
+    all.sort_by_key(|message| message["record"]["id"].as_i64());
+    all.dedup();
+    let ids: Vec<_> = all.iter().map(|message| message["record"]["id"].as_i64().unwrap()).collect();
+    let expected: Vec<_> = (1..=40).filter(|id| ![7, 39].contains(id)).collect();
+    assert_eq!(ids, expected, "of 8 the update, which is small");
+    let letters = world.sequin.command(&["letters", "--sink", "hook"]).await?;
+    let text = String::from_utf8(letters.stdout)?;
+    let letters: Vec<serde_json::Value> =
+        text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let mut parked: Vec<_> =
+        letters.iter().map(|letter| letter["input"]["record"]["id"].as_i64().unwrap()).collect();
+    parked.sort_unstable();
+    assert_eq!(parked, [7, 8, 39], "{text}");
+    for letter in &letters {
+        let error = letter["error"].as_str().unwrap();
+        assert!(error.contains("too large") && error.contains("413"), "{error}");
+    }
+    Ok(())
+}
+
+/// A router sends some rows elsewhere, leaves others, and says of two what no webhook can do: those
+/// are put aside with the key named, and hold back nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn b109_b110_a_route_sends_a_message_elsewhere_or_fails_with_its_key() -> Result<()> {
+    let routing = format!(
+        "    routing: router
+    batch_size: 10
+functions:
+  - name: router
+    type: routing
+    sink_type: webhook
+    file: '{}'
+    config: {{column: name, when: panic}}
+",
+        plugin("every-route")
+    );
+    let world = World::start("CREATE TABLE t (id bigint PRIMARY KEY, name text)", &routing).await?;
+    let sql = "INSERT INTO t VALUES (1, 'plain'), (2, 'path'), (3, 'many-types'), (4, 'unknown'),
+               (5, 'plain'), (6, 'path')";
+    world.messages_after(sql, 4).await?;
+    world.settled().await?;
+    let mut seen = Vec::new();
+    for request in world.receiver.accepted() {
+        for message in request.messages() {
+            let id = message["record"]["id"].as_i64().unwrap();
+            seen.push((id, request.method.clone(), request.path.clone()));
+        }
+    }
+    seen.sort();
+    let expected = [(1, "POST", "/"), (2, "PUT", "/t"), (5, "POST", "/"), (6, "PUT", "/t")];
+    assert_eq!(seen, expected.map(|(id, method, path)| (id, method.into(), path.into())));
+    let letters = world.sequin.command(&["letters", "--sink", "hook"]).await?;
+    let text = String::from_utf8(letters.stdout)?;
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for key in ["`endpoint_path`", "`no_such_key`"] {
+        assert!(text.lines().any(|line| line.contains(key)), "{key}: {text}");
+    }
+    Ok(())
+}
+
+/// What the operator forbids is refused before anything runs, and also if a name hides it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guard_keeps_requests_from_internal_addresses() -> Result<()> {
+    let config = yaml(1, "http://127.0.0.1:1", &hook("hook", "", ""));
+    let guarded = engine(&config).env("SEQUIN_HTTP_GUARD", "internal");
+    let (_, said) = guarded.start_expecting_failure().await?;
+    assert!(said.contains("loopback") && said.contains("SEQUIN_HTTP_GUARD"), "{said}");
+    let metadata = config.replace("127.0.0.1:1", "169.254.169.254");
+    let (_, said) = engine(&metadata).start_expecting_failure().await?;
+    assert!(said.contains("link-local") && said.contains("SEQUIN_HTTP_GUARD"), "{said}");
+
+    let postgres = tests::Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute(TABLE).await?;
+    let receiver = tests::Receiver::start().await?;
+    let url = receiver.url().replace("127.0.0.1", "localhost");
+    let config = yaml(postgres.port(), &url, &hook("hook", "", ""));
+    let sequin = engine(&config).env("SEQUIN_HTTP_GUARD", "internal").start().await?;
+    streaming(&sequin).await?;
+    client.batch_execute("INSERT INTO t VALUES (1, 0)").await?;
+    tests::until("two failures", LATER, async || {
+        let failed = sequin.metric("sequin_message_deliver_failure_count", &[]).await?;
+        Ok(if failed >= 2.0 { Ok(()) } else { Err(format!("{failed} failures")) })
+    })
+    .await?;
+    assert!(sequin.log().contains("loopback addresses are refused"), "{}", sequin.log());
+    assert_eq!(receiver.requests().len(), 0);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn b237_secrets_stay_out_of_logs_and_metrics() -> Result<()> {
     let postgres = tests::Cluster::start().await?;
@@ -148,6 +369,10 @@ async fn b237_secrets_stay_out_of_logs_and_metrics() -> Result<()> {
     let url = format!("{}/path?key=hidden-token", receiver.url());
     let config = yaml(postgres.port(), &url, &hook("hook", "", ""));
     let config = config.replace("password: postgres", "password: hidden-token");
+    // Any letters and digits are base64.
+    let key = "hiddenTokenHiddenTokenHiddenTokenHiddenToken0000";
+    let config = config
+        .replace("    headers: {", &format!("    signing_secret: whsec_{key}\n    headers: {{"));
     let with_user = config.replace("http://", "http://me:hidden-token@");
     let (_, refused) = engine(&with_user).start_expecting_failure().await?;
     assert!(!refused.contains("hidden-token"), "{refused}");
@@ -163,10 +388,12 @@ async fn b237_secrets_stay_out_of_logs_and_metrics() -> Result<()> {
         .await
     };
     failures(2.0).await?;
+    assert!(receiver.requests()[0].header("webhook-signature").unwrap().starts_with("v1,"));
     receiver.stop();
     failures(4.0).await?;
     for (place, text) in [("log", sequin.log()), ("metrics", sequin.metrics().await?)] {
-        let leaks: Vec<_> = text.lines().filter(|line| line.contains("hidden-token")).collect();
+        let secret = |line: &&str| line.contains("hidden-token") || line.contains("hiddenToken");
+        let leaks: Vec<_> = text.lines().filter(secret).collect();
         assert!(leaks.is_empty(), "in the {place}: {leaks:#?}");
     }
     Ok(())

@@ -31,9 +31,12 @@ pub struct Request {
     /// With the query.
     pub path: String,
     pub headers: HeaderMap,
-    /// `Null` if the body is not JSON; `bytes` has it as it was.
+    /// As it was before a `content-encoding: gzip`. `Null` if it is not JSON; `bytes` has it as it
+    /// came.
     pub body: Value,
     pub bytes: bytes::Bytes,
+    /// When its body was complete.
+    pub at: std::time::Instant,
     pub outcome: Outcome,
 }
 

@@ -64,6 +64,26 @@ impl Server {
         Ok(())
     }
 
+    /// Changes the schema of a collection.
+    pub async fn change_collection(&self, collection: &str, change: &Value) -> Result<()> {
+        let request = self.request(Method::PATCH, &["collections", collection])?;
+        let (status, text) = answer(request.body(change.to_string())).await?;
+        ensure!(status.is_success(), "change a collection: {status} {text}");
+        Ok(())
+    }
+
+    /// Makes a key that permits these actions on all collections.
+    pub async fn create_key(&self, actions: &[&str]) -> Result<String> {
+        let body = serde_json::json!({
+            "description": "harness", "actions": actions, "collections": ["*"],
+        });
+        let request = self.request(Method::POST, &["keys"])?.body(body.to_string());
+        let (status, text) = answer(request).await?;
+        ensure!(status == StatusCode::CREATED, "create a key: {status} {text}");
+        let key: Value = serde_json::from_str(&text)?;
+        Ok(key["value"].as_str().context("a key has a value")?.to_owned())
+    }
+
     /// A document, if it is there.
     pub async fn document(&self, collection: &str, id: &str) -> Result<Option<Value>> {
         let path = ["collections", collection, "documents", id];
@@ -73,6 +93,25 @@ impl Server {
         }
         ensure!(status.is_success(), "read a document: {status} {text}");
         Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    /// Creates documents, as somebody else would.
+    pub async fn import(&self, collection: &str, documents: &[Value]) -> Result<()> {
+        let path = ["collections", collection, "documents", "import"];
+        let lines: Vec<String> = documents.iter().map(Value::to_string).collect();
+        let request = self.request(Method::POST, &path)?.body(lines.join("\n"));
+        let (status, text) = answer(request).await?;
+        let all = text.lines().filter(|line| line.contains("\"success\":true")).count();
+        ensure!(status.is_success() && all == documents.len(), "import: {status} {text}");
+        Ok(())
+    }
+
+    /// Removes a document, as somebody else would.
+    pub async fn remove(&self, collection: &str, id: &str) -> Result<()> {
+        let path = ["collections", collection, "documents", id];
+        let (status, text) = answer(self.request(Method::DELETE, &path)?).await?;
+        ensure!(status.is_success(), "remove a document: {status} {text}");
+        Ok(())
     }
 
     /// All documents of a collection.

@@ -102,21 +102,26 @@ impl Webhook {
         })
     }
 
-    /// Sends the messages in one request, or in several if they are too large for one. After a
+    /// Sends the messages in one request, or in several if they are too large for one, or have
+    /// several routes, of which the engine is asked to give one at a time. After a
     /// failure the rest is not sent: it may belong behind what failed.
     async fn post(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
         let messages = batch.messages();
-        let target = match self.target(batch) {
-            Ok(target) => target,
-            // It was asked before the message was queued, so this is another route than that.
-            Err(error) => return Ok(vec![never(error.to_string()); messages.len()]),
-        };
         // A part is begun within the time of one request, so all take that of two at the most.
         let deadline = Instant::now() + self.timeout;
         let mut verdicts = Vec::with_capacity(messages.len());
         // Still to be sent, the first of them last.
-        let mut parts = vec![messages];
+        let mut parts: Vec<_> = messages.chunk_by(|one, next| one.route == next.route).collect();
+        parts.reverse();
         while let Some(part) = parts.pop() {
+            let target = match self.target(part) {
+                Ok(target) => target,
+                // It was asked before the message was queued, so this is another route than that.
+                Err(error) => {
+                    verdicts.extend(vec![never(error.to_string()); part.len()]);
+                    continue;
+                }
+            };
             let bytes = body::bytes(part, self.batch);
             let too_large = if self.bytes_max.is_some_and(|max| bytes > max) {
                 Some(format!("more than `max_body_bytes`, {} bytes", self.bytes_max.unwrap_or(0)))
@@ -162,9 +167,9 @@ impl Webhook {
         Ok(verdicts)
     }
 
-    /// The batch has one route.
-    fn target(&self, batch: &Batch) -> Result<Target, RouteError> {
-        let route = batch.messages().first().and_then(|message| message.route.as_deref());
+    /// The messages have one route.
+    fn target(&self, messages: &[Arc<Message>]) -> Result<Target, RouteError> {
+        let route = messages.first().and_then(|message| message.route.as_deref());
         let routed = route.map(Routed::of).transpose()?.unwrap_or_default();
         let mut headers = self.headers.clone();
         for (name, value) in &routed.headers {

@@ -1,5 +1,6 @@
 //! Carries out decisions over HTTP.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ async fn handle(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -
     let (parts, body) = request.into_parts();
     // An incomplete body is no request: the sender has gone.
     let Ok(bytes) = to_bytes(body, usize::MAX).await else { hang_up() };
-    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let gzip = parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+    let body = if gzip { gunzip(&bytes) } else { serde_json::from_slice(&bytes).ok() };
+    let body = body.unwrap_or(Value::Null);
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let (decision, index) = {
         let mut state = shared.lock();
@@ -29,7 +32,8 @@ async fn handle(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -
         let method = parts.method.to_string();
         let outcome = decision.outcome();
         let headers = parts.headers;
-        state.requests.push(Request { method, path, headers, body, bytes, outcome });
+        let at = tokio::time::Instant::now().into_std();
+        state.requests.push(Request { method, path, headers, body, bytes, at, outcome });
         (decision, state.requests.len() - 1)
     };
     match decision {
@@ -68,6 +72,13 @@ impl Decision {
             Self::AcceptThenRefuse | Self::AcceptThenDrop => Outcome::Lost,
         }
     }
+}
+
+/// None if it is not what its header says.
+fn gunzip(bytes: &[u8]) -> Option<Value> {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).ok()?;
+    serde_json::from_slice(&plain).ok()
 }
 
 fn with_status(status: u16) -> Response {

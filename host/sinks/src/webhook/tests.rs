@@ -150,6 +150,25 @@ async fn b109_a_route_sets_method_and_path_and_leaves_the_rest() {
 }
 
 #[tokio::test]
+async fn b109_messages_of_several_routes_are_several_requests_in_order() {
+    let fake = Fake::start(|_| Answer::new(200, "")).await;
+    let mut messages = writes(1..=4).messages().to_vec();
+    for place in [1, 2] {
+        let routed = routed(4, &[("endpoint_path", text("/elsewhere"))]);
+        messages[place] = Arc::clone(&routed.messages()[place]);
+    }
+    let verdicts =
+        sink(webhook(&fake.url, true)).deliver(&Batch::new(messages).unwrap()).await.unwrap();
+    assert_eq!(verdicts, vec![Verdict::Delivered; 4]);
+    let seen: Vec<_> = fake
+        .seen()
+        .into_iter()
+        .map(|seen| (seen.path.contains("elsewhere"), seen.body.matches("row-data").count()))
+        .collect();
+    assert_eq!(seen, [(false, 1), (true, 2), (false, 1)]);
+}
+
+#[tokio::test]
 async fn b110_a_bad_route_is_refused_and_never_sent() {
     let fake = Fake::start(|_| Answer::new(200, "")).await;
     let sink = sink(webhook(&fake.url, true));
