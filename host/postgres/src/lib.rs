@@ -21,6 +21,7 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod inventory;
 mod lineage;
 mod lookup;
 mod options;
@@ -34,6 +35,7 @@ mod temporary;
 mod value;
 mod wire;
 
+pub use inventory::{ColumnsOf, TableInfo, inventory};
 pub use lookup::Lookup;
 pub use options::{
     Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Origin, Password,

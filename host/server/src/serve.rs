@@ -1,5 +1,6 @@
 //! `sequin serve`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::Context as _;
 use engine::budget::Budget;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
+use engine::status::Status;
 use engine::supervise::{Supervisor, TaskKind};
 use store::Embedded;
 use tokio::net::TcpListener;
@@ -18,6 +20,7 @@ use crate::Failure;
 use crate::cli::ServeArguments;
 use crate::configuration;
 use crate::settings::{Settings, environment};
+use crate::tables;
 use crate::telemetry;
 use crate::wiring;
 
@@ -39,11 +42,16 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(settings, slots))?;
+    let checks = tables::checks(&spec.0, wiring::source);
+    runtime.block_on(serve(settings, slots, checks))?;
     Ok(())
 }
 
-async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    slots: Vec<SlotSpec>,
+    checks: Vec<tables::Check>,
+) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
@@ -66,6 +74,7 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     check_sinks(&supervisor, &slots);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
+    check_tables(&supervisor, checks, &status, &stop);
 
     info!(
         version = VERSION,
@@ -103,6 +112,22 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     http.cancel();
     anyhow::ensure!(!supervisor.fatal().is_cancelled(), "stopped because of a fault, see the log");
     Ok(())
+}
+
+/// Tells what sinks name and is not there.
+fn check_tables(
+    supervisor: &Supervisor,
+    checks: Vec<tables::Check>,
+    status: &Status,
+    stop: &CancellationToken,
+) {
+    let sinks = status.slots.iter().flat_map(|slot| &slot.sinks);
+    let sinks: HashMap<_, _> =
+        sinks.map(|sink| (sink.name.to_string(), Arc::clone(sink))).collect();
+    for check in checks {
+        let looking = check.run(sinks.clone(), stop.clone());
+        supervisor.spawn(TaskKind::Check, "tables", looking);
+    }
 }
 
 /// Tells early what would fail later. A destination that is away is no reason not to start.

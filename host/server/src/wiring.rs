@@ -189,7 +189,8 @@ fn sink_spec(
     })
 }
 
-fn source(database: &Database) -> postgres::Options {
+/// How the database is reached.
+pub(crate) fn source(database: &Database) -> postgres::Options {
     let mut options = postgres::Options::new(
         &database.hostname,
         &database.username,
