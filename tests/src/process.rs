@@ -46,6 +46,11 @@ impl Process {
         Ok(Self { name, child, parting })
     }
 
+    /// The kernel's number of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, if it has.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("look after {}", self.name))

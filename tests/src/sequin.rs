@@ -200,6 +200,21 @@ impl Sequin {
         self.env.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Starts it and does not wait until it is healthy.
+    pub fn launch(&mut self) -> Result<()> {
+        self.spawn()
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.as_mut().context("sequin is not running")?.exited()
+    }
+
     /// All it has said so far, over all starts.
     pub fn log(&self) -> String {
         self.log.text()

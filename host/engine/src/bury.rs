@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::change::Change;
-use model::plugin::PluginError;
+use model::plugin::{Plugin, PluginError};
 use model::store::{Epoch, Letter, Letters};
 use tracing::{error, warn};
 
@@ -47,16 +47,17 @@ impl Burial {
         self.status.buried.add(count);
     }
 
-    /// The letter of a change that a plugin failed on.
+    /// The letter of a change that a plugin failed on: which of the sink's plugins it was is named.
     pub(crate) fn plugin_letter(
         &self,
         change: &Change,
-        plugin: &str,
+        plugin: &dyn Plugin,
         error: &PluginError,
     ) -> Letter {
         let input = encode::input(&self.spec, change);
-        let mut letter = self.letter(change, input, error.fault.as_str(), error.message.clone());
-        letter.plugin = Some(plugin.to_owned());
+        let text = format!("{}: {}", plugin.name(), error.message);
+        let mut letter = self.letter(change, input, error.fault.as_str(), text);
+        letter.plugin = Some(plugin.digest().to_owned());
         letter
     }
 

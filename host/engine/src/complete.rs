@@ -6,16 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use model::backoff::Backoff;
 use model::change::Change;
 use model::lookup::Lookup;
 use model::page::Row;
-use model::source::SourceError;
-use tracing::{info, warn};
 
 use crate::budget::{Budget, Charge};
+use crate::patience::patiently;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
 
@@ -23,8 +20,8 @@ use crate::status::SinkStatus;
 /// few rows keep an answer small.
 const ROWS_MAX: usize = 64;
 
-/// Between attempts: the source is there or comes back, or somebody grants us what we lack.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(250), cap: Duration::from_secs(15) };
+/// What a sink lacks that waits for this.
+const WHAT: &str = "values that were not sent";
 
 /// Completes changes of one relation version, all at their places. Waits for the source for as long
 /// as it takes: the sink has asked for whole rows.
@@ -47,7 +44,8 @@ pub(crate) async fn complete(
         let columns: BTreeSet<usize> = asked.iter().flat_map(|change| change.unsent()).collect();
         let columns: Vec<usize> = columns.into_iter().collect();
         let rows: Vec<Row> = asked.iter().filter_map(|change| change.after.clone()).collect();
-        let found = patiently(spec, status, || lookup.fetch(&relation, &rows, &columns)).await;
+        let found =
+            patiently(spec, status, WHAT, || lookup.fetch(&relation, &rows, &columns)).await;
         let bytes = found.iter().flatten().map(Row::bytes).sum();
         charges.push(budget.charge(bytes));
         for (place, found) in places.iter().zip(found) {
@@ -61,36 +59,4 @@ pub(crate) async fn complete(
         }
     }
     (changes.into_iter().flatten().collect(), charges)
-}
-
-/// Asks until there is an answer, and says so while there is none.
-async fn patiently<F>(spec: &SinkSpec, status: &SinkStatus, ask: impl Fn() -> F) -> Vec<Option<Row>>
-where
-    F: Future<Output = Result<Vec<Option<Row>>, SourceError>>,
-{
-    let mut dice = fastrand::Rng::new();
-    let mut attempts = 0;
-    loop {
-        let error = match ask().await {
-            Ok(found) => {
-                if attempts > 0 {
-                    info!(sink.name = %spec.name, "values are fetched from the source again");
-                    status.waiting.set(None);
-                }
-                return found;
-            }
-            Err(error) => error.to_string(),
-        };
-        attempts += 1;
-        if status.waiting.get().as_deref() != Some(&*error) {
-            warn!(
-                sink.name = %spec.name,
-                error,
-                "values that were not sent cannot be fetched from the source; the sink waits"
-            );
-            status.waiting.set(error);
-        }
-        let deadline = tokio::time::Instant::now() + RETRY.delay(attempts, dice.f64());
-        tokio::time::sleep_until(deadline).await;
-    }
 }

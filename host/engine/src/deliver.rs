@@ -176,6 +176,8 @@ impl Deliver {
                 groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
             match verdict {
                 Verdict::Delivered | Verdict::Skipped if behind_failed => {
+                    // What is behind it in its other groups is sent again behind it.
+                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
                     state.lanes.put_back(ticket);
                 }
                 Verdict::Delivered => delivered.push(ticket),

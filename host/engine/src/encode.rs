@@ -5,9 +5,10 @@ use std::sync::Arc;
 use model::change::{Change, Operation};
 use model::document::{self, Document, DocumentError};
 use model::envelope;
-use model::groups::{GroupKey, Groups};
 use model::message::{Effect, Message, idempotency_key};
-use model::plugin::{self, DocumentEffect, Outcome, Patch};
+use model::path::{Path, PathError};
+use model::plugin::{self, DocumentEffect, Patch};
+use model::route::Route;
 use model::sink::SinkKind;
 
 use crate::spec::SinkSpec;
@@ -18,55 +19,87 @@ pub(crate) struct Decided {
     pub(crate) change: Change,
     /// The row is outside the set.
     pub(crate) evicted: bool,
-    /// What the transform made of it.
-    pub(crate) outcome: Outcome,
+    /// Where it is sent.
+    pub(crate) route: Option<Arc<Route>>,
+    /// The columns that transforms set.
+    pub(crate) patch: Option<Patch>,
+    /// What they made of the row otherwise.
+    pub(crate) made: Made,
     /// The transform failed on a row that has to go: there is a letter beside the removal.
     pub(crate) failed: bool,
 }
 
-impl Decided {
-    pub(crate) fn new(change: Change, evicted: bool, outcome: Outcome) -> Self {
-        Self { change, evicted, outcome, failed: false }
+/// What transforms made of a row.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// The row, with the columns they set.
+    Row,
+    /// Nothing is to be said of it.
+    Nothing,
+    /// It is outside the set.
+    Evicted,
+    /// These stand in its place.
+    Documents(Vec<plugin::Document>),
+}
+
+/// Why there is no message of a change.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EncodeError {
+    /// A state sink needs a document, and this is none.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The path has nothing to give.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+impl EncodeError {
+    /// The stable name of the reason in dead letters.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Document(_) | Self::Path(PathError::NoObject { .. }) => "no_document",
+            Self::Path(PathError::Unsent { .. }) => "value_not_sent",
+            Self::Path(PathError::NoMessage { .. }) => "no_message",
+        }
     }
 }
 
 /// The messages of a change for this sink, in order; none if there is nothing to say.
 ///
 /// # Errors
-/// A state sink needs a document, and this is none.
-pub(crate) fn messages(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, DocumentError> {
+/// A state sink needs a document, and this is none; or the path leads nowhere.
+pub(crate) fn messages(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, EncodeError> {
     match spec.sink.kind() {
-        SinkKind::Log => Ok(events(spec, decided)),
+        SinkKind::Log => events(spec, decided),
         SinkKind::State => documents(spec, decided),
     }
 }
 
-fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
+/// The message of a row.
+fn envelope(spec: &SinkSpec, decided: &Decided) -> String {
+    let mut text = String::new();
+    spec.envelope.write(&mut text, &decided.change, decided.patch.as_ref());
+    text
+}
+
+fn events(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, EncodeError> {
     let change = &decided.change;
     if decided.evicted {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let envelope = |patch: Option<&Patch>| {
-        let mut text = String::new();
-        spec.envelope.write(&mut text, change, patch);
-        text.into_boxed_str()
-    };
-    let payloads = match &decided.outcome {
-        Outcome::Keep => vec![envelope(None)],
-        Outcome::Set(patch) => vec![envelope(Some(patch))],
-        Outcome::Replace(document) => vec![document.json.clone()],
-        Outcome::Many(documents) => {
+    let payloads: Vec<Box<str>> = match (&decided.made, &spec.path) {
+        (Made::Row, None) => vec![envelope(spec, decided).into()],
+        (Made::Row, Some(path)) => vec![path.value(change, &envelope(spec, decided))?.into()],
+        (Made::Documents(documents), _) => {
             documents.iter().map(|document| document.json.clone()).collect()
         }
-        Outcome::Drop | Outcome::Evict => Vec::new(),
+        (Made::Nothing | Made::Evicted, _) => Vec::new(),
     };
     let effect = match change.operation {
         Operation::Delete | Operation::Truncate => Effect::Remove,
         Operation::Insert | Operation::Update | Operation::Read => Effect::Write,
     };
-    // A truncate keeps its place among the rows also where rows have no order among themselves.
-    let ordered = spec.grouped || change.operation == Operation::Truncate;
-    let groups = if ordered { Groups::of(change) } else { Groups::None };
+    let groups = spec.grouping.of_event(change);
     let message = |(output, payload)| Message {
         position: change.position,
         output,
@@ -75,10 +108,11 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Vec<Message> {
         key: None,
         payload,
         partial: false,
-        route: None,
+        route: decided.route.clone(),
         idempotency_key: idempotency_key(change.position, output),
+        scope: Arc::clone(spec.envelope.scope()),
     };
-    (0_u32..).zip(payloads).map(message).collect()
+    Ok((0_u32..).zip(payloads).map(message).collect())
 }
 
 /// What is sent for one document.
@@ -88,38 +122,41 @@ struct Draft {
     partial: bool,
 }
 
-fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, DocumentError> {
+fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, EncodeError> {
     let change = &decided.change;
     let Some(row) = change.row() else { return Ok(Vec::new()) };
     let relation = &change.relation;
+    let times = spec.envelope.timestamps();
     // What has to go goes, whatever a transform thinks of the row it last saw.
     let removes = decided.evicted
         || change.operation == Operation::Delete
-        || matches!(decided.outcome, Outcome::Evict);
+        || matches!(decided.made, Made::Evicted);
     let usual = if removes { Effect::Remove } else { Effect::Write };
-    let own = |patch: Option<&Patch>| {
-        let partial = !removes && envelope::is_partial(relation, row, patch);
-        Ok(vec![Draft {
-            effect: usual,
-            document: document::of_row(relation, row, patch)?,
-            partial,
-        }])
+    let own = || -> Result<_, EncodeError> {
+        let patch = decided.patch.as_ref();
+        let whole = spec.path.as_ref().is_none_or(Path::is_record);
+        let document = match &spec.path {
+            Some(path) if !removes => {
+                let message = envelope(spec, decided);
+                document::of_object(relation, row, patch, path.object(change, &message)?)?
+            }
+            // Of a removal only the id is wanted.
+            _ => document::of_row(relation, row, patch, times)?,
+        };
+        let partial = !removes && whole && envelope::is_partial(relation, row, patch);
+        Ok(vec![Draft { effect: usual, document, partial }])
     };
-    let given = match &decided.outcome {
-        Outcome::Keep | Outcome::Evict => own(None)?,
-        Outcome::Set(patch) => own(Some(patch))?,
-        Outcome::Replace(document) => {
-            given(decided.evicted, usual, std::slice::from_ref(document))?
-        }
-        Outcome::Many(documents) => given(decided.evicted, usual, documents)?,
-        Outcome::Drop if removes => own(None)?,
-        Outcome::Drop => Vec::new(),
+    let given = match &decided.made {
+        Made::Row | Made::Evicted => own()?,
+        Made::Documents(documents) => given(decided.evicted, usual, documents)?,
+        Made::Nothing if removes => own()?,
+        Made::Nothing => Vec::new(),
     };
     let mut drafts = Vec::with_capacity(given.len());
     // A key change is a removal of the old document and a write of the new one.
     if let (Operation::Update, Some(before)) = (change.operation, &change.before)
-        && let Ok(old) = document::of_row(relation, before, None)
-        && let Ok(new) = document::of_row(relation, row, None)
+        && let Ok(old) = document::of_row(relation, before, None, times)
+        && let Ok(new) = document::of_row(relation, row, None, times)
         && old.id != new.id
         && !given.iter().any(|draft| draft.document.id == old.id)
     {
@@ -127,7 +164,7 @@ fn documents(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, Documen
     }
     drafts.extend(given);
     let numbered = (0_u32..).zip(drafts);
-    Ok(numbered.map(|(output, draft)| document_message(spec, change, output, draft)).collect())
+    Ok(numbered.map(|(output, draft)| document_message(spec, decided, output, draft)).collect())
 }
 
 /// The documents that a transform gave. Nothing of a row that a filter evicted is written: it may be
@@ -151,21 +188,25 @@ fn given(
     Ok(drafts)
 }
 
-/// What must stay in order at a state sink is the document, whatever rows it comes from.
-fn document_message(spec: &SinkSpec, change: &Change, output: u32, draft: Draft) -> Message {
+/// What must stay in order at a state sink is the document, whatever rows it comes from, and what its
+/// owner wants in order. Documents of one id at several places share a group, which is slower and never
+/// wrong.
+fn document_message(spec: &SinkSpec, decided: &Decided, output: u32, draft: Draft) -> Message {
+    let position = decided.change.position;
     let Draft { effect, document: Document { id, json }, partial } = draft;
     let payload = if effect == Effect::Remove { Box::default() } else { json };
-    let groups = if spec.grouped { Groups::One(GroupKey::of_document(&id)) } else { Groups::None };
+    let groups = spec.grouping.of_document(&decided.change, &id);
     Message {
-        position: change.position,
+        position,
         output,
         groups,
         effect,
         key: Some(id),
         payload,
         partial,
-        route: None,
-        idempotency_key: idempotency_key(change.position, output),
+        route: decided.route.clone(),
+        idempotency_key: idempotency_key(position, output),
+        scope: Arc::clone(spec.envelope.scope()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A scripted world around the engine for its tests: a log with changes, sinks that fail as told,
 //! plugins that are functions, and a store in memory that survives a "process".
 
+pub(crate) mod enrich;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod plugin;
@@ -15,6 +16,7 @@ use model::envelope::Envelope;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
+use crate::grouping::Grouping;
 use crate::run::{Engine, Settings, Stores};
 use crate::select::Selection;
 use crate::spec::{SinkSpec, SlotSpec};
@@ -28,14 +30,17 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         name: name.into(),
         selection: Selection::default(),
         lookup: None,
-        filter: None,
-        transform: None,
+        enrichments: Vec::new(),
+        filters: Vec::new(),
+        routers: Vec::new(),
+        transforms: Vec::new(),
+        path: None,
         envelope: Envelope::new(
             &model::envelope::Consumer { annotations: "{}", ..Default::default() },
             &model::envelope::Database { annotations: "{}", ..Default::default() },
         ),
         sink: Arc::<sink::Recording>::clone(sink),
-        grouped: true,
+        grouping: Grouping::default(),
         paused: false,
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
         attempts_max: None,

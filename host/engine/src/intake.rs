@@ -1,15 +1,16 @@
-//! From changes to messages: complete, filter, transform, encode, for one sink.
+//! From changes to messages: complete, enrich, filter, route, transform, encode, for one sink.
 //!
 //! It never waits for the destination, only for plugins (bounded by their deadlines), when a row must
-//! be put aside for the store, and when values are to be fetched for the source. Deletes pass the filter unseen: a row that is gone is gone.
-//! Truncates pass all plugins: they have no row to look at.
+//! be put aside for the store, and when the source is asked for values or about rows. Deletes pass
+//! the filters unseen: a row that is gone is gone. Truncates pass all plugins: they have no row to
+//! look at, and go where the sink sends everything.
 
 use std::sync::Arc;
 
 use model::change::{Change, Operation};
 use model::message::Message;
-use model::plugin::{Outcome, Plugin, PluginError, Rows};
-use model::sink::SinkKind;
+use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
+use model::route::Route;
 use model::store::Letter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,9 +19,13 @@ use tracing::warn;
 use crate::budget::{Budget, Charge, WakeOnDrop};
 use crate::bury::Burial;
 use crate::complete::complete;
-use crate::encode::{self, Decided};
+use crate::derive::Shapes;
+use crate::encode;
+use crate::enrich::{self, Asked};
 use crate::fan_out::Portion;
+use crate::grouping::{self, Doubt};
 use crate::ledger::Ledger;
+use crate::router::Routes;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
 
@@ -43,8 +48,25 @@ pub(crate) struct Intake {
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
+    pub(crate) routes: Routes,
+    pub(crate) shapes: Shapes,
     /// Last, so that it is dropped after the queue: the slot may be waiting for a place in it.
     pub(crate) _gone: WakeOnDrop,
+}
+
+/// A row that goes on.
+pub(crate) struct Passed {
+    pub(crate) change: Change,
+    /// It is outside the set.
+    pub(crate) evicted: bool,
+    /// Where it is sent; None: where the sink sends everything.
+    pub(crate) route: Option<Arc<Route>>,
+}
+
+impl Passed {
+    pub(crate) fn new(change: Change) -> Self {
+        Self { change, evicted: false, route: None }
+    }
 }
 
 impl Intake {
@@ -52,6 +74,7 @@ impl Intake {
     /// open in the ledger.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
         let work = async {
+            enrich::check(&self.spec, &self.status).await;
             while let Some(portion) = self.portions.recv().await {
                 // A place in the queue is free: the slot may wait for it.
                 self.budget.wake();
@@ -68,7 +91,7 @@ impl Intake {
     }
 
     /// False if the delivery is gone.
-    async fn take_in(&self, portion: Portion) -> bool {
+    async fn take_in(&mut self, portion: Portion) -> bool {
         let changes = portion.picks.iter().filter_map(|index| portion.handed.changes.get(*index));
         let mut run: Vec<Change> = Vec::new();
         for change in changes {
@@ -83,7 +106,7 @@ impl Intake {
     }
 
     /// One run of changes of the same relation version.
-    async fn take_in_run(&self, changes: Vec<Change>) -> bool {
+    async fn take_in_run(&mut self, changes: Vec<Change>) -> bool {
         let mut letters: Vec<Letter> = Vec::new();
         // Held until the messages are charged for themselves.
         let (changes, _charges) = match &self.spec.lookup {
@@ -96,8 +119,17 @@ impl Intake {
                 complete(lookup.as_ref(), changes, spec, status, &self.budget).await
             }
         };
+        self.tell_order(&changes);
+        let Asked { changes, refused, charge: _charge } =
+            enrich::enrich(changes, &self.spec, &self.status, &self.budget).await;
+        let refused = self.refused(refused, &mut letters).await;
         let filtered = self.filter(changes, &mut letters).await;
-        let decided = self.transform(filtered, &mut letters).await;
+        let routed = self.route(filtered, &mut letters).await;
+        let mut decided = self.transform(routed, &mut letters).await;
+        if !refused.is_empty() {
+            decided.extend(refused);
+            decided.sort_by_key(|decided| decided.change.position);
+        }
         let mut admitted: Admitted = Vec::new();
         for decided in decided {
             match encode::messages(&self.spec, &decided) {
@@ -119,12 +151,8 @@ impl Intake {
                 Err(error) => {
                     let input = encode::input(&self.spec, &decided.change);
                     let change = &decided.change;
-                    letters.push(self.burial.letter(
-                        change,
-                        input,
-                        "no_document",
-                        error.to_string(),
-                    ));
+                    let (reason, text) = (error.reason(), error.to_string());
+                    letters.push(self.burial.letter(change, input, reason, text));
                 }
             }
         }
@@ -157,76 +185,30 @@ impl Intake {
         }
     }
 
-    /// What passes the filter, and whether it was found outside the set.
-    async fn filter(&self, changes: Vec<Change>, letters: &mut Vec<Letter>) -> Vec<(Change, bool)> {
-        let Some(plugin) = &self.spec.filter else {
-            return changes.into_iter().map(|change| (change, false)).collect();
-        };
-        let judged = changes.iter().filter(|change| is_judged(change));
-        let mut outcomes = call(plugin.as_ref(), judged.cloned().collect()).await.into_iter();
-        let mut passed = Vec::with_capacity(changes.len());
-        for change in changes {
-            if !is_judged(&change) {
-                passed.push((change, false));
-                continue;
+    /// Says once per table what is not known of the order of its rows.
+    fn tell_order(&self, changes: &[Change]) {
+        let warnings = &self.status.warnings;
+        match self.spec.grouping.doubt(changes) {
+            Doubt::Unasked => {}
+            Doubt::None { table } => {
+                warnings.clear(grouping::MISSING, &table);
+                warnings.clear(grouping::UNKNOWN, &table);
             }
-            match outcomes.next().unwrap_or_else(|| Err(missing())) {
-                Ok(Outcome::Keep) => passed.push((change, false)),
-                // A log has no state that the row could leave.
-                Ok(Outcome::Evict) if self.spec.sink.kind() == SinkKind::Log => self.skip(&change),
-                Ok(Outcome::Evict) => passed.push((change, true)),
-                Ok(Outcome::Drop) => self.skip(&change),
-                Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
-                    let error = contract("a filter may only keep, drop or evict");
-                    self.failed(&change, plugin.as_ref(), &error, letters);
-                }
-                Err(error) => self.failed(&change, plugin.as_ref(), &error, letters),
-            }
-        }
-        passed
-    }
-
-    async fn transform(
-        &self,
-        filtered: Vec<(Change, bool)>,
-        letters: &mut Vec<Letter>,
-    ) -> Vec<Decided> {
-        let Some(plugin) = &self.spec.transform else {
-            let keep = |(change, evicted)| Decided::new(change, evicted, Outcome::Keep);
-            return filtered.into_iter().map(keep).collect();
-        };
-        let rows = filtered.iter().map(|(change, _)| change).filter(|change| has_row(change));
-        let mut outcomes = call(plugin.as_ref(), rows.cloned().collect()).await.into_iter();
-        let mut decided = Vec::with_capacity(filtered.len());
-        for (change, evicted) in filtered {
-            if !has_row(&change) {
-                decided.push(Decided::new(change, evicted, Outcome::Keep));
-                continue;
-            }
-            match outcomes.next().unwrap_or_else(|| Err(missing())) {
-                Ok(outcome) => decided.push(Decided::new(change, evicted, outcome)),
-                Err(error) => {
-                    self.failed(&change, plugin.as_ref(), &error, letters);
-                    // A transform must not keep a document alive that has to go: it goes by the
-                    // row's own id, beside the letter.
-                    let removes = evicted || change.operation == Operation::Delete;
-                    if removes && self.spec.sink.kind() == SinkKind::State {
-                        let removal = Decided::new(change, evicted, Outcome::Keep);
-                        decided.push(Decided { failed: true, ..removal });
-                    }
+            Doubt::Is { code, table, problem } => {
+                if warnings.raise(code, &table, problem.clone()) {
+                    warn!(sink.name = %self.spec.name, code, problem, "said once for this table");
                 }
             }
         }
-        decided
     }
 
     /// A plugin decided that there is nothing to deliver.
-    fn skip(&self, change: &Change) {
+    pub(crate) fn skip(&self, change: &Change) {
         self.status.filtered.add(1);
         self.ledger.settle([change.position]);
     }
 
-    fn failed(
+    pub(crate) fn failed(
         &self,
         change: &Change,
         plugin: &dyn Plugin,
@@ -234,31 +216,29 @@ impl Intake {
         letters: &mut Vec<Letter>,
     ) {
         self.status.plugin_failures.add(1);
-        letters.push(self.burial.plugin_letter(change, plugin.digest(), error));
+        letters.push(self.burial.plugin_letter(change, plugin, error));
     }
 }
 
-/// Whether the filter is asked.
-fn is_judged(change: &Change) -> bool {
-    has_row(change) && change.operation != Operation::Delete
-}
-
 /// Whether there is a row that a plugin could look at.
-fn has_row(change: &Change) -> bool {
+pub(crate) fn has_row(change: &Change) -> bool {
     change.operation != Operation::Truncate
 }
 
 /// Runs a plugin over changes of one relation version.
-async fn call(plugin: &dyn Plugin, changes: Vec<Change>) -> Vec<Result<Outcome, PluginError>> {
+pub(crate) async fn call(
+    plugin: &dyn Plugin,
+    changes: Vec<Change>,
+) -> Vec<Result<Outcome, PluginError>> {
     let Some(first) = changes.first() else { return Vec::new() };
     let relation = Arc::clone(&first.relation);
     plugin.run(Rows { relation, changes }).await
 }
 
-fn contract(message: &str) -> PluginError {
-    PluginError { fault: model::plugin::Fault::Output, message: message.to_owned() }
+pub(crate) fn contract(message: &str) -> PluginError {
+    PluginError { fault: Fault::Output, message: message.to_owned() }
 }
 
-fn missing() -> PluginError {
+pub(crate) fn missing() -> PluginError {
     contract("the plugin host returned fewer results than rows")
 }

@@ -1,7 +1,7 @@
 //! The queues of one sink: what may be sent now, in which order, in which batch.
 //!
 //! Invariants: a message is sent only while it is the first of every group it belongs to (or rides
-//! right behind the first, in a request that fails as a whole); a message that waits for its next
+//! behind all that is before it there, in a request that fails as a whole); a message that waits for its next
 //! attempt stays first, so nothing of its group overtakes it; other groups do not notice.
 //! No I/O, no clock: time comes in as an argument.
 
@@ -259,30 +259,58 @@ impl Lanes {
         batch
     }
 
-    /// Adds the run of messages right behind `first` in its group. False if the batch is full.
+    /// Adds what may ride behind `first`: messages before which nothing is left in any of their
+    /// groups but what the batch carries. False if the batch is full.
     fn add_followers(&self, batch: &mut Assembled, policy: &BatchPolicy, first: Ticket) -> bool {
-        let Some(Groups::One(key)) = self.entries.get(&first).map(|entry| entry.message.groups)
-        else {
-            return true;
-        };
-        let Some(lane) = self.lanes.get(&key) else { return true };
-        for ticket in lane.iter().skip(1) {
-            let entry = self.entries.get(ticket);
-            // A message of two groups waits until it is first in both.
-            if !entry.is_some_and(|entry| entry.message.groups == Groups::One(key)) {
-                return true;
+        let mut keys: Vec<GroupKey> = self.carry(batch, first).collect();
+        while let Some(key) = keys.last().copied() {
+            let Some((ticket, entry)) = self.next_behind(batch, key) else {
+                keys.pop();
+                continue;
+            };
+            // One that is being put aside stays where it is, and so does what is behind it.
+            let rides = !entry.in_flight
+                && entry.message.groups.keys().all(|key| {
+                    self.next_behind(batch, key).is_some_and(|(next, _)| next == ticket)
+                });
+            if !rides {
+                keys.pop();
+                continue;
             }
-            if !batch.add(policy, *ticket, entry) {
+            if !batch.add(policy, ticket, Some(entry)) {
                 return false;
             }
+            keys.extend(self.carry(batch, ticket));
         }
         true
+    }
+
+    /// Notes in which groups the batch carries one more. Only groups in which another message waits
+    /// count; the others are given back by nobody.
+    fn carry(&self, batch: &mut Assembled, ticket: Ticket) -> impl Iterator<Item = GroupKey> {
+        let groups = self.entries.get(&ticket).map(|entry| entry.message.groups);
+        let keys = groups.into_iter().flat_map(Groups::keys);
+        let keys = keys.filter(|key| self.lanes.get(key).is_some_and(|lane| lane.len() > 1));
+        let keys: Vec<GroupKey> = keys.collect();
+        for key in &keys {
+            *batch.carried.entry(*key).or_default() += 1;
+        }
+        keys.into_iter()
+    }
+
+    /// The first message of a group that the batch does not carry.
+    fn next_behind(&self, batch: &Assembled, key: GroupKey) -> Option<(Ticket, &Entry)> {
+        let carried = batch.carried.get(&key).copied().unwrap_or(0);
+        let ticket = *self.lanes.get(&key)?.get(carried)?;
+        Some((ticket, self.entries.get(&ticket)?))
     }
 }
 
 #[derive(Debug, Default)]
 struct Assembled {
     tickets: Vec<Ticket>,
+    /// How many from the front of a lane are among them, where others wait behind.
+    carried: HashMap<GroupKey, usize>,
     bytes: usize,
     oldest: Option<Instant>,
     full: bool,

@@ -8,6 +8,7 @@
 
 pub mod budget;
 pub mod confirm;
+pub mod grouping;
 pub mod lane;
 pub mod run;
 pub mod select;
@@ -18,15 +19,22 @@ pub mod supervise;
 mod bury;
 mod complete;
 mod deliver;
+mod derive;
 mod encode;
+mod enrich;
 mod fan_out;
+mod filter;
 mod follow;
 mod intake;
 mod ledger;
+mod patience;
 mod progress;
 mod recorded;
+mod refused;
+mod router;
 mod share;
 mod slot;
+mod transform;
 
 #[cfg(test)]
 mod fake;

@@ -18,11 +18,13 @@ use crate::budget::{Budget, WakeOnDrop};
 use crate::bury::Burial;
 use crate::confirm::Confirm;
 use crate::deliver::Deliver;
+use crate::derive::Shapes;
 use crate::fan_out::Outlet;
 use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::progress::Recorder;
 use crate::recorded::Recorded;
+use crate::router::Routes;
 use crate::slot::{self, End, Slot};
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{SinkStatus, SlotStatus, Status};
@@ -354,6 +356,8 @@ impl SlotRun {
             burial: burial.clone(),
             portions,
             lanes,
+            routes: Routes::default(),
+            shapes: Shapes::default(),
             _gone: WakeOnDrop(Arc::clone(&self.budget)),
         };
         let deliver = Deliver {

@@ -134,6 +134,15 @@ struct Known<'a> {
 }
 
 impl Table {
+    /// Whether this is the table, or one that it is a partition of.
+    pub(crate) fn is_of(&self, relation: &Relation) -> bool {
+        let own = Known { oid: relation.oid, schema: &relation.schema, table: &relation.table };
+        let ancestors = relation.ancestors.iter();
+        let mut ancestors =
+            ancestors.map(|Ancestor { oid, schema, table }| Known { oid: *oid, schema, table });
+        self.is(own) || ancestors.any(|known| self.is(known))
+    }
+
     fn is(&self, known: Known<'_>) -> bool {
         match self {
             Self::Named { schema, table } => schema == known.schema && table == known.table,

@@ -3,7 +3,8 @@
 //! Sinks with the same component and configuration would have it judge the same rows again and
 //! again. Here the first one that asks has the rows judged, and the outcomes are kept for the
 //! others, until each has had them or there are too many. An outcome depends on nothing but its
-//! row, so it is the same whoever asks; a row that was completed for one sink is that sink's own.
+//! row, so it is the same whoever asks; a row that was completed or enriched for one sink is that
+//! sink's own.
 //!
 //! A sink that is behind the others finds nothing and pays for itself, as it would alone.
 
@@ -42,15 +43,17 @@ impl Key {
     }
 }
 
-/// Puts one runner in the place of each plugin that several of these sinks use.
+/// Puts one runner in the place of each plugin that several of these sinks use. Only those are shared
+/// that see the row as it came: of a chain of transforms that is the first, whatever is behind it
+/// sees what the chain of its sink made of the row.
 pub(crate) fn share(sinks: &mut [SinkSpec]) {
-    for role in [filter, transform] {
+    for role in [filters, routers, first_transform] {
         let mut users: HashMap<usize, usize> = HashMap::new();
-        for plugin in sinks.iter_mut().filter_map(|sink| role(sink).as_ref()) {
+        for plugin in sinks.iter_mut().flat_map(role) {
             *users.entry(address(plugin)).or_default() += 1;
         }
         let mut shared: HashMap<usize, Arc<dyn Plugin>> = HashMap::new();
-        for plugin in sinks.iter_mut().filter_map(|sink| role(sink).as_mut()) {
+        for plugin in sinks.iter_mut().flat_map(role) {
             let address = address(plugin);
             let users = users.get(&address).copied().unwrap_or(1);
             if users > 1 {
@@ -62,12 +65,17 @@ pub(crate) fn share(sinks: &mut [SinkSpec]) {
     }
 }
 
-fn filter(sink: &mut SinkSpec) -> &mut Option<Arc<dyn Plugin>> {
-    &mut sink.filter
+fn filters(sink: &mut SinkSpec) -> &mut [Arc<dyn Plugin>] {
+    &mut sink.filters
 }
 
-fn transform(sink: &mut SinkSpec) -> &mut Option<Arc<dyn Plugin>> {
-    &mut sink.transform
+fn routers(sink: &mut SinkSpec) -> &mut [Arc<dyn Plugin>] {
+    &mut sink.routers
+}
+
+fn first_transform(sink: &mut SinkSpec) -> &mut [Arc<dyn Plugin>] {
+    let first = sink.transforms.len().min(1);
+    sink.transforms.split_at_mut(first).0
 }
 
 fn address(plugin: &Arc<dyn Plugin>) -> usize {
@@ -129,7 +137,7 @@ impl Shared {
 
 /// Whether the row is not what other sinks see at its place.
 fn is_own(change: &Change) -> bool {
-    change.fetched.is_some()
+    change.fetched.is_some() || change.enrichment.is_some()
 }
 
 impl Kept {
@@ -230,7 +238,7 @@ mod tests {
         let sinks: Vec<_> = (0..12).map(|_| Recording::willing()).collect();
         let spec = |(n, sink)| {
             let mut spec = sink_spec(&format!("sink_{n}"), sink);
-            spec.transform = Some(Arc::clone(&plugin));
+            spec.transforms = vec![Arc::clone(&plugin)];
             spec
         };
         let specs = sinks.iter().enumerate().map(spec).collect();

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use model::backoff::Backoff;
+use model::enrich::Enrich;
 use model::envelope::Envelope;
 use model::lookup::Lookup;
+use model::path::Path;
 use model::plugin::Plugin;
 use model::sink::Sink;
 use model::source::Connect;
 
-use crate::select::Selection;
+use crate::grouping::Grouping;
+use crate::select::{Selection, Table};
 
 /// One slot and the sinks it feeds.
 pub struct SlotSpec {
@@ -33,16 +36,26 @@ pub struct SinkSpec {
     pub selection: Selection,
     /// Completes rows with values that Postgres did not send; None: they stay unsaid.
     pub lookup: Option<Arc<dyn Lookup>>,
-    /// Decides which of them go on.
-    pub filter: Option<Arc<dyn Plugin>>,
-    /// Reshapes them.
-    pub transform: Option<Arc<dyn Plugin>>,
+    /// What the source is asked about the rows of a table, for each table where it is: the first
+    /// that names the table.
+    pub enrichments: Vec<(Table, Arc<dyn Enrich>)>,
+    /// Decide which of them go on: the first that does not keep a row decides.
+    pub filters: Vec<Arc<dyn Plugin>>,
+    /// Say where each is sent, by the row as the filters saw it: of a key that several give, the
+    /// last one's value counts.
+    pub routers: Vec<Arc<dyn Plugin>>,
+    /// Reshape them: each sees the row as those before it left it. Documents that one of them gives
+    /// in the place of a row pass the others as they are.
+    pub transforms: Vec<Arc<dyn Plugin>>,
+    /// What is sent of a message: its value at this place. It is a transform of its own and stands
+    /// alone; were there others, it would apply to rows that they gave no documents for.
+    pub path: Option<Path>,
     /// What its messages share.
     pub envelope: Envelope,
     /// Where they go.
     pub sink: Arc<dyn Sink>,
-    /// Whether messages of one row keep their order.
-    pub grouped: bool,
+    /// Which messages keep their order.
+    pub grouping: Grouping,
     /// Collects messages and sends none.
     pub paused: bool,
     /// Delays between attempts.

@@ -2,6 +2,8 @@
 
 mod complete;
 mod delivery;
+mod enrich;
+mod grouping;
 mod outputs;
 mod simulation;
 mod slot;

@@ -29,6 +29,8 @@ pub struct Change {
     /// Columns of the new row that were not sent and were read from the source later: their values
     /// may be newer than the change. None is the usual case.
     pub fetched: Option<Arc<[usize]>>,
+    /// What the source said of the row when it was asked: a JSON object.
+    pub enrichment: Option<Arc<str>>,
 }
 
 /// What happened to a row.

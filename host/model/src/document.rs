@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use crate::envelope::{Fields, record_fields};
-use crate::json;
+use crate::json::{self, Timestamps};
 use crate::page::{Row, Value};
 use crate::plugin::Patch;
 use crate::relation::Relation;
@@ -49,10 +49,11 @@ pub fn of_row(
     relation: &Relation,
     row: &Row,
     patch: Option<&Patch>,
+    timestamps: Timestamps,
 ) -> Result<Document, DocumentError> {
     let id = id_of_row(relation, row, patch)?;
     let mut text = String::from("{");
-    let mut fields = Fields::default();
+    let mut fields = Fields::new(timestamps);
     fields.name(&mut text, ID);
     json::string(&mut text, &id);
     record_fields(&mut text, &mut fields, relation, row, patch, Some(ID));
@@ -60,15 +61,29 @@ pub fn of_row(
     Ok(Document { id: id.into(), json: text.into() })
 }
 
+/// The document of a row whose fields are those of a JSON object. Its id is the row's, whatever `id`
+/// the object has: a delete knows no other.
+///
+/// # Errors
+/// The row has no identity, or it is no object.
+pub fn of_object(
+    relation: &Relation,
+    row: &Row,
+    patch: Option<&Patch>,
+    object: &str,
+) -> Result<Document, DocumentError> {
+    let id = id_of_row(relation, row, patch)?;
+    let mut fields = parse(object)?;
+    fields.remove(ID);
+    Ok(with_id(id, fields))
+}
+
 /// The document that a transform returned. A numeric `id` becomes text.
 ///
 /// # Errors
 /// It is not a JSON object with a usable `id`.
 pub fn of_json(text: &str) -> Result<Document, DocumentError> {
-    let not = |reason: &str| DocumentError::NotADocument { reason: reason.to_owned() };
-    // Raw values: what the plugin wrote is sent as it stands, no number is rounded.
-    let mut object: BTreeMap<String, &RawValue> =
-        serde_json::from_str(text).map_err(|error| not(&error.to_string()))?;
+    let mut object = parse(text)?;
     let given = object.remove(ID).ok_or_else(|| not("`id` is missing"))?.get();
     let id = match given.as_bytes().first() {
         Some(b'"') => serde_json::from_str::<String>(given).unwrap_or_default(),
@@ -78,6 +93,20 @@ pub fn of_json(text: &str) -> Result<Document, DocumentError> {
     if id.is_empty() {
         return Err(not("`id` is empty"));
     }
+    Ok(with_id(id, object))
+}
+
+/// The fields of a JSON object. Raw values: what stands there is sent as it stands, no number is
+/// rounded.
+fn parse(text: &str) -> Result<BTreeMap<String, &RawValue>, DocumentError> {
+    serde_json::from_str(text).map_err(|error| not(&error.to_string()))
+}
+
+fn not(reason: &str) -> DocumentError {
+    DocumentError::NotADocument { reason: reason.to_owned() }
+}
+
+fn with_id(id: String, object: BTreeMap<String, &RawValue>) -> Document {
     let mut json = String::from("{");
     let mut fields = Fields::default();
     fields.name(&mut json, ID);
@@ -87,7 +116,7 @@ pub fn of_json(text: &str) -> Result<Document, DocumentError> {
         json.push_str(value.get());
     }
     json.push('}');
-    Ok(Document { id: id.into(), json: json.into() })
+    Document { id: id.into(), json: json.into() }
 }
 
 fn id_of_row(
@@ -95,9 +124,9 @@ fn id_of_row(
     row: &Row,
     patch: Option<&Patch>,
 ) -> Result<String, DocumentError> {
-    if let Some((patch, set)) = patch.and_then(|patch| Some((patch, patch.column(ID)?))) {
+    if let Some(set) = patch.and_then(|patch| patch.value(ID)) {
         let mut text = String::new();
-        set.write_json(&mut text, patch.row);
+        set.write_json(&mut text);
         return of_json(&format!("{{\"id\":{text}}}")).map(|document| document.id.into());
     }
     let key: Vec<&str> = relation
@@ -140,7 +169,7 @@ mod tests {
     fn row_document(keys: &[&str], cells: [Cell; 4]) -> Result<Document, DocumentError> {
         let relation = relation(keys);
         let change = change(&relation, Operation::Insert, None, Some(cells));
-        of_row(&relation, change.after.as_ref().unwrap(), None)
+        of_row(&relation, change.after.as_ref().unwrap(), None, Timestamps::Iso8601)
     }
 
     fn parsed(document: &Document) -> serde_json::Value {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::change::{Change, Operation};
-use crate::json;
+use crate::json::{self, Timestamps};
 use crate::message::push_idempotency_key;
 use crate::page::{Extent, Row, Value};
 use crate::plugin::{Fate, Patch};
@@ -18,6 +18,9 @@ pub struct Envelope {
     tail: Arc<str>,
     /// Whether messages tell the types of their columns.
     types: bool,
+    timestamps: Timestamps,
+    /// Which sink of which database it is, in few characters.
+    scope: Arc<str>,
 }
 
 /// The sink as its messages name it.
@@ -69,7 +72,33 @@ impl Envelope {
         tail.push_str(",\"hostname\":");
         json::string(&mut tail, database.hostname);
         tail.push('}');
-        Self { database_name: database_name.into(), tail: tail.into(), types: false }
+        Self {
+            database_name: database_name.into(),
+            tail: tail.into(),
+            types: false,
+            timestamps: Timestamps::Iso8601,
+            scope: scope(database.id, consumer.id).into(),
+        }
+    }
+
+    /// Writes times in another form: those of the row, old and new, and of the commit. What plugins
+    /// see and set stays as it is.
+    #[must_use]
+    pub fn with_timestamps(self, timestamps: Timestamps) -> Self {
+        Self { timestamps, ..self }
+    }
+
+    /// The form of times.
+    #[must_use]
+    pub fn timestamps(&self) -> Timestamps {
+        self.timestamps
+    }
+
+    /// Tells the messages of this sink of this database from all others: by what the configuration
+    /// names them, the same after every restart.
+    #[must_use]
+    pub fn scope(&self) -> &Arc<str> {
+        &self.scope
     }
 
     /// Has each message tell the columns of its table with their types in `metadata.columns`, so
@@ -84,11 +113,16 @@ impl Envelope {
         let relation = &*change.relation;
         out.push_str("{\"record\":");
         match change.row() {
-            Some(row) => record(out, relation, row, patch),
+            Some(row) => {
+                out.push('{');
+                let mut fields = Fields::new(self.timestamps);
+                record_fields(out, &mut fields, relation, row, patch, None);
+                out.push('}');
+            }
             None => out.push_str("{}"),
         }
         out.push_str(",\"changes\":");
-        changes(out, change, patch);
+        changes(out, change, patch, self.timestamps);
         out.push_str(",\"action\":\"");
         out.push_str(change.operation.as_str());
         out.push_str("\",\"metadata\":");
@@ -100,7 +134,16 @@ impl Envelope {
         let relation = &*change.relation;
         out.push('{');
         out.push_str(relation.head());
-        out.push_str(change.transaction.head());
+        match self.timestamps {
+            Timestamps::Iso8601 => out.push_str(change.transaction.head()),
+            Timestamps::UnixMicroseconds => {
+                let (time, lsn) = (change.transaction.committed_at_us, change.position.commit_lsn);
+                json::push_fmt(
+                    out,
+                    format_args!("\"commit_timestamp\":{time},\"commit_lsn\":{},", lsn.0),
+                );
+            }
+        }
         out.push_str("\"commit_idx\":");
         json::number(out, change.position.ordinal);
         out.push_str(",\"database_name\":");
@@ -121,7 +164,9 @@ impl Envelope {
                 Value::Null | Value::Unchanged => out.push_str("null"),
             }
         }
-        out.push_str("],\"enrichment\":null,");
+        out.push_str("],\"enrichment\":");
+        out.push_str(change.enrichment.as_deref().unwrap_or("null"));
+        out.push(',');
         if self.types {
             columns(out, relation);
         }
@@ -141,9 +186,18 @@ impl Envelope {
 /// row's own or follow them.
 pub fn record(out: &mut String, relation: &Relation, row: &Row, patch: Option<&Patch>) {
     out.push('{');
-    let mut fields = Fields::default();
+    let mut fields = Fields::new(Timestamps::Iso8601);
     record_fields(out, &mut fields, relation, row, patch, None);
     out.push('}');
+}
+
+/// 64 bits of both ids as hexadecimal digits: FNV-1a, which is the same in every version of ours.
+fn scope(database: &str, consumer: &str) -> String {
+    let bytes = database.bytes().chain([0]).chain(consumer.bytes());
+    let hash = bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    });
+    format!("{hash:016x}")
 }
 
 /// Whether a value of the row was not sent and the patch does not set it either: the record is not
@@ -156,13 +210,18 @@ pub fn is_partial(relation: &Relation, row: &Row, patch: Option<&Patch>) -> bool
     })
 }
 
-/// Counts the fields of an object, to set its commas.
+/// Counts the fields of an object, to set its commas, and knows the form of its values.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
     any: bool,
+    timestamps: Timestamps,
 }
 
 impl Fields {
+    pub(crate) fn new(timestamps: Timestamps) -> Self {
+        Self { any: false, timestamps }
+    }
+
     /// Begins the next field.
     pub(crate) fn name(&mut self, out: &mut String, name: &str) {
         if std::mem::replace(&mut self.any, true) {
@@ -198,7 +257,7 @@ pub(crate) fn record_fields(
                 Fate::Absent => continue,
                 Fate::Set(set) => {
                     fields.rendered(out, name);
-                    set.write_json(out, patch.row);
+                    set.write_json(out);
                     continue;
                 }
             }
@@ -211,23 +270,27 @@ pub(crate) fn record_fields(
             }
             Value::Text(text) => {
                 fields.rendered(out, name);
-                json::text(out, column.kind, text);
+                match fields.timestamps {
+                    Timestamps::Iso8601 => json::text(out, column.kind, text),
+                    Timestamps::UnixMicroseconds => json::unix_text(out, column, text),
+                }
             }
         }
     }
     let Some(patch) = patch else { return };
-    for set in patch.set() {
-        if relation.column(&set.name).is_none() && skip != Some(&*set.name) {
-            fields.name(out, &set.name);
-            set.write_json(out, patch.row);
+    patch.for_each_value(|set| {
+        let name = &*set.column.name;
+        if relation.column(name).is_none() && skip != Some(name) {
+            fields.name(out, name);
+            set.write_json(out);
         }
-    }
+    });
 }
 
 /// `changes`: null but for updates; then the old values of the columns that differ, as far as the
 /// old row is known. Columns that a transform has replaced or taken away have no old value either: it
 /// may be just what nobody is to see.
-fn changes(out: &mut String, change: &Change, patch: Option<&Patch>) {
+fn changes(out: &mut String, change: &Change, patch: Option<&Patch>, timestamps: Timestamps) {
     let (Operation::Update, Some(after)) = (change.operation, &change.after) else {
         out.push_str("null");
         return;
@@ -245,7 +308,12 @@ fn changes(out: &mut String, change: &Change, patch: Option<&Patch>) {
             let (old, new) = (before.value(index), after.value(index));
             if old != new && old != Value::Unchanged && new != Value::Unchanged {
                 fields.name(out, &column.name);
-                json::value(out, column.kind, old);
+                match (timestamps, old) {
+                    (Timestamps::UnixMicroseconds, Value::Text(text)) => {
+                        json::unix_text(out, column, text);
+                    }
+                    _ => json::value(out, column.kind, old),
+                }
             }
         }
     }
@@ -433,7 +501,7 @@ mod tests {
             column("score", Presence::Value, Data::Floats(vec![0.0, 2.0])),
             column("raw", Presence::Value, Data::Bytes(vec![vec![], vec![0, 255]])),
         ];
-        let patch = Patch { columns: columns.into(), only: None, row: 1 };
+        let patch = Patch { columns: columns.into(), only: None, row: 1, below: None };
         let expected = json!({
             "id": 7, "lang": "de", "name": "b\"", "tags": null, "has_wifi": true, "stars": null,
             "score": 2.0, "raw": "\\x00ff",
@@ -453,7 +521,7 @@ mod tests {
             data: Data::Texts(vec!["***".into()]),
         };
         let columns = [column("lang", Presence::Absent), column("name", Presence::Value)];
-        let patch = Patch { columns: columns.into(), only: None, row: 0 };
+        let patch = Patch { columns: columns.into(), only: None, row: 0, below: None };
         let message = written(&change, Some(&patch));
         assert_eq!(message["record"], json!({"id": 7, "name": "***", "tags": [1]}));
         assert_eq!(message["changes"], json!({"tags": []}));
@@ -478,7 +546,7 @@ mod tests {
             presence: vec![Presence::Value],
             data: Data::PackedJson(packed("[1]", &[3])),
         };
-        let patch = Patch { columns: [lang, new].into(), only: None, row: 0 };
+        let patch = Patch { columns: [lang, new].into(), only: None, row: 0, below: None };
         assert_eq!(written(&change, Some(&patch))["record"], json!({"id": 7, "new": [1]}));
         let row = change.after.as_ref().unwrap();
         assert!(is_partial(&relation, row, Some(&patch)), "name and tags were not sent");

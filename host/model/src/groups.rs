@@ -21,6 +21,19 @@ impl GroupKey {
         id.hash(&mut hasher);
         Self(hasher.finish())
     }
+
+    /// The group of the rows that have these values, by their canonical texts: of one table, by its
+    /// root's oid, or of all tables. Values of different types with the same text are equal.
+    #[must_use]
+    pub fn of_values<'a>(table: Option<u32>, values: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        // Apart from keys: a value that equals another row's key has nothing to do with it.
+        ("values", table).hash(&mut hasher);
+        for value in values {
+            value.hash(&mut hasher);
+        }
+        Self(hasher.finish())
+    }
 }
 
 /// The groups whose order a message must respect.
@@ -30,13 +43,41 @@ pub enum Groups {
     None,
     /// The usual one.
     One(GroupKey),
-    /// The key itself changed: after everything of the old, before everything of the new.
+    /// Two different ones, as where the key itself changed: after everything of the old, before
+    /// everything of the new.
     Two(GroupKey, GroupKey),
+    /// More than two.
+    Several(Several),
     /// After everything before it and before everything after it: truncate.
     All,
 }
 
+/// Three or four different groups: those of the old and the new row, by key and by columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Several([GroupKey; 3], Option<GroupKey>);
+
 impl Groups {
+    /// All of these, each once.
+    #[must_use]
+    pub fn among(keys: [Option<GroupKey>; 4]) -> Self {
+        let mut different = [None; 4];
+        for (place, key) in keys.iter().enumerate() {
+            let known = keys.get(..place).is_some_and(|before| before.contains(key));
+            if let (Some(slot), false) = (different.get_mut(place), known) {
+                *slot = *key;
+            }
+        }
+        let mut different = different.into_iter().flatten();
+        match (different.next(), different.next(), different.next()) {
+            (None, _, _) => Self::None,
+            (Some(one), None, _) => Self::One(one),
+            (Some(one), Some(two), None) => Self::Two(one, two),
+            (Some(one), Some(two), Some(three)) => {
+                Self::Several(Several([one, two, three], different.next()))
+            }
+        }
+    }
+
     /// The groups of a change by its key.
     #[must_use]
     pub fn of(change: &Change) -> Self {
@@ -58,12 +99,15 @@ impl Groups {
 
     /// The keys in a fixed order.
     pub fn keys(self) -> impl Iterator<Item = GroupKey> {
-        let (first, second) = match self {
-            Self::None | Self::All => (None, None),
-            Self::One(key) => (Some(key), None),
-            Self::Two(old, new) => (Some(old), Some(new)),
+        let keys = match self {
+            Self::None | Self::All => [None; 4],
+            Self::One(key) => [Some(key), None, None, None],
+            Self::Two(old, new) => [Some(old), Some(new), None, None],
+            Self::Several(Several([one, two, three], four)) => {
+                [Some(one), Some(two), Some(three), four]
+            }
         };
-        first.into_iter().chain(second)
+        keys.into_iter().flatten()
     }
 }
 
@@ -141,6 +185,28 @@ mod tests {
         let cells = |lang, name| [Null, Text(lang), Text(name), Null];
         assert_ne!(insert(&relation, cells("a:b", "c")), insert(&relation, cells("a", "b:c")));
         assert_ne!(insert(&relation, cells("ab", "c")), insert(&relation, cells("a", "bc")));
+    }
+
+    #[test]
+    fn b098_grouping_values_do_not_run_together_either() {
+        let of = |values: &[&str]| GroupKey::of_values(None, values.iter().copied());
+        assert_ne!(of(&["a:b", "c"]), of(&["a", "b:c"]));
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_eq!(of(&["7"]), of(&["7"]));
+        assert_ne!(of(&["7"]), GroupKey::of_values(Some(7), ["7"]));
+        assert_ne!(GroupKey::of_values(Some(8), ["7"]), GroupKey::of_values(Some(7), ["7"]));
+    }
+
+    #[test]
+    fn each_group_counts_once() {
+        let key = |n| Some(GroupKey(n));
+        assert_eq!(Groups::among([None; 4]), Groups::None);
+        assert_eq!(Groups::among([None, key(1), key(1), None]), Groups::One(GroupKey(1)));
+        let two = Groups::Two(GroupKey(1), GroupKey(2));
+        assert_eq!(Groups::among([key(1), key(2), key(1), key(2)]), two);
+        for keys in [[key(1), None, key(2), key(3)], [key(4), key(1), key(2), key(3)]] {
+            assert!(Groups::among(keys).keys().eq(keys.into_iter().flatten()));
+        }
     }
 
     #[test]

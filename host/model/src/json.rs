@@ -8,8 +8,22 @@ mod time;
 use std::fmt::Write as _;
 
 use crate::page::Value;
-use crate::relation::Kind;
+use crate::relation::{Column, Kind};
 pub(crate) use time::timestamp;
+
+/// How times are written: values of `timestamp` and `timestamptz`, and arrays of them. Dates and
+/// times of day stay texts, as the predecessor has them; so do times inside of other values (ranges,
+/// composites, JSON).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamps {
+    /// `2024-01-02T03:04:05.123456Z`.
+    #[default]
+    Iso8601,
+    /// Microseconds since 1970-01-01 00:00 UTC as an integer, negative before; a time without a
+    /// zone counts as UTC. The infinities stay texts. Beyond the year 294246 it needs more than 64
+    /// bits.
+    UnixMicroseconds,
+}
 
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut String, text: &str) {
@@ -124,6 +138,15 @@ pub(crate) fn text(out: &mut String, kind: Kind, text: &str) {
         Kind::Boolean | Kind::Integer | Kind::Json => out.push_str(text),
         Kind::Float if is_number(text) => out.push_str(text),
         Kind::Float | Kind::Text | Kind::Bytes => string(out, text),
+    }
+}
+
+/// Appends the canonical text of a value that is there, times as microseconds.
+pub(crate) fn unix_text(out: &mut String, column: &Column, text: &str) {
+    match (column.kind, &*column.type_name) {
+        (Kind::Text, "timestamp" | "timestamptz") => time::unix(out, text),
+        (Kind::Json, "_timestamp" | "_timestamptz") => time::unix_array(out, text),
+        (kind, _) => self::text(out, kind, text),
     }
 }
 

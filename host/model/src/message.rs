@@ -28,8 +28,11 @@ pub struct Message {
     /// Where a router sends it, found fit by the sink; None: where the sink sends everything. Messages
     /// of one route share it.
     pub route: Option<Arc<Route>>,
-    /// The same for every delivery of this message, on any node, after any restart.
+    /// The same for every delivery of this message, on any node, after any restart. Another
+    /// database may have a message of the same key.
     pub idempotency_key: Box<str>,
+    /// Which sink of which database sends it; shared by all its messages.
+    pub scope: Arc<str>,
 }
 
 /// What a message does to the state of an index, cache or table.
@@ -45,6 +48,14 @@ pub enum Effect {
 }
 
 impl Message {
+    /// What a destination that deduplicates knows it by: the idempotency key, and before it what
+    /// tells this sink of this database from all others that feed the same destination. ASCII without
+    /// blanks, at most 93 characters.
+    #[must_use]
+    pub fn deduplication_id(&self) -> String {
+        format!("{}:{}", self.scope, self.idempotency_key)
+    }
+
     /// What it takes in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -248,6 +248,11 @@ impl Builder {
         Ok(())
     }
 
+    /// Appends a value whose text is canonical already, as a row or a plugin has it.
+    pub fn copy(&mut self, value: Value<'_>) {
+        self.page.push(value);
+    }
+
     /// Closes the row that began at `first`.
     #[must_use]
     pub fn end_row(&self, first: usize, extent: Extent) -> RowSpan {
@@ -356,6 +361,7 @@ impl Builder {
                 after: draft.after.map(row),
                 annotations: draft.annotations,
                 fetched: None,
+                enrichment: None,
             })
             .collect()
     }

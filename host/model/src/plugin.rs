@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::BoxFuture;
 use crate::change::Change;
-use crate::relation::Relation;
+use crate::relation::{Kind, Relation};
 
 /// A plugin with its configuration, in one role.
 pub trait Plugin: Send + Sync {
@@ -67,14 +67,26 @@ pub enum DocumentEffect {
     Remove,
 }
 
-/// New columns of one row: a window onto the columns of its batch.
+/// New columns of one row: a window onto the columns of its batch. In a chain of plugins each patch
+/// lies on what those before it made of the row.
 #[derive(Clone, Debug)]
 pub struct Patch {
     /// The columns that the plugin set, for all rows of the batch.
     pub columns: Arc<[SetColumn]>,
-    /// Of the row's own columns, those that go on; None: all of them.
+    /// Of the columns that the plugin was shown, those that go on; None: all of them.
     pub only: Option<Arc<[Box<str>]>>,
     /// Which row of the batch this is.
+    pub row: usize,
+    /// What it lies on; None: the row as it came.
+    pub below: Option<Arc<Patch>>,
+}
+
+/// A column that was set, for one row.
+#[derive(Clone, Copy, Debug)]
+pub struct SetValue<'a> {
+    /// The column.
+    pub column: &'a SetColumn,
+    /// Which of its rows.
     pub row: usize,
 }
 
@@ -84,7 +96,7 @@ pub enum Fate<'a> {
     /// It stays as it is.
     Kept,
     /// This stands in its place.
-    Set(&'a SetColumn),
+    Set(SetValue<'a>),
     /// The row goes on without it.
     Absent,
 }
@@ -199,30 +211,140 @@ impl Fault {
 }
 
 impl Patch {
-    /// What becomes of the row's own column `name`.
+    /// What becomes of the row's own column `name`, or of one that was set before.
     #[must_use]
     pub fn fate(&self, name: &str) -> Fate<'_> {
-        let touched = |column: &&SetColumn| &*column.name == name && column.touches(self.row);
+        let row = self.row;
+        let touched = |column: &&SetColumn| &*column.name == name && column.touches(row);
         match self.columns.iter().find(touched) {
-            Some(column) if column.is_absent(self.row) => Fate::Absent,
-            Some(column) => Fate::Set(column),
-            None => match &self.only {
-                Some(only) if !only.iter().any(|kept| **kept == *name) => Fate::Absent,
-                Some(_) | None => Fate::Kept,
+            Some(column) if column.is_absent(row) => Fate::Absent,
+            Some(column) => Fate::Set(SetValue { column, row }),
+            None => match (&self.only, &self.below) {
+                (Some(only), _) if !only.iter().any(|kept| **kept == *name) => Fate::Absent,
+                (_, Some(below)) => below.fate(name),
+                (_, None) => Fate::Kept,
             },
         }
     }
 
-    /// What this patch has for the column `name`: None if it sets none of that name.
+    /// The value that stands in the column `name` now; None if none was set, or it was taken away.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<SetValue<'_>> {
+        match self.fate(name) {
+            Fate::Set(set) => Some(set),
+            Fate::Kept | Fate::Absent => None,
+        }
+    }
+
+    /// All values that were set and still stand, of the lowest patch first.
+    pub fn for_each_value<'a>(&'a self, mut visit: impl FnMut(SetValue<'a>)) {
+        self.visit(self, &mut visit);
+    }
+
+    fn visit<'a>(&'a self, top: &'a Self, visit: &mut impl FnMut(SetValue<'a>)) {
+        if let Some(below) = &self.below {
+            below.visit(top, visit);
+        }
+        for column in self.set() {
+            let stands = std::ptr::eq(self, top)
+                || top.value(&column.name).is_some_and(|set| std::ptr::eq(set.column, column));
+            if stands {
+                visit(SetValue { column, row: self.row });
+            }
+        }
+    }
+
+    /// What this patch itself has for the column `name`: None if it sets none of that name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&SetColumn> {
         self.set().find(|column| &*column.name == name)
     }
 
-    /// The columns that this patch sets for its row.
+    /// The columns that this patch itself sets for its row.
     pub fn set(&self) -> impl Iterator<Item = &SetColumn> {
         let row = self.row;
         self.columns.iter().filter(move |column| column.touches(row) && !column.is_absent(row))
+    }
+}
+
+impl SetValue<'_> {
+    /// Whether it is null.
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        self.column.presence.get(self.row) != Some(&Presence::Value)
+    }
+
+    /// Appends it as JSON.
+    pub fn write_json(self, out: &mut String) {
+        self.column.write_json(out, self.row);
+    }
+
+    /// Appends its canonical text (see [`Kind`]); nothing if it is null.
+    pub fn write_text(self, out: &mut String) {
+        use crate::json::push_fmt;
+        if self.is_null() {
+            return;
+        }
+        let row = self.row;
+        let text = match &self.column.data {
+            Data::Texts(values) | Data::Json(values) => values.get(row).map(String::as_str),
+            Data::PackedTexts(values) | Data::PackedJson(values) => values.get(row),
+            Data::Booleans(values) => {
+                values.get(row).map(|value| if *value { "true" } else { "false" })
+            }
+            Data::Integers(values) => {
+                if let Some(value) = values.get(row) {
+                    push_fmt(out, format_args!("{value}"));
+                }
+                None
+            }
+            Data::Floats(values) => {
+                if let Some(value) = values.get(row) {
+                    float(out, *value);
+                }
+                None
+            }
+            Data::Bytes(values) => {
+                if let Some(value) = values.get(row) {
+                    hexadecimal(out, "\\x", value);
+                }
+                None
+            }
+        };
+        out.push_str(text.unwrap_or_default());
+    }
+}
+
+impl Data {
+    /// The form of its values' canonical text.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Booleans(_) => Kind::Boolean,
+            Self::Integers(_) => Kind::Integer,
+            Self::Floats(_) => Kind::Float,
+            Self::Texts(_) | Self::PackedTexts(_) => Kind::Text,
+            Self::Json(_) | Self::PackedJson(_) => Kind::Json,
+            Self::Bytes(_) => Kind::Bytes,
+        }
+    }
+}
+
+/// A float with the source's own spelling of what is no number.
+fn float(out: &mut String, value: f64) {
+    if value.is_finite() {
+        crate::json::push_fmt(out, format_args!("{value:?}"));
+    } else if value.is_nan() {
+        out.push_str("NaN");
+    } else {
+        out.push_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
+    }
+}
+
+fn hexadecimal(out: &mut String, prefix: &str, bytes: &[u8]) {
+    out.push_str(prefix);
+    for byte in bytes {
+        crate::json::push_fmt(out, format_args!("{byte:02x}"));
     }
 }
 
@@ -252,29 +374,17 @@ impl SetColumn {
                 values.get(row).map(|value| push_fmt(out, format_args!("{value}")))
             }
             Data::Floats(values) => values.get(row).map(|value| {
-                if value.is_finite() {
-                    push_fmt(out, format_args!("{value:?}"));
-                } else {
-                    // The same spelling as the source's own floats.
-                    let name = if value.is_nan() {
-                        "NaN"
-                    } else if *value > 0.0 {
-                        "Infinity"
-                    } else {
-                        "-Infinity"
-                    };
-                    string(out, name);
-                }
+                let quotes = if value.is_finite() { "" } else { "\"" };
+                out.push_str(quotes);
+                float(out, *value);
+                out.push_str(quotes);
             }),
             Data::Texts(values) => values.get(row).map(|value| string(out, value)),
             Data::Json(values) => values.get(row).map(|value| out.push_str(value)),
             Data::PackedTexts(values) => values.get(row).map(|value| string(out, value)),
             Data::PackedJson(values) => values.get(row).map(|value| out.push_str(value)),
             Data::Bytes(values) => values.get(row).map(|value| {
-                out.push_str("\"\\\\x");
-                for byte in value {
-                    push_fmt(out, format_args!("{byte:02x}"));
-                }
+                hexadecimal(out, "\"\\\\x", value);
                 out.push('"');
             }),
         };

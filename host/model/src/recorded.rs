@@ -98,7 +98,9 @@ impl Reader {
             }
         };
         builder.change(position, operation, relation, transaction, before, after);
-        builder.finish().pop().ok_or_else(|| no("nothing in it"))
+        let enrichment = field(&metadata, "enrichment").filter(|text| *text != "null");
+        let change = builder.finish().pop().ok_or_else(|| no("nothing in it"))?;
+        Ok(Change { enrichment: enrichment.map(Arc::from), ..change })
     }
 
     fn relation(&mut self, schema: String, table: String, columns: Vec<Column>) -> Arc<Relation> {

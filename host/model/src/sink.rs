@@ -20,12 +20,13 @@ pub trait Sink: Send + Sync {
     /// What is wrong, for an operator.
     fn check(&self) -> BoxFuture<'_, Result<(), SinkError>>;
 
-    /// Whether it can send a message where a router says: asked before the message is queued.
+    /// Whether it can send a message where a router says: asked before the message is queued, also
+    /// of a route without keys, which lacks what the sink has no default for.
     ///
     /// # Errors
     /// It takes no routes, or not this one. The message is put aside.
     fn check_route(&self, route: &Route) -> Result<(), RouteError> {
-        let field = route.keys().next().map_or("", |(key, _)| key);
+        let Some((field, _)) = route.keys().next() else { return Ok(()) };
         Err(RouteError {
             field: field.into(),
             message: "is no routing key of this sink".to_owned(),

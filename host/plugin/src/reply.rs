@@ -147,7 +147,7 @@ impl Sheet {
             }
         }
         let (columns, only) = (Arc::clone(&self.columns), self.only.clone());
-        Ok(Outcome::Set(Patch { columns, only, row }))
+        Ok(Outcome::Set(Patch { columns, only, row, below: None }))
     }
 
     fn set(&self, row: usize) -> impl Iterator<Item = &SetColumn> {

@@ -17,6 +17,7 @@
 
 mod catalog;
 mod decode;
+mod enrichment;
 mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -35,6 +36,7 @@ mod temporary;
 mod value;
 mod wire;
 
+pub use enrichment::Enrichment;
 pub use inventory::{ColumnsOf, TableInfo, inventory};
 pub use lookup::Lookup;
 pub use options::{

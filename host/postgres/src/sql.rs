@@ -16,13 +16,15 @@ use model::source::SourceError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use tokio_postgres::config::{self, SslMode, SslNegotiation};
+use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
 use crate::error;
 use crate::options::{self, Options};
 use crate::wire::login::PRINTING;
+use crate::wire::report::Report;
 use crate::wire::socket::{self, BoxSocket, Security, Unreached};
 
 /// For each query: they read catalogs.
@@ -40,8 +42,10 @@ pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 /// One session.
 pub(crate) struct Sql {
     client: Client,
-    connection: Fuse<BoxFuture<'static, Result<(), tokio_postgres::Error>>>,
+    connection: Connection,
 }
+
+type Connection = Fuse<BoxFuture<'static, Result<(), tokio_postgres::Error>>>;
 
 /// A query failed, or took too long.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,26 @@ impl QueryError {
         match self {
             Self::Sql(error) => error.code().map_or("", |code| code.code()),
             Self::Timeout(_) => "",
+        }
+    }
+
+    /// What the server said, without what the client puts before it.
+    pub(crate) fn said(&self) -> String {
+        match self {
+            Self::Sql(error) => match error.as_db_error() {
+                Some(db) => Report::of(db).to_string(),
+                None => error.to_string(),
+            },
+            Self::Timeout(_) => self.to_string(),
+        }
+    }
+
+    /// Where in the statement the server found a mistake, in characters from 1.
+    pub(crate) fn position(&self) -> Option<u32> {
+        let Self::Sql(error) = self else { return None };
+        match error.as_db_error()?.position()? {
+            ErrorPosition::Original(position) => Some(*position),
+            ErrorPosition::Internal { .. } => None,
         }
     }
 
@@ -165,24 +189,19 @@ impl Sql {
         limit: Duration,
     ) -> Result<Vec<Row>, QueryError> {
         let Self { client, connection } = self;
-        let query = std::pin::pin!(client.query_typed(query, parameters));
-        let driven = async {
-            let mut query = query;
-            tokio::select! {
-                // 1: the answer, which may be there although the connection has ended.
-                biased;
-                rows = &mut query => rows,
-                // 2: the connection makes it come. Once it ended, the client knows.
-                ended = connection => match ended {
-                    Ok(()) => query.await,
-                    Err(error) => Err(error),
-                },
-            }
-        };
-        match timeout(limit + ANSWER_SLACK, driven).await {
-            Ok(rows) => Ok(rows?),
-            Err(_) => Err(QueryError::Timeout(limit)),
-        }
+        drive(connection, client.query_typed(query, parameters), limit).await
+    }
+
+    /// What the server makes of a statement, with as many types of parameters as are given; it finds
+    /// out the others. Bounded as [`Sql::rows_within`].
+    pub(crate) async fn prepare(
+        &mut self,
+        statement: &str,
+        types: &[Type],
+        limit: Duration,
+    ) -> Result<Statement, QueryError> {
+        let Self { client, connection } = self;
+        drive(connection, client.prepare_typed(statement, types), limit).await
     }
 
     /// Sets a limit for the statements to come. Zero is none.
@@ -198,6 +217,31 @@ impl Sql {
         drop(client);
         // Best effort: the process may go at any time without it.
         timeout(CLOSE_TIMEOUT, connection).await.ok();
+    }
+}
+
+/// Waits for an answer on this connection.
+async fn drive<T>(
+    connection: &mut Connection,
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    limit: Duration,
+) -> Result<T, QueryError> {
+    let driven = async {
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            // 1: the answer, which may be there although the connection has ended.
+            biased;
+            answer = &mut answer => answer,
+            // 2: the connection makes it come. Once it ended, the client knows.
+            ended = connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(error),
+            },
+        }
+    };
+    match timeout(limit + ANSWER_SLACK, driven).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(QueryError::Timeout(limit)),
     }
 }
 

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use config::Spec;
 use config::spec::{
     self, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role, Sink, Status,
-    TimestampFormat,
+    TableEnrichment,
 };
+use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
+use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
 use model::plugin::Plugin;
@@ -46,9 +48,6 @@ pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, Strin
         let mut specs = Vec::new();
         for sink in running {
             let Some(builder) = &sinks else { continue };
-            if let Some(what) = not_yet(sink) {
-                wrong.push(format!("sink `{}`: {what} cannot be run yet", sink.name));
-            }
             let lookup = sink.fetch_unchanged.then(|| Arc::clone(&lookup));
             match sink_spec(builder, database, sink, &plugins, lookup) {
                 Ok(sink) => specs.push(sink),
@@ -119,21 +118,6 @@ fn plugins(
     plugins
 }
 
-/// What is configured and has no engine for it yet.
-fn not_yet(sink: &Sink) -> Option<&'static str> {
-    let given = [
-        (sink.filters.len() > 1, "a chain of filters"),
-        (sink.transforms.len() > 1, "a chain of transforms"),
-        (!sink.routers.is_empty(), "`routing`"),
-        (sink.path.is_some(), "a path function"),
-        (!sink.enrichments.is_empty(), "`enrichment`"),
-        (!sink.groups.is_empty(), "`group_column_names`"),
-        (sink.group_scope != GroupScope::Table, "`group_scope: sink`"),
-        (sink.timestamp_format != TimestampFormat::Iso8601, "`timestamp_format`"),
-    ];
-    given.into_iter().find(|(given, _)| *given).map(|(_, what)| what)
-}
-
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
 /// place to keep it the engine starts all the same, more slowly.
 fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
@@ -172,21 +156,48 @@ fn sink_spec(
         hostname: &database.hostname,
     };
     // A name that could not be loaded was told already, and nothing is started then.
-    let plugin = |names: &[String]| plugins.get(names.first()?).map(Arc::clone);
+    let chain = |names: &[String]| {
+        names.iter().filter_map(|name| plugins.get(name)).map(Arc::clone).collect()
+    };
+    // A session for each: one that is slow holds back none of the others.
+    let enrichment = |given: &TableEnrichment| {
+        let (name, sql) = (given.function.as_str(), given.sql.as_str());
+        let enrich = postgres::Enrichment::new(self::source(database), name, sql);
+        (given.table.clone(), Arc::new(enrich) as Arc<dyn Enrich>)
+    };
+    let enrichments = sink.enrichments.iter().map(enrichment).collect();
     Ok(SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         selection: sink.selection.clone(),
         lookup,
-        filter: plugin(&sink.filters),
-        transform: plugin(&sink.transforms),
-        envelope: Envelope::new(&consumer, &source),
+        enrichments,
+        filters: chain(&sink.filters),
+        routers: chain(&sink.routers),
+        transforms: chain(&sink.transforms),
+        path: sink.path.clone(),
+        envelope: Envelope::new(&consumer, &source).with_timestamps(sink.timestamps),
         sink: built,
-        grouped: sink.message_grouping,
+        grouping: grouping(sink),
         paused: sink.status == Status::Paused,
         backoff: sink.backoff,
         attempts_max: sink.max_retry_count,
     })
+}
+
+fn grouping(sink: &Sink) -> Grouping {
+    if !sink.message_grouping {
+        return Grouping::Off;
+    }
+    let tables = sink
+        .groups
+        .iter()
+        .map(|group| GroupColumns { table: group.table.clone(), columns: group.columns.clone() });
+    let scope = match sink.group_scope {
+        GroupScope::Table => Scope::Table,
+        GroupScope::Sink => Scope::Sink,
+    };
+    Grouping::On { scope, tables: tables.collect() }
 }
 
 /// How the database is reached.

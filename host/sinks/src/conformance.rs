@@ -89,6 +89,7 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
         partial: false,
         route: None,
         idempotency_key: idempotency_key(position, 0),
+        scope: "0123456789abcdef".into(),
     })
 }
 

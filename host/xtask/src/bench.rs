@@ -13,18 +13,20 @@ use crate::{command, plugins, repository, services};
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let root = repository::root();
     let mut bench = Command::new(repository::binary("release", "bench")?);
-    if arguments.first().is_some_and(|what| what == "plugin") {
+    let what = arguments.first().map_or("", String::as_str);
+    if matches!(what, "plugin" | "engine") {
         step("plugins", plugins::build)?;
-    } else {
+    }
+    if what != "plugin" {
         step("services", || servers(arguments, &mut bench))?;
     }
-    step("benchmarks (release)", || {
-        command::run(
-            command::cargo(root)
-                .args(["build", "--quiet", "--release", "-p", "tests"])
-                .args(["--bin", "bench"]),
-        )
-    })?;
+    let mut build = command::cargo(root);
+    build.args(["build", "--quiet", "--release", "-p", "tests", "--bin", "bench"]);
+    if what == "engine" {
+        build.args(["-p", "server", "--bin", "sequin"]);
+        bench.env("SEQUIN_BIN", repository::binary("release", "sequin")?);
+    }
+    step("benchmarks (release)", || command::run(&mut build))?;
     println!();
     Err(bench.current_dir(root).args(arguments).exec()).context("start the benchmarks")
 }
@@ -34,6 +36,9 @@ fn servers(arguments: &[String], bench: &mut Command) -> anyhow::Result<()> {
     let (pg_bin, majors) =
         services::ensure_postgres(arguments.iter().any(|argument| is_major(argument)))?;
     bench.envs(majors.iter().map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
+    if arguments.first().is_some_and(|what| what == "engine") {
+        services::ensure()?.export(bench);
+    }
     if arguments.first().is_some_and(|what| what == "peers") {
         let (debezium, psycopg2) = (services::bench::debezium(), services::bench::psycopg2());
         bench.envs(debezium.map(|libs| ("DEBEZIUM_LIBS", libs)));

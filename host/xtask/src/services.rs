@@ -28,8 +28,8 @@ pub(crate) struct Services {
     pub pg_majors: Vec<(u32, PathBuf)>,
     /// The same of servers with an extension, by its name in capitals; none as above.
     pub pg_extensions: Vec<(&'static str, PathBuf)>,
-    /// The Typesense server's executable.
-    pub typesense: PathBuf,
+    /// The Typesense server's executable, unless it is done without.
+    pub typesense: Option<PathBuf>,
 }
 
 impl Services {
@@ -39,7 +39,8 @@ impl Services {
         command.envs(majors.map(|(major, bin)| (format!("PG_BIN_{major}"), bin)));
         let extensions = self.pg_extensions.iter();
         command.envs(extensions.map(|(name, bin)| (format!("PG_BIN_{name}"), bin)));
-        command.env("PG_BIN", &self.pg_bin).env("TYPESENSE_BIN", &self.typesense)
+        let typesense = self.typesense.iter().map(|file| ("TYPESENSE_BIN", file));
+        command.env("PG_BIN", &self.pg_bin).envs(typesense)
     }
 }
 
@@ -49,18 +50,26 @@ pub(crate) fn run() -> anyhow::Result<()> {
     ensure_test_tools()
 }
 
-/// What both tests and demo need.
+/// What the demo and the benchmarks need. They have something to show without Typesense, which is
+/// made for one kind of machine only.
 pub(crate) fn ensure() -> anyhow::Result<Services> {
+    let typesense = typesense::ensure();
+    if let Err(error) = &typesense {
+        println!("typesense: cannot be had here, and is left out: {error:#}");
+    }
+    ensure_beside(typesense.ok())
+}
+
+fn ensure_beside(typesense: Option<PathBuf>) -> anyhow::Result<Services> {
     let pg_bin = postgres::ensure()?;
-    let typesense = typesense::ensure()?;
     toolchain::ensure_wasm_target()?;
     Ok(Services { pg_bin, pg_majors: Vec::new(), pg_extensions: Vec::new(), typesense })
 }
 
-/// The same, and the servers that only tests need.
+/// What tests need, which is everything.
 pub(crate) fn ensure_for_tests() -> anyhow::Result<Services> {
     let pg_majors = postgres::ensure_majors()?;
-    let services = ensure()?;
+    let services = ensure_beside(Some(typesense::ensure()?))?;
     let pg_extensions = vec![
         ("PGVECTOR", extensions::ensure_pgvector()?),
         ("POSTGIS", extensions::ensure_postgis()?),

@@ -62,11 +62,16 @@ pub(crate) struct Row {
     pub(crate) operation: Operation,
     /// Whether the value is sent.
     pub(crate) sent: bool,
+    /// Whether the value is null.
+    pub(crate) is_null: bool,
+    /// The old row, if it is sent: its key, and its value if it is all of it.
+    pub(crate) before: Option<(u64, Option<String>)>,
 }
 
 impl Row {
     pub(crate) fn update(key: u64, value: impl ToString) -> Self {
-        Self { key, value: value.to_string(), operation: Operation::Update, sent: true }
+        let (value, operation) = (value.to_string(), Operation::Update);
+        Self { key, value, operation, sent: true, is_null: false, before: None }
     }
 
     /// An update that did not touch the value.
@@ -76,7 +81,7 @@ impl Row {
 
     /// Of the whole table: key and value mean nothing.
     pub(crate) fn truncate() -> Self {
-        Self { key: 0, value: String::new(), operation: Operation::Truncate, sent: true }
+        Self { operation: Operation::Truncate, ..Self::update(0, "") }
     }
 }
 
@@ -196,24 +201,28 @@ impl Log {
         let transaction = Arc::new(Transaction::new(commit_lsn, 1, 0));
         let mut builder = Builder::default();
         for (ordinal, row) in (0..).zip(&rows) {
+            let before = row.before.as_ref().map(|(key, value)| {
+                let first = builder.begin_row();
+                push(&mut builder, &key.to_string());
+                match value {
+                    Some(value) => push(&mut builder, value),
+                    None => builder.null(),
+                }
+                let extent = if value.is_some() { Extent::Full } else { Extent::Key };
+                builder.end_row(first, extent)
+            });
             let first = builder.begin_row();
-            let sent = row.sent.then(|| row.value.clone());
-            for text in [Some(row.key.to_string()), sent] {
-                let Some(text) = text else {
-                    builder.unchanged();
-                    continue;
-                };
-                let written: Result<(), ()> = builder.value(|out| {
-                    out.push_str(&text);
-                    Ok(())
-                });
-                written.unwrap();
+            push(&mut builder, &row.key.to_string());
+            match (row.sent, row.is_null) {
+                (false, _) => builder.unchanged(),
+                (true, true) => builder.null(),
+                (true, false) => push(&mut builder, &row.value),
             }
             let span = Some(builder.end_row(first, Extent::Full));
             let (before, after) = match row.operation {
-                Operation::Delete => (span, None),
+                Operation::Delete => (before.or(span), None),
                 Operation::Truncate => (None, None),
-                Operation::Insert | Operation::Update | Operation::Read => (None, span),
+                Operation::Insert | Operation::Update | Operation::Read => (before, span),
             };
             let position = Position::new(commit_lsn, ordinal);
             let (relation, transaction) = (Arc::clone(&relation), Arc::clone(&transaction));
@@ -225,7 +234,25 @@ impl Log {
     }
 }
 
+fn push(builder: &mut Builder, text: &str) {
+    let written: Result<(), ()> = builder.value(|out| {
+        out.push_str(text);
+        Ok(())
+    });
+    written.unwrap();
+}
+
 impl Log {
+    /// All that was committed.
+    pub(crate) fn changes(&self) -> Vec<model::change::Change> {
+        let events = (0..).map_while(|index| self.event(index));
+        let changes = events.flat_map(|event| match event {
+            Event::Changes(changes) => changes.changes,
+            Event::Idle(_) => Vec::new(),
+        });
+        changes.collect()
+    }
+
     /// Whether the stream breaks now.
     fn breaks(&self) -> bool {
         let mut state = self.state.lock().unwrap();

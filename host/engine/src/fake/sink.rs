@@ -58,7 +58,7 @@ impl Recording {
         })
     }
 
-    fn of_kind(
+    pub(crate) fn of_kind(
         kind: SinkKind,
         grouping: Grouping,
         messages_max: usize,

@@ -52,6 +52,10 @@ impl Bench {
         self.lanes.settle(Ticket(number - 1));
     }
 
+    fn put_back(&mut self, number: u64) {
+        self.lanes.put_back(Ticket(number - 1));
+    }
+
     fn fail(&mut self, number: u64, after: Duration) {
         let due = self.now() + after;
         self.lanes.fail(Ticket(number - 1), due);
@@ -69,6 +73,7 @@ fn message(number: u64, groups: Groups) -> Message {
         partial: false,
         route: None,
         idempotency_key: "".into(),
+        scope: "".into(),
     }
 }
 
@@ -168,6 +173,36 @@ fn a_key_change_waits_for_both_groups_and_both_wait_for_it() {
     assert_eq!(bench.take(), [4, 5]);
 }
 
+/// The bulk of a group may go at once although each message has another group of its own.
+#[test]
+fn b100_a_message_of_several_groups_rides_behind_all_that_is_before_it() {
+    let groups = |keys: [u64; 3]| {
+        Groups::among([keys[0], keys[1], keys[2], keys[0]].map(|key| Some(GroupKey(key))))
+    };
+    let mut bench = Bench::new(9, Grouping::Together);
+    bench.admit(groups([1, 10, 10]));
+    bench.admit(groups([1, 11, 11]));
+    bench.admit(groups([1, 10, 12]));
+    bench.admit(groups([2, 12, 13]));
+    bench.admit(groups([1, 2, 14]));
+    assert_eq!(bench.take(), [1, 2, 3, 4, 5]);
+    for number in 1..=5 {
+        bench.fail(number, Duration::from_secs(if number == 4 { 5 } else { 0 }));
+    }
+    bench.lanes.wake(bench.now());
+    assert_eq!(bench.take(), [1, 2, 3, 4, 5], "in order again, by the first of them");
+
+    let mut bench = Bench::new(9, Grouping::Together);
+    bench.admit(one(1));
+    bench.admit(one(2));
+    assert_eq!(bench.take(), [1, 2]);
+    bench.fail(1, Duration::from_secs(5));
+    bench.put_back(2);
+    bench.admit(groups([1, 2, 2]));
+    bench.admit(one(2));
+    assert_eq!(bench.take(), [2], "the first group waits, and what is behind it in the other");
+}
+
 #[test]
 fn everything_waits_for_a_barrier_and_it_for_everything() {
     let mut bench = Bench::new(9, Grouping::Apart);
@@ -208,14 +243,14 @@ fn batches_are_cut_by_count_bytes_and_time() {
 /// What a run does next.
 #[derive(Clone, Debug)]
 enum Step {
-    Admit(u8, Option<u8>),
+    Admit(u8, Option<(u8, u8)>),
     Take,
     Finish(u8, bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        3 => (0_u8..4, proptest::option::weighted(0.2, 0_u8..4)).prop_map(|(a, b)| Step::Admit(a, b)),
+        3 => (0_u8..4, proptest::option::weighted(0.3, (0_u8..4, 0_u8..4))).prop_map(|(a, b)| Step::Admit(a, b)),
         3 => Just(Step::Take),
         3 => (any::<u8>(), any::<bool>()).prop_map(|(n, ok)| Step::Finish(n, ok)),
     ];
@@ -238,8 +273,9 @@ proptest! {
             let now = bench.now();
             match step {
                 Step::Admit(a, None) => bench.admit(one(a.into())),
-                Step::Admit(a, Some(b)) if a != b => {
-                    bench.admit(Groups::Two(GroupKey(a.into()), GroupKey(b.into())));
+                Step::Admit(a, Some((b, c))) if a != b => {
+                    let keys = [a, b, c].map(|key| Some(GroupKey(key.into())));
+                    bench.admit(Groups::among([keys[0], keys[1], keys[2], None]));
                 }
                 Step::Admit(..) => bench.admit(Groups::All),
                 Step::Take => {

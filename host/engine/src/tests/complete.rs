@@ -81,7 +81,7 @@ async fn b071_plugins_see_what_was_fetched() {
         let value = change.row().map(|row| row.value(1));
         Ok(if value == Some(Value::Text("yes")) { Outcome::Keep } else { Outcome::Drop })
     });
-    let spec = SinkSpec { filter: Some(only_yes), ..spec("a", &sink, &table) };
+    let spec = SinkSpec { filters: vec![only_yes], ..spec("a", &sink, &table) };
     let (engine, _, _) = engine(&log, vec![spec], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(sink.len(), 5);

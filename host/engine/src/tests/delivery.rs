@@ -151,11 +151,11 @@ async fn a_row_that_fails_in_a_plugin_is_put_aside_and_the_others_are_delivered(
     log.commit((0..100).map(|n| Row::update(n, n)).collect());
     let sink = Recording::willing();
     let mut spec = sink_spec("a", &sink);
-    spec.filter = Some(function(|change| match change.row().unwrap().value(1) {
+    spec.filters = vec![function(|change| match change.row().unwrap().value(1) {
         Value::Text("41") => Err(PluginError { fault: Fault::Trap, message: "unreachable".into() }),
         Value::Text("42") => Ok(Outcome::Drop),
         _ => Ok(Outcome::Keep),
-    }));
+    })];
     let store: Arc<Store> = Arc::default();
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
@@ -382,7 +382,7 @@ async fn a_panic_behind_a_full_queue_does_not_stop_the_slot() {
     });
     let alive = Recording::willing();
     let mut spec = sink_spec("faulty", &faulty);
-    spec.filter = Some(slow_function(Duration::from_millis(700)));
+    spec.filters = vec![slow_function(Duration::from_millis(700))];
     let specs = vec![spec, sink_spec("alive", &alive)];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
     run_until(engine, || alive.len() == 200).await;

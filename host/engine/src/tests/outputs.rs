@@ -23,7 +23,7 @@ async fn delivered(log: &Log, batch: usize) -> Vec<(Box<str>, Box<str>)> {
         Answer { after: Duration::from_millis(3), error, ..Answer::default() }
     });
     let mut spec = sink_spec("a", &sink);
-    spec.transform = Some(function(|change| {
+    spec.transforms = vec![function(|change| {
         let ordinal = change.position.ordinal;
         let json = |part: u64| document(&format!("[{ordinal},{part}]"));
         Ok(match ordinal % 4 {
@@ -32,7 +32,7 @@ async fn delivered(log: &Log, batch: usize) -> Vec<(Box<str>, Box<str>)> {
             2 => Outcome::Many(vec![json(0)]),
             _ => Outcome::Many((0..3).map(json).collect()),
         })
-    }));
+    })];
     let (engine, _, _) = engine(log, vec![spec], &Arc::default(), MIB);
     run_until(engine, || sink.len() == 500).await;
     let received = sink.received();

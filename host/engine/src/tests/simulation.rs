@@ -8,7 +8,7 @@ use model::batch::Grouping;
 use model::groups::GroupKey;
 use model::message::Message;
 use model::position::Position;
-use model::sink::Retry;
+use model::sink::{Retry, SinkKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use crate::fake::log::{Log, Row};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, sink_spec};
+use crate::spec::SinkSpec;
 
 /// Enough to meet every fault in several combinations, few enough for each run of the suite.
 const SEEDS: u64 = 200;
@@ -42,19 +43,30 @@ fn run(seed: u64) {
         log.commit((0..rows).map(|_| Row::update(dice.u64(0..8), n)).collect());
     }
     let grouping = if dice.bool() { Grouping::Together } else { Grouping::Apart };
-    let sinks = [flaky(grouping, dice.fork()), flaky(Grouping::Apart, dice.fork())];
+    let log_sink = |grouping, dice| flaky(SinkKind::Log, grouping, dice);
+    let sinks = [log_sink(grouping, dice.fork()), log_sink(Grouping::Apart, dice.fork())];
+    let specs = || vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1])];
+    live(&log, &store, &mut dice, &sinks, specs);
+    for sink in &sinks {
+        check_received(&sink.received(), changes);
+    }
+}
+
+/// Several lives of an engine, each killed but the last, which is left to settle everything.
+pub(super) fn live(
+    log: &Log,
+    store: &Arc<Store>,
+    dice: &mut fastrand::Rng,
+    sinks: &[Arc<Recording>],
+    specs: impl Fn() -> Vec<SinkSpec>,
+) {
     for life in 1..=LIVES {
         if dice.u8(0..3) == 0 {
             log.break_after(dice.usize(0..30));
         }
         let killed_after = Duration::from_millis(dice.u64(1..4_000));
         let last = life == LIVES;
-        let (engine, _, supervisor) = engine(
-            &log,
-            vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1])],
-            &store,
-            1 << 16,
-        );
+        let (engine, _, supervisor) = engine(log, specs(), store, 1 << 16);
         // A runtime of its own: dropping it ends every task where it waits, as a kill would.
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
@@ -69,7 +81,7 @@ fn run(seed: u64) {
                     tokio::time::sleep_until(Instant::now() + Duration::from_millis(17)).await;
                     assert!(!supervisor.fatal().is_cancelled());
                     if std::mem::replace(&mut seen, log.confirmed()) != seen {
-                        check_confirmed(&log, &sinks);
+                        check_confirmed(log, sinks);
                         let recorded = store.recorded("fake/0/slot");
                         assert!(recorded >= Some(seen), "recorded before it is confirmed");
                     }
@@ -82,15 +94,12 @@ fn run(seed: u64) {
         });
     }
     assert_eq!(log.confirmed(), log.end(), "everything is settled in the end");
-    for sink in &sinks {
-        check_received(&sink.received(), changes);
-    }
 }
 
 /// A sink whose requests take a while, fail, fail in part, and lose answers.
-fn flaky(grouping: Grouping, dice: fastrand::Rng) -> Arc<Recording> {
+pub(super) fn flaky(kind: SinkKind, grouping: Grouping, dice: fastrand::Rng) -> Arc<Recording> {
     let dice = Mutex::new(dice);
-    Recording::new(grouping, 5, move |batch| {
+    Recording::of_kind(kind, grouping, 5, move |batch| {
         let mut dice = dice.lock().unwrap();
         let after = Duration::from_millis(dice.u64(0..200));
         let (error, lost) = match dice.u8(0..10) {

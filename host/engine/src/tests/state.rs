@@ -39,11 +39,11 @@ async fn run(
     log.commit(rows);
     let (sink, store) = (Recording::index(), Arc::<Store>::default());
     let mut spec: SinkSpec = sink_spec("a", &sink);
-    spec.filter = Some(function(move |change| {
+    spec.filters = vec![function(move |change| {
         let private = text(change) == "private";
         Ok(if private { Outcome::Evict } else { Outcome::Keep })
-    }));
-    spec.transform = Some(function(move |change| transform(text(change))));
+    })];
+    spec.transforms = vec![function(move |change| transform(text(change)))];
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     (sink, store)

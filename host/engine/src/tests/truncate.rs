@@ -11,6 +11,7 @@ use crate::fake::log::{Log, Row};
 use crate::fake::plugin::function;
 use crate::fake::sink::{Answer, Recording};
 use crate::fake::{engine, run_until, sink_spec};
+use crate::grouping::Grouping as Order;
 use crate::select::{Actions, Names, Table};
 use crate::spec::SinkSpec;
 
@@ -34,7 +35,7 @@ fn actions(sink: &Recording) -> Vec<String> {
 /// takes long. Nothing passes the truncate, in either direction, whether or not rows have an order.
 #[tokio::test(start_paused = true)]
 async fn b019_b020_a_truncate_keeps_its_place_among_all_groups() {
-    for grouped in [true, false] {
+    for grouping in [Order::default(), Order::Off] {
         let log = Log::new();
         let mut rows: Vec<Row> = (0..50).map(|n| Row::update(n, n)).collect();
         rows.push(Row::truncate());
@@ -50,12 +51,12 @@ async fn b019_b020_a_truncate_keeps_its_place_among_all_groups() {
             };
             Answer { after: Duration::from_millis(requests % 5), rejected, ..Answer::default() }
         });
-        let spec = SinkSpec { grouped, ..spec("a", &sink) };
+        let spec = SinkSpec { grouping: grouping.clone(), ..spec("a", &sink) };
         let (engine, _, _) = engine(&log, vec![spec], &Arc::default(), MIB);
         run_until(engine, || sink.len() == 101).await;
         let received = actions(&sink);
         let place = received.iter().position(|action| action == "truncate");
-        assert_eq!(place, Some(50), "grouped: {grouped}");
+        assert_eq!(place, Some(50), "{grouping:?}");
         assert_eq!(log.confirmed(), log.end());
     }
 }
@@ -69,8 +70,8 @@ async fn b019_no_plugin_is_asked_about_a_truncate() {
     let refuse = |_: &model::change::Change| {
         Err(PluginError { fault: Fault::Trap, message: "what is this".into() })
     };
-    let drops = SinkSpec { filter: Some(function(|_| Ok(Outcome::Drop))), ..spec("b", &sink) };
-    let fails = SinkSpec { transform: Some(function(refuse)), ..spec("a", &sink) };
+    let drops = SinkSpec { filters: vec![function(|_| Ok(Outcome::Drop))], ..spec("b", &sink) };
+    let fails = SinkSpec { transforms: vec![function(refuse)], ..spec("a", &sink) };
     let (engine, _, _) = engine(&log, vec![drops, fails], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(actions(&sink), ["truncate", "truncate"]);

@@ -1,12 +1,14 @@
 //! The benchmarks, on private servers: `cargo x bench` builds and starts this.
 //!
 //! `source` measures the way of a row from the slot to a message, beside `pg_recvlogical`; `peers`
-//! sets other engines on the same log; `plugin` measures the sandbox, which needs no server. Every reader is a process of its own (`read` is ours), so that
+//! sets other engines on the same log; `engine` measures the whole way into a sink; `plugin` measures the
+//! sandbox, which needs no server. Every reader is a process of its own (`read` is ours), so that
 //! its CPU time and memory are its alone, and reads its own copy of one slot, so that all read the
 //! same log. Rounds are interleaved and ratios are taken within a round: on a machine that does other
 //! things too, those and CPU time hold where rows per second drift.
 
 mod backlog;
+mod engine;
 mod guests;
 mod offline;
 mod peers;
@@ -36,6 +38,8 @@ enum What {
     Source(source::Arguments),
     /// Other engines on the same log.
     Peers(peers::Arguments),
+    /// The whole way of a row into a sink, beside `pg_recvlogical`.
+    Engine(engine::Arguments),
     /// What a row costs in a plugin, beside the same work without one.
     Plugin(guests::Arguments),
     /// One reader of ours, for the above.
@@ -49,6 +53,7 @@ fn main() -> Result<()> {
         What::Plugin(arguments) => guests::run(&arguments),
         What::Source(arguments) => measure(source::run(arguments)),
         What::Peers(arguments) => measure(peers::run(arguments)),
+        What::Engine(arguments) => measure(engine::run(arguments)),
     }
 }
 

@@ -76,6 +76,11 @@ impl Server {
         self.cluster.port()
     }
 
+    /// Another session.
+    pub(crate) async fn another_client(&self) -> Result<Client> {
+        self.cluster.client("postgres").await
+    }
+
     /// The connection string of libpq and of ours.
     pub(crate) fn url(&self, transport: Transport) -> String {
         let port = self.port();

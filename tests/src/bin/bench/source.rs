@@ -1,6 +1,6 @@
 //! `bench source`: from the slot to a message, beside `pg_recvlogical`, which does nothing with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +13,7 @@ use crate::table::{self, Line};
 use crate::{offline, proc, say, watch};
 
 /// What the others are compared with.
-const BASE: &str = "pg_recvlogical";
+pub(crate) const BASE: &str = "pg_recvlogical";
 
 /// What can be picked.
 const WORDS: [&str; 10] =
@@ -126,7 +126,7 @@ async fn rounds(
                 let slot = format!("bench_{}", reader_name(readers[at]));
                 let url = server.url(*transport);
                 let mut command = match readers[at] {
-                    None => pg_recvlogical(arguments, &url, &slot, log),
+                    None => pg_recvlogical(&arguments.pg_recvlogical, &url, &slot, log),
                     Some(mode) => ours(mode, &url, &slot, log)?,
                 };
                 lines[at].runs.push(watch::run(server, log, &slot, &mut command).await?);
@@ -136,8 +136,9 @@ async fn rounds(
     Ok(measured)
 }
 
-fn pg_recvlogical(arguments: &Arguments, url: &str, slot: &str, log: &Log) -> Command {
-    let mut command = Command::new(&arguments.pg_recvlogical);
+/// The base: it reads to the log's end and keeps nothing.
+pub(crate) fn pg_recvlogical(program: &Path, url: &str, slot: &str, log: &Log) -> Command {
+    let mut command = Command::new(program);
     command.args(["--start", "-f", "/dev/null", "--no-loop", "-d", url, "-S", slot]);
     command.args(["-E", &log.end, "-o", "proto_version=1", "-o", "publication_names=bench"]);
     command.args(["-o", "messages=true"]);

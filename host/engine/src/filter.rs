@@ -1,0 +1,70 @@
+//! The filters of one sink: which rows go on. Each is asked about the rows that those before it
+//! kept; the first that does not keep a row decides.
+
+use model::change::{Change, Operation};
+use model::plugin::Outcome;
+use model::sink::SinkKind;
+use model::store::Letter;
+
+use crate::intake::{Intake, Passed, call, contract, has_row, missing};
+
+/// What became of a row so far.
+enum Judged {
+    Passed(Passed),
+    /// Settled, or in a letter.
+    Gone,
+}
+
+impl Intake {
+    /// What passes the filters, and whether it was found outside the set.
+    pub(crate) async fn filter(
+        &self,
+        changes: Vec<Change>,
+        letters: &mut Vec<Letter>,
+    ) -> Vec<Passed> {
+        let mut rows: Vec<Judged> =
+            changes.into_iter().map(|change| Judged::Passed(Passed::new(change))).collect();
+        for plugin in &self.spec.filters {
+            let asked = rows.iter().filter_map(Judged::open).map(|row| row.change.clone());
+            let mut outcomes = call(plugin.as_ref(), asked.collect()).await.into_iter();
+            for row in rows.iter_mut().filter(|row| row.open().is_some()) {
+                let Judged::Passed(passed) = row else { continue };
+                let (change, kind) = (&passed.change, self.spec.sink.kind());
+                match outcomes.next().unwrap_or_else(|| Err(missing())) {
+                    Ok(Outcome::Keep) => continue,
+                    Ok(Outcome::Evict) if kind == SinkKind::State => {
+                        passed.evicted = true;
+                        continue;
+                    }
+                    // A log has no state that the row could leave.
+                    Ok(Outcome::Evict | Outcome::Drop) => self.skip(change),
+                    Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
+                        let error = contract("a filter may only keep, drop or evict");
+                        self.failed(change, plugin.as_ref(), &error, letters);
+                    }
+                    Err(error) => self.failed(change, plugin.as_ref(), &error, letters),
+                }
+                *row = Judged::Gone;
+            }
+        }
+        let passed = |row| match row {
+            Judged::Passed(passed) => Some(passed),
+            Judged::Gone => None,
+        };
+        rows.into_iter().filter_map(passed).collect()
+    }
+}
+
+impl Judged {
+    /// A row that the next filter is asked about. Deletes are not: a row that is gone is gone.
+    fn open(&self) -> Option<&Passed> {
+        match self {
+            Self::Passed(passed) if !passed.evicted => {
+                let judged =
+                    has_row(&passed.change) && passed.change.operation != Operation::Delete;
+                judged.then_some(passed)
+            }
+            Self::Passed(_) | Self::Gone => None,
+        }
+    }
+}
