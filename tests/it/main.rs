@@ -10,6 +10,7 @@ mod messages;
 mod plugin_cli;
 mod plugins;
 mod proxy;
+mod sequin_yaml;
 mod source;
 mod story;
 mod stream;
