@@ -27,7 +27,7 @@ const NOT_YET: [&str; 14] = [
 ];
 
 /// The predecessor's way through a queue of its own.
-const WEBHOOK_NOT_YET: [keys::NotYet; 1] = [("via_sqs", keys::is_false)];
+pub(crate) const WEBHOOK_NOT_YET: [keys::NotYet; 1] = [("via_sqs", keys::is_false)];
 
 /// Destinations whose messages have no place that could be chosen one by one.
 const UNROUTED: [&str; 5] = ["sequin_stream", "file", "stdout", "benchmark", "null"];
@@ -51,6 +51,14 @@ macro_rules! destinations {
 
         /// The types that can be run.
         pub(crate) const KNOWN: &[&str] = &["webhook", $($name),*];
+
+        /// Hands the name of each and what holds its part of the schema to its options.
+        #[cfg(test)]
+        pub(crate) fn each_for_tests(hand: &mut dyn FnMut(&'static str, fn(&str))) {
+            use crate::schema::check_destination;
+            hand("webhook", check_destination::<options::webhook::Options>);
+            $(hand($name, check_destination::<options::$module::Options>);)*
+        }
 
         fn options(name: &str, node: &Node, report: &mut Report<'_>) -> Option<Written> {
             match name {

@@ -1,11 +1,11 @@
 //! What the user wrote, 1:1: the resources with their keys, before names are resolved and defaults
 //! applied. One file per resource.
 
-mod databases;
-mod functions;
+pub(crate) mod databases;
+pub(crate) mod functions;
 mod http_endpoints;
 pub(crate) mod keys;
-mod sinks;
+pub(crate) mod sinks;
 
 use crate::diagnostic::{Place, Report};
 use crate::nearest::nearest;
@@ -18,7 +18,7 @@ pub(crate) use sinks::{
 };
 
 /// The keys at the top.
-const KEYS: [&str; 8] = [
+pub(crate) const KEYS: [&str; 8] = [
     "account",
     "users",
     "api_tokens",

@@ -15,6 +15,7 @@ mod diagnostic;
 mod document;
 mod env;
 mod nearest;
+mod schema;
 pub mod spec;
 mod tree;
 
@@ -22,12 +23,10 @@ use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use nearest::nearest;
+pub use schema::SCHEMA;
 pub use spec::Spec;
 
 use diagnostic::Report;
-
-/// The JSON schema of a configuration (draft 2020-12), for editors.
-pub const SCHEMA: &str = include_str!("schema.json");
 
 /// What a configuration is read in. Nothing else of the machine is looked at.
 pub struct Surroundings<'a> {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use engine::select::{Selection, Table};
 use model::backoff::Backoff;
+use model::json::Timestamps;
+use model::path::Path;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
@@ -151,7 +153,7 @@ pub struct Function {
 pub enum FunctionKind {
     Plugin(Plugin),
     /// The path of a value in a message, which becomes the payload.
-    Path(String),
+    Path(Path),
     /// SQL that is run on the source, with arrays of keys.
     Enrichment(String),
 }
@@ -208,13 +210,14 @@ pub struct Sink {
     /// The names of transforms of this spec, likewise. Empty if there is a path.
     pub transforms: Vec<String>,
     /// The path of the value that becomes the payload.
-    pub path: Option<String>,
+    pub path: Option<Path>,
     /// At most one for each table.
     pub enrichments: Vec<TableEnrichment>,
     /// Tables whose messages are grouped by these columns, not by their key; each table once.
     pub groups: Vec<TableGroup>,
     pub group_scope: GroupScope,
-    pub timestamp_format: TimestampFormat,
+    /// How timestamps are written into messages.
+    pub timestamps: Timestamps,
     /// After this many attempts a message is put aside; 1 or more. None: never.
     pub max_retry_count: Option<u32>,
     pub backoff: Backoff,
@@ -252,15 +255,6 @@ pub enum GroupScope {
     Table,
     /// In all tables of the sink: messages of different tables keep their order, too.
     Sink,
-}
-
-/// How timestamps are written into messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimestampFormat {
-    #[default]
-    Iso8601,
-    /// Microseconds since 1970, as a number.
-    UnixMicrosecond,
 }
 
 /// Whether a sink runs.

@@ -22,6 +22,7 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod inventory;
 mod lineage;
 mod lookup;
 mod options;
@@ -36,6 +37,7 @@ mod value;
 mod wire;
 
 pub use enrichment::Enrichment;
+pub use inventory::{ColumnsOf, TableInfo, inventory};
 pub use lookup::Lookup;
 pub use options::{
     Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Origin, Password,

@@ -11,6 +11,7 @@ mod letters;
 mod plugin;
 mod serve;
 mod settings;
+mod tables;
 mod tail;
 mod telemetry;
 mod wiring;

@@ -1,5 +1,6 @@
 //! `sequin serve`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::Context as _;
 use engine::budget::Budget;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
+use engine::status::Status;
 use engine::supervise::{Supervisor, TaskKind};
 use store::Embedded;
 use tokio::net::TcpListener;
@@ -18,6 +20,7 @@ use crate::Failure;
 use crate::cli::ServeArguments;
 use crate::configuration;
 use crate::settings::{Settings, environment};
+use crate::tables;
 use crate::telemetry;
 use crate::wiring;
 
@@ -43,13 +46,18 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
-    let served = runtime.block_on(serve(settings, slots));
+    let checks = tables::checks(&spec.0, wiring::source);
+    let served = runtime.block_on(serve(settings, slots, checks));
     // A write to a pipe that nobody reads would be waited for without end.
     runtime.shutdown_timeout(LAST_WRITES);
     Ok(served?)
 }
 
-async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    slots: Vec<SlotSpec>,
+    checks: Vec<tables::Check>,
+) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
@@ -76,6 +84,7 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     tell_access(&slots, &access);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
+    check_tables(&supervisor, checks, &status, &stop);
 
     info!(
         version = VERSION,
@@ -141,6 +150,22 @@ fn tell_access(slots: &[SlotSpec], access: &web::Access) {
             "SEQUIN_API_TOKEN is not set: nobody can fetch from streams; set it, or SEQUIN_BIND to \
              127.0.0.1"
         ),
+    }
+}
+
+/// Tells what sinks name and is not there.
+fn check_tables(
+    supervisor: &Supervisor,
+    checks: Vec<tables::Check>,
+    status: &Status,
+    stop: &CancellationToken,
+) {
+    let sinks = status.slots.iter().flat_map(|slot| &slot.sinks);
+    let sinks: HashMap<_, _> =
+        sinks.map(|sink| (sink.name.to_string(), Arc::clone(sink))).collect();
+    for check in checks {
+        let looking = check.run(sinks.clone(), stop.clone());
+        supervisor.spawn(TaskKind::Check, "tables", looking);
     }
 }
 

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use config::Spec;
 use config::spec::{
     self, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role, Sink, Status,
-    TimestampFormat,
+    TableEnrichment,
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
-use model::json::Timestamps;
 use model::lookup::Lookup;
 use model::plugin::Plugin;
 use sinks::Batching;
@@ -165,14 +164,14 @@ fn sink_spec(
         hostname: &database.hostname,
     };
     // A name that could not be loaded was told already, and nothing is started then.
-    let plugins = |names: &[String]| {
-        names.iter().filter_map(|name| plugins.get(name).map(Arc::clone)).collect()
+    let chain = |names: &[String]| {
+        names.iter().filter_map(|name| plugins.get(name)).map(Arc::clone).collect()
     };
-    let path = sink.path.as_deref().map(str::parse).transpose()?;
-    let enrichment = |given: &spec::TableEnrichment| {
-        let enrichment = postgres::Enrichment::new(source(database), &given.function, &given.sql);
-        let enrichment: Arc<dyn Enrich> = Arc::new(enrichment);
-        (given.table.clone(), enrichment)
+    // A session for each: one that is slow holds back none of the others.
+    let enrichment = |given: &TableEnrichment| {
+        let (name, sql) = (given.function.as_str(), given.sql.as_str());
+        let enrich = postgres::Enrichment::new(source(database), name, sql);
+        (given.table.clone(), Arc::new(enrich) as Arc<dyn Enrich>)
     };
     let enrichments = sink.enrichments.iter().map(enrichment).collect();
     Ok(SinkSpec {
@@ -181,11 +180,11 @@ fn sink_spec(
         selection: sink.selection.clone(),
         lookup,
         enrichments,
-        filters: plugins(&sink.filters),
-        routers: plugins(&sink.routers),
-        transforms: plugins(&sink.transforms),
-        path,
-        envelope: Envelope::new(&consumer, &from).with_timestamps(timestamps(sink)),
+        filters: chain(&sink.filters),
+        routers: chain(&sink.routers),
+        transforms: chain(&sink.transforms),
+        path: sink.path.clone(),
+        envelope: Envelope::new(&consumer, &from).with_timestamps(sink.timestamps),
         sink: built,
         grouping: grouping(sink),
         paused: sink.status == Status::Paused,
@@ -194,29 +193,23 @@ fn sink_spec(
     })
 }
 
-fn timestamps(sink: &Sink) -> Timestamps {
-    match sink.timestamp_format {
-        TimestampFormat::Iso8601 => Timestamps::Iso8601,
-        TimestampFormat::UnixMicrosecond => Timestamps::UnixMicroseconds,
-    }
-}
-
 fn grouping(sink: &Sink) -> Grouping {
     if !sink.message_grouping {
         return Grouping::Off;
     }
+    let tables = sink
+        .groups
+        .iter()
+        .map(|group| GroupColumns { table: group.table.clone(), columns: group.columns.clone() });
     let scope = match sink.group_scope {
         GroupScope::Table => Scope::Table,
         GroupScope::Sink => Scope::Sink,
     };
-    let columns = |group: &spec::TableGroup| GroupColumns {
-        table: group.table.clone(),
-        columns: group.columns.clone(),
-    };
-    Grouping::On { scope, tables: sink.groups.iter().map(columns).collect() }
+    Grouping::On { scope, tables: tables.collect() }
 }
 
-fn source(database: &Database) -> postgres::Options {
+/// How the database is reached.
+pub(crate) fn source(database: &Database) -> postgres::Options {
     let mut options = postgres::Options::new(
         &database.hostname,
         &database.username,

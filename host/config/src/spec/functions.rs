@@ -1,17 +1,15 @@
 //! Functions: which component, with which configuration; which path; which SQL.
 
+use model::path::{InvalidPath, Path};
+
 use super::{Component, Function, FunctionKind, Plugin, Role};
 use crate::Surroundings;
 use crate::destinations;
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
 
-/// The predecessor's bound.
-const PATH_BYTES_MAX: usize = 2000;
 /// More than anybody writes, and small beside what a statement may be to the server.
 const SQL_BYTES_MAX: usize = 100_000;
-/// What a path begins with.
-const PATH_ROOTS: [&str; 4] = ["record", "changes", "action", "metadata"];
 /// Hexadecimal digits of a SHA-256.
 const DIGEST_DIGITS: usize = 64;
 
@@ -127,22 +125,14 @@ fn path(
     function: &Resource<document::Function>,
     path: &str,
     report: &mut Report<'_>,
-) -> Option<String> {
-    let place = function.place(&["path"]);
-    let root = path.split('.').next().unwrap_or_default();
-    if path.len() > PATH_BYTES_MAX {
-        report.error(place, format_args!("`path` is longer than {PATH_BYTES_MAX} bytes"));
-        return None;
-    }
-    if !PATH_ROOTS.contains(&root) || path.split('.').any(str::is_empty) {
-        let help = format!(
-            "it begins with `{}`, and keys follow, with dots between: `record.address.city`",
-            PATH_ROOTS.join("`, `")
-        );
-        report.error_with_help(place, format_args!("`path` cannot be `{path}`"), help);
-        return None;
-    }
-    Some(path.to_owned())
+) -> Option<Path> {
+    let parsed = path.parse();
+    let failed = |error: InvalidPath| {
+        let help = "it begins with `record`, `changes`, `action` or `metadata`, and keys follow, \
+                    with dots between: `record.address.city`";
+        report.error_with_help(function.place(&["path"]), error, help);
+    };
+    parsed.map_err(failed).ok()
 }
 
 fn sql(

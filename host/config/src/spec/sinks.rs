@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use engine::select::{Actions, Selection};
 use model::backoff::Backoff;
+use model::json::Timestamps;
 use options::endpoint;
 
-use super::{Function, Sink, Status, TimestampFormat, id, told};
+use super::{Function, Sink, Status, id, told};
 use crate::diagnostic::Report;
-use crate::document::{self, Action, Document, Resource};
+use crate::document::{self, Action, Document, Resource, TimestampFormat};
 use crate::nearest::nearest;
 
 /// The predecessor's bound.
@@ -85,9 +86,9 @@ fn resolve_one(
         enrichments: per_table.enrichments,
         groups: per_table.groups,
         group_scope: per_table.group_scope,
-        timestamp_format: match fields.timestamp_format {
-            None | Some(document::TimestampFormat::Iso8601) => TimestampFormat::Iso8601,
-            Some(document::TimestampFormat::UnixMicrosecond) => TimestampFormat::UnixMicrosecond,
+        timestamps: match fields.timestamp_format {
+            None | Some(TimestampFormat::Iso8601) => Timestamps::Iso8601,
+            Some(TimestampFormat::UnixMicrosecond) => Timestamps::UnixMicroseconds,
         },
         max_retry_count: max_retry_count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         backoff,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::change::Change;
 use model::relation::Kind;
-use postgres::Options;
+use postgres::{ColumnsOf, Options, inventory};
 
 use crate::cluster::{Cluster, Database, majors};
 use crate::support::{connect, key, read, read_texts, text};
@@ -269,4 +269,44 @@ async fn b083_a_table_added_later_comes_with_its_later_rows() {
         source.confirm(commits[2].end_lsn);
         source.close().await.unwrap();
     }
+}
+
+/// Also before a login could stream: no slot and no publication are needed.
+#[tokio::test]
+async fn b247_b249_tables_are_listed_with_the_columns_that_were_asked_for() {
+    let mut db = Database::create().await;
+    db.sql
+        .run(
+            r#"create schema "Sales";
+                create table "Sales"."Order Lines" (id int, gone int, "Upper" text);
+                alter table "Sales"."Order Lines" drop column gone;
+                create table a (id int) partition by range (id);
+                create table a_1 partition of a for values from (0) to (10);
+                create table bare (); create view v as select 1 as one"#,
+        )
+        .await;
+    let columns_of = ColumnsOf {
+        oids: vec![4_000_000_000],
+        names: vec![
+            ("Sales".to_owned(), "Order Lines".to_owned()),
+            ("public".to_owned(), "bare".to_owned()),
+            ("public".to_owned(), "missing".to_owned()),
+        ],
+    };
+    let tables = inventory(&db.options(), &columns_of).await.unwrap();
+    let shown: Vec<String> = tables
+        .iter()
+        .map(|table| {
+            let columns = table.columns.as_ref().map(|columns| columns.join(","));
+            let columns = columns.unwrap_or_else(|| "-".to_owned());
+            format!("{}.{} {columns}", table.schema, table.table)
+        })
+        .collect();
+    let expected = ["Sales.Order Lines id,Upper", "public.a -", "public.a_1 -", "public.bare "];
+    assert_eq!(shown, expected);
+    let a = tables.iter().find(|table| table.table == "a").unwrap();
+    let by_oid = ColumnsOf { oids: vec![a.oid], names: Vec::new() };
+    let tables = inventory(&db.options(), &by_oid).await.unwrap();
+    let a = tables.iter().find(|table| table.table == "a").unwrap();
+    assert_eq!(a.columns.as_deref(), Some(["id".to_owned()].as_slice()));
 }

@@ -1,5 +1,7 @@
 //! The functions of a sink: those that it names must be there, and be for what it uses them for.
 
+use model::path::Path;
+
 use super::super::{FunctionKind, Plugin, Role};
 use super::{Context, dangling};
 use crate::diagnostic::Report;
@@ -14,7 +16,7 @@ pub(super) struct Roles {
     pub(super) filters: Vec<String>,
     pub(super) routers: Vec<String>,
     pub(super) transforms: Vec<String>,
-    pub(super) path: Option<String>,
+    pub(super) path: Option<Path>,
 }
 
 pub(super) fn resolve(
