@@ -153,13 +153,17 @@ async fn b152_a_message_comes_again_after_its_time_and_at_once_when_given_back()
 /// another one of its row, the other has not; and the order of each row is that of the commits.
 #[tokio::test(flavor = "multi_thread")]
 async fn b153_no_message_and_no_group_is_held_by_two_consumers() -> Result<()> {
-    let world = World::start("").await?;
+    let world = World::start(", visibility_timeout_ms: 300000").await?;
     let (changes, rows) = (400, 7);
-    let sql = format!(
-        "INSERT INTO t SELECT i, 0 FROM generate_series(0, {rows} - 1) i;
-         DO $$ BEGIN FOR n IN 1..{changes} - {rows} LOOP
+    let insert = format!("INSERT INTO t SELECT i, 0 FROM generate_series(0, {rows} - 1) i");
+    let update = format!(
+        "DO $$ BEGIN FOR n IN 1..{changes} - {rows} LOOP
              UPDATE t SET value = n WHERE id = n % {rows}; COMMIT; END LOOP; END $$"
     );
+    let write = async {
+        world.run(&insert).await?;
+        world.run(&update).await
+    };
     let held: Mutex<HashSet<i64>> = Mutex::default();
     let done: Mutex<Vec<Value>> = Mutex::default();
     let consume = async || -> Result<()> {
@@ -179,7 +183,7 @@ async fn b153_no_message_and_no_group_is_held_by_two_consumers() -> Result<()> {
         }
         Ok(())
     };
-    let all = async { tokio::try_join!(consume(), consume(), world.run(&sql)).map(drop) };
+    let all = async { tokio::try_join!(consume(), consume(), write).map(drop) };
     tokio::time::timeout(LATER, all).await.context("consume everything")??;
     let done = done.lock().unwrap().clone();
     assert_eq!(

@@ -64,9 +64,10 @@ impl Deliver {
     ///
     /// Priorities: 1 stop; 2 what is done, so that lanes move; 3 new messages; 4 time.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let policy = self.spec.sink.batch_policy();
         let mut state = State {
-            lanes: Lanes::default(),
-            policy: self.spec.sink.batch_policy(),
+            lanes: Lanes::new(&policy),
+            policy,
             under_way: FuturesUnordered::new(),
             requests: 0,
             dice: fastrand::Rng::new(),
@@ -76,6 +77,7 @@ impl Deliver {
             self.send_what_is_due(&mut state);
             self.status.pending.set(state.lanes.len() as u64);
             self.status.pending_bytes.set(state.lanes.bytes() as u64);
+            self.status.next_retry.set(state.lanes.next_retry());
             let can_send = self.can_send(&state);
             let deadline = state.lanes.next_deadline(&state.policy, can_send);
             tokio::select! {

@@ -216,3 +216,101 @@ impl Group {
         Alike { places: self.places, changes: self.changes }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::change::Transaction;
+    use model::lsn::Lsn;
+    use model::plugin::{Data, Outcome};
+    use model::position::Position;
+
+    use super::*;
+    use crate::fake::log::changes;
+    use crate::fake::plugin::{set, text};
+
+    /// A change of key and value, as the source gives it.
+    fn change(
+        operation: Operation,
+        before: Option<(Extent, [&str; 2])>,
+        after: Option<[&str; 2]>,
+    ) -> Change {
+        let relation = Arc::clone(&changes(1, 0)[0].relation);
+        let mut builder = Builder::default();
+        let mut row = |extent, cells: [&str; 2]| {
+            let first = builder.begin_row();
+            for cell in cells {
+                builder.copy(if cell.is_empty() { Value::Null } else { Value::Text(cell) });
+            }
+            builder.end_row(first, extent)
+        };
+        let before = before.map(|(extent, cells)| row(extent, cells));
+        let after = after.map(|cells| row(Extent::Full, cells));
+        let transaction = Arc::new(Transaction::new(Lsn(8), 1, 0));
+        builder.annotate(Some(&Arc::from("{\"by\":1}")));
+        let position = Position::new(Lsn(8), 3);
+        builder.change(position, operation, relation, transaction, before, after);
+        builder.finish().remove(0)
+    }
+
+    fn patch() -> Patch {
+        let outcome = set([("id", text("x")), ("new", Data::Integers(vec![-7]))]);
+        let Outcome::Set(patch) = outcome else { panic!() };
+        patch
+    }
+
+    fn cells(row: Option<&Row>) -> Option<Vec<String>> {
+        let row = row?;
+        Some((0..3).map(|index| format!("{:?}", row.value(index))).collect())
+    }
+
+    fn derived(shapes: &mut Shapes, change: &Change) -> Change {
+        let patch = patch();
+        let mut groups = shapes.derive([(0, change, Some(&patch))].into_iter());
+        groups.remove(0).changes.remove(0)
+    }
+
+    #[test]
+    fn what_was_set_stands_in_the_new_row_and_is_not_known_of_the_old() {
+        let mut shapes = Shapes::default();
+        let old = Some((Extent::Full, ["1", "old"]));
+        let updated = derived(&mut shapes, &change(Operation::Update, old, Some(["1", "v"])));
+        let [old, new] = [updated.before.as_ref(), updated.after.as_ref()].map(cells);
+        assert_eq!(new.unwrap(), ["Text(\"x\")", "Text(\"v\")", "Text(\"-7\")"]);
+        assert_eq!(old.unwrap(), ["Unchanged", "Text(\"old\")", "Unchanged"]);
+        let columns = &updated.relation.columns;
+        let told: Vec<_> =
+            columns.iter().map(|it| (&*it.name, it.kind, &*it.type_name, it.key)).collect();
+        let expected = [
+            ("id", Kind::Text, "text", false),
+            ("value", Kind::Text, "text", false),
+            ("new", Kind::Integer, "int8", false),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(updated.annotations.as_deref(), Some("{\"by\":1}"));
+        assert_eq!(updated.position.ordinal, 3);
+
+        // Of a row that is no more than its key nothing else is known, which is no null.
+        let key = Some((Extent::Key, ["1", ""]));
+        let deleted = derived(&mut shapes, &change(Operation::Delete, key, None));
+        assert_eq!(cells(deleted.row()).unwrap(), ["Text(\"x\")", "Unchanged", "Text(\"-7\")"],);
+        assert!(deleted.after.is_none(), "it is the old row");
+    }
+
+    #[test]
+    fn rows_of_one_form_have_one_relation_and_few_are_remembered() {
+        let mut shapes = Shapes::default();
+        let source = change(Operation::Insert, None, Some(["1", "v"]));
+        let first = derived(&mut shapes, &source).relation;
+        assert!(Arc::ptr_eq(&first, &derived(&mut shapes, &source).relation));
+        for n in 0..200 {
+            let name: &'static str = format!("c{n}").leak();
+            let Outcome::Set(patch) = set([(name, text("x"))]) else { panic!() };
+            shapes.derive([(0, &source, Some(&patch))].into_iter());
+        }
+        assert!(shapes.known.len() <= SHAPES_MAX);
+        // Another version of the table is another form.
+        let other = change(Operation::Insert, None, Some(["1", "v"]));
+        let changed = derived(&mut shapes, &other).relation;
+        assert!(!Arc::ptr_eq(&changed, &derived(&mut shapes, &source).relation));
+    }
+}

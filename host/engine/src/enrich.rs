@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::change::{Change, Operation};
+use model::change::Change;
 use model::enrich::RowRefused;
 use model::page::Row;
 
@@ -44,7 +44,7 @@ pub(crate) async fn enrich(
         let (_, enrich) = spec.enrichments.iter().find(|(table, _)| table.is_of(&relation))?;
         Some((relation, enrich))
     });
-    let rows: Vec<Row> = changes.iter().filter_map(row).cloned().collect();
+    let rows: Vec<Row> = changes.iter().filter_map(Change::row).cloned().collect();
     let Some((relation, enrich)) = ask.filter(|_| !rows.is_empty()) else {
         return Asked { changes, refused: Vec::new(), charge: None };
     };
@@ -57,7 +57,8 @@ pub(crate) async fn enrich(
         charge: Some(budget.charge(bytes)),
     };
     for change in changes {
-        if row(&change).is_none() {
+        // A truncate.
+        if change.row().is_none() {
             asked.changes.push(change);
             continue;
         }
@@ -67,11 +68,6 @@ pub(crate) async fn enrich(
         }
     }
     asked
-}
-
-/// The row that is asked about.
-fn row(change: &Change) -> Option<&Row> {
-    change.row().filter(|_| change.operation != Operation::Truncate)
 }
 
 fn missing() -> RowRefused {

@@ -17,7 +17,7 @@
 
 use model::change::{Change, Operation};
 use model::groups::{GroupKey, Groups};
-use model::page::{Extent, Row, Value};
+use model::page::{Row, Value};
 use model::relation::{Identity, Relation};
 
 use crate::select::Table;
@@ -180,14 +180,10 @@ impl ByColumns<'_> {
     }
 
     fn group(&self, row: &Row) -> Option<GroupKey> {
-        let value = |name: &String| {
-            let index = self.relation.column(name)?;
-            // In a row that is no more than its key, other columns are null without being it.
-            let is_known = row.extent() == Extent::Full || self.relation.columns.get(index)?.key;
-            match row.value(index) {
-                Value::Text(text) if is_known => Some(text),
-                Value::Text(_) | Value::Null | Value::Unchanged => None,
-            }
+        // In a row that is no more than its key, the other columns are null.
+        let value = |name: &String| match row.value(self.relation.column(name)?) {
+            Value::Text(text) => Some(text),
+            Value::Null | Value::Unchanged => None,
         };
         let values: Option<Vec<&str>> = self.names.iter().map(value).collect();
         Some(GroupKey::of_values(self.within, values?))

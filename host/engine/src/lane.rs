@@ -1,9 +1,13 @@
 //! The queues of one sink: what may be sent now, in which order, in which batch.
 //!
 //! Invariants: a message is sent only while it is the first of every group it belongs to (or rides
-//! behind all that is before it there, in a request that fails as a whole); a message that waits for its next
-//! attempt stays first, so nothing of its group overtakes it; other groups do not notice.
+//! behind all that is before it there, in a request that fails as a whole); a message that waits for
+//! its next attempt stays first, so nothing of its group overtakes it; other groups do not notice.
+//! Where a request has one route, the batch of the oldest message that is due goes first, and a full
+//! batch of another route does not wait for it.
 //! No I/O, no clock: time comes in as an argument.
+
+mod ready;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use model::message::Message;
 use tokio::time::Instant;
 
 use crate::budget::Charge;
+use ready::{Ready, Together};
 
 /// Names a message inside its sink; rises in the order of admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +31,7 @@ pub struct Lanes {
     /// Tickets of one group in order; the first is the only one that may be sent.
     lanes: HashMap<GroupKey, VecDeque<Ticket>>,
     /// May be sent now.
-    ready: BTreeSet<Ticket>,
+    ready: Ready,
     /// First of their groups, waiting for their next attempt.
     delayed: BTreeSet<(Instant, Ticket)>,
     /// A message that everything else must wait for, and what came after it.
@@ -57,6 +62,12 @@ pub struct Taken {
 }
 
 impl Lanes {
+    /// Of a sink that wants its batches cut like this.
+    #[must_use]
+    pub fn new(policy: &BatchPolicy) -> Self {
+        Self { ready: Ready::new(policy.one_route), ..Self::default() }
+    }
+
     /// How many messages there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -104,22 +115,35 @@ impl Lanes {
 
     /// A batch that is due: full, or its oldest message has waited for the linger time.
     pub fn take(&mut self, policy: &BatchPolicy, now: Instant) -> Option<Taken> {
-        let batch = self.assemble(policy);
-        let due = batch.full || batch.oldest.is_some_and(|oldest| oldest + policy.linger <= now);
-        if !due {
-            return None;
-        }
+        let batch = self.due(policy, now)?;
         let mut tickets = batch.tickets;
         tickets.sort_unstable();
         let mut messages = Vec::with_capacity(tickets.len());
         for ticket in &tickets {
-            self.ready.remove(ticket);
             if let Some(entry) = self.entries.get_mut(ticket) {
+                self.ready.remove(*ticket, &entry.message);
                 entry.in_flight = true;
                 messages.push(Arc::clone(&entry.message));
             }
         }
         Some(Taken { tickets, messages })
+    }
+
+    /// The first batch that is due.
+    fn due(&self, policy: &BatchPolicy, now: Instant) -> Option<Assembled> {
+        let due = |batch: &Assembled| {
+            batch.full || batch.oldest.is_some_and(|oldest| oldest + policy.linger <= now)
+        };
+        let batches = self.ready.batches();
+        let mut batches =
+            batches.map(|(together, tickets)| self.assemble(policy, together, tickets));
+        batches.find(due)
+    }
+
+    /// When the next message whose attempt failed may be tried again.
+    #[must_use]
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.delayed.first().map(|(due, _)| *due)
     }
 
     /// When [`Lanes::take`] (if `can_send`) or [`Lanes::wake`] may have something to do; None if
@@ -128,10 +152,9 @@ impl Lanes {
     pub fn next_deadline(&self, policy: &BatchPolicy, can_send: bool) -> Option<Instant> {
         // Tickets rise with the time of admission, so the first is the oldest.
         let oldest = self.ready.first().filter(|_| can_send);
-        let oldest = oldest.and_then(|ticket| self.entries.get(ticket));
+        let oldest = oldest.and_then(|ticket| self.entries.get(&ticket));
         let lingering = oldest.map(|entry| entry.admitted + policy.linger);
-        let delayed = self.delayed.first().map(|(due, _)| *due);
-        [lingering, delayed].into_iter().flatten().min()
+        [lingering, self.next_retry()].into_iter().flatten().min()
     }
 
     /// Makes messages ready whose delay is over.
@@ -140,7 +163,9 @@ impl Lanes {
             && due <= now
         {
             self.delayed.pop_first();
-            self.ready.insert(ticket);
+            if let Some(entry) = self.entries.get(&ticket) {
+                self.ready.insert(ticket, &entry.message);
+            }
         }
     }
 
@@ -148,7 +173,7 @@ impl Lanes {
     pub fn settle(&mut self, ticket: Ticket) {
         let Some(entry) = self.entries.remove(&ticket) else { return };
         self.bytes -= entry.message.bytes();
-        self.ready.remove(&ticket);
+        self.ready.remove(ticket, &entry.message);
         for key in entry.message.groups.keys() {
             self.leave(key, ticket);
         }
@@ -182,7 +207,7 @@ impl Lanes {
         let Some(entry) = self.entries.get_mut(&ticket) else { return };
         entry.in_flight = false;
         if entry.behind == 0 {
-            self.ready.insert(ticket);
+            self.ready.insert(ticket, &entry.message);
         }
     }
 
@@ -204,7 +229,7 @@ impl Lanes {
         }
         entry.behind = behind;
         if behind == 0 {
-            self.ready.insert(ticket);
+            self.ready.insert(ticket, &entry.message);
         }
     }
 
@@ -216,7 +241,7 @@ impl Lanes {
             && entry.behind > 0
         {
             entry.behind = 0;
-            self.ready.insert(barrier);
+            self.ready.insert(barrier, &entry.message);
         }
     }
 
@@ -238,20 +263,25 @@ impl Lanes {
         {
             entry.behind = entry.behind.saturating_sub(1);
             if entry.behind == 0 && !entry.in_flight {
-                self.ready.insert(first);
+                self.ready.insert(first, &entry.message);
             }
         }
     }
 
-    /// The batch that could be sent now.
-    fn assemble(&self, policy: &BatchPolicy) -> Assembled {
+    /// The batch of these that could be sent now.
+    fn assemble(
+        &self,
+        policy: &BatchPolicy,
+        together: &Together,
+        ready: &BTreeSet<Ticket>,
+    ) -> Assembled {
         let mut batch = Assembled::default();
-        for ticket in &self.ready {
+        for ticket in ready {
             if !batch.add(policy, *ticket, self.entries.get(ticket)) {
                 return batch;
             }
             if policy.grouping == Grouping::Together
-                && !self.add_followers(&mut batch, policy, *ticket)
+                && !self.add_followers(&mut batch, policy, together, *ticket)
             {
                 return batch;
             }
@@ -259,9 +289,15 @@ impl Lanes {
         batch
     }
 
-    /// Adds what may ride behind `first`: messages before which nothing is left in any of their
-    /// groups but what the batch carries. False if the batch is full.
-    fn add_followers(&self, batch: &mut Assembled, policy: &BatchPolicy, first: Ticket) -> bool {
+    /// Adds what may ride behind `first`: messages of its route before which nothing is left in any
+    /// of their groups but what the batch carries. False if the batch is full.
+    fn add_followers(
+        &self,
+        batch: &mut Assembled,
+        policy: &BatchPolicy,
+        together: &Together,
+        first: Ticket,
+    ) -> bool {
         let mut keys: Vec<GroupKey> = self.carry(batch, first).collect();
         while let Some(key) = keys.last().copied() {
             let Some((ticket, entry)) = self.next_behind(batch, key) else {
@@ -270,6 +306,7 @@ impl Lanes {
             };
             // One that is being put aside stays where it is, and so does what is behind it.
             let rides = !entry.in_flight
+                && self.ready.together(&entry.message) == *together
                 && entry.message.groups.keys().all(|key| {
                     self.next_behind(batch, key).is_some_and(|(next, _)| next == ticket)
                 });

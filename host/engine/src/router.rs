@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::change::Operation;
+use model::groups::Groups;
 use model::plugin::{Outcome, Patch, Plugin};
 use model::route::{Route, RouteError};
 use model::sink::{Sink, SinkKind};
@@ -20,6 +21,9 @@ use crate::intake::{Intake, Passed, call, contract, has_row, missing};
 /// Routes that are remembered, so that messages share them and each is checked once.
 const ROUTES_MAX: usize = 4_096;
 
+/// What they may take, in bytes.
+const ROUTES_BYTES_MAX: usize = 4 << 20;
+
 /// The reason of a letter whose route the sink cannot follow.
 const INVALID: &str = "invalid_route";
 
@@ -30,6 +34,7 @@ const NOT_REMOVED: &str = "removal_not_routed";
 #[derive(Default)]
 pub(crate) struct Routes {
     known: HashMap<Arc<Route>, Result<(), RouteError>>,
+    bytes: usize,
 }
 
 impl Routes {
@@ -38,9 +43,11 @@ impl Routes {
         let (shared, checked) = match self.known.get_key_value(&route) {
             Some((shared, checked)) => (Arc::clone(shared), checked.clone()),
             None => {
-                if self.known.len() >= ROUTES_MAX {
+                if self.known.len() >= ROUTES_MAX || self.bytes >= ROUTES_BYTES_MAX {
                     self.known.clear();
+                    self.bytes = 0;
                 }
+                self.bytes += route.bytes();
                 let checked = sink.check_route(&route);
                 let shared = Arc::new(route);
                 self.known.insert(Arc::clone(&shared), checked.clone());
@@ -139,7 +146,11 @@ impl Intake {
     /// A document has to go, and where it is was not said. It is not removed from where the sink
     /// sends everything: the document of that id there may be another row's.
     fn tell_kept(&self, row: &Passed, letters: &mut [Letter]) {
-        let goes = row.evicted || row.change.operation == Operation::Delete;
+        let change = &row.change;
+        // A key that changes leaves a document under the old one.
+        let moved =
+            change.operation == Operation::Update && matches!(Groups::of(change), Groups::Two(..));
+        let goes = row.evicted || moved || change.operation == Operation::Delete;
         if !goes || self.spec.sink.kind() != SinkKind::State {
             return;
         }

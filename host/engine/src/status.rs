@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::budget::Budget;
 
@@ -39,6 +42,24 @@ impl Gauge {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A time that something is waited for until, if anything is.
+#[derive(Debug, Default)]
+pub struct Due(Mutex<Option<Instant>>);
+
+impl Due {
+    /// Sets it.
+    pub fn set(&self, due: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = due;
+    }
+
+    /// How long it is until then: nothing if the time is over.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        let due = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -157,6 +178,8 @@ pub struct SinkStatus {
     pub pending: Gauge,
     /// Their bytes.
     pub pending_bytes: Gauge,
+    /// When the next message whose attempt failed is tried again; None if none waits.
+    pub next_retry: Due,
     /// The last failure of a request; None once one succeeded since.
     pub last_error: Note,
     /// Why it takes in nothing at the moment.

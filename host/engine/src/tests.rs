@@ -1,11 +1,16 @@
 //! The engine as a whole, over a scripted world, under paused time.
 
+mod batches;
+mod chains;
 mod complete;
 mod delivery;
 mod enrich;
 mod grouping;
 mod outputs;
+mod payload;
 mod pull;
+mod retries;
+mod routes;
 mod simulation;
 mod slot;
 mod state;

@@ -356,6 +356,9 @@ fn names(
 }
 
 #[cfg(test)]
+mod times;
+
+#[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};
 
@@ -405,6 +408,14 @@ mod tests {
             },
         });
         assert_eq!(written(&change, None), expected);
+    }
+
+    #[test]
+    fn b115_an_enrichment_stands_in_the_metadata_as_it_is() {
+        let mut change = change(&relation(&["id"]), Operation::Insert, None, None);
+        change.enrichment = Some("{\"id\":7,\"names\":{\"de\":\"Hütte\"}}".into());
+        let expected = json!({"id": 7, "names": {"de": "Hütte"}});
+        assert_eq!(written(&change, None)["metadata"]["enrichment"], expected);
     }
 
     #[test]

@@ -60,7 +60,9 @@ impl Message {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let key = self.key.as_ref().map_or(0, |key| key.len());
-        size_of::<Self>() + self.payload.len() + self.idempotency_key.len() + key
+        // Of a route that many share too: it may as well be of this one alone.
+        let route = self.route.as_ref().map_or(0, |route| route.bytes());
+        size_of::<Self>() + self.payload.len() + self.idempotency_key.len() + key + route
     }
 }
 

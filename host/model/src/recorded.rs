@@ -278,6 +278,7 @@ mod tests {
         let key = [Text("7"), Text("de"), Null, Null];
         let mut annotated = change(&relation, Operation::Insert, None, Some(all()));
         annotated.annotations = Some("{\"by\": 7}".into());
+        annotated.enrichment = Some("{\"stars\": [5, null]}".into());
         for change in [
             annotated,
             change(
@@ -301,6 +302,7 @@ mod tests {
             assert_eq!(found.operation, change.operation);
             assert_eq!(found.position, change.position);
             assert_eq!(found.annotations, change.annotations);
+            assert_eq!(found.enrichment, change.enrichment);
             assert_eq!(found.transaction.committed_at_us, change.transaction.committed_at_us);
             assert_eq!(found.relation.columns, relation.columns);
             assert_eq!(values(found.after.as_ref()), values(change.after.as_ref()), "{text}");

@@ -83,6 +83,19 @@ impl Route {
         self.keys.is_empty()
     }
 
+    /// What it takes in memory, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |(key, value): &(Box<str>, RouteValue)| {
+            let text = match value {
+                RouteValue::Text(text) | RouteValue::Json(text) => text.len(),
+                RouteValue::Null | RouteValue::Boolean(_) | RouteValue::Integer(_) => 0,
+            };
+            key.len() + text + size_of::<(Box<str>, RouteValue)>()
+        };
+        self.keys.iter().map(of).sum()
+    }
+
     /// The keys with their values, by name.
     pub fn keys(&self) -> impl Iterator<Item = (&str, &RouteValue)> {
         self.keys.iter().map(|(key, value)| (&**key, value))

@@ -181,6 +181,9 @@ fn metadata<'a>(changes: &'a [Change], keys: &'a [Box<str>], reads: &Reads) -> V
             Metadata::TransactionAnnotations => {
                 ("jsonb", changes.iter().map(|change| change.annotations.as_deref()).collect())
             }
+            Metadata::Enrichment => {
+                ("jsonb", changes.iter().map(|change| change.enrichment.as_deref()).collect())
+            }
             Metadata::IdempotencyKey => ("text", keys.iter().map(|key| Some(&**key)).collect()),
         };
         let presence = texts.iter().map(|text| match text {
@@ -190,8 +193,12 @@ fn metadata<'a>(changes: &'a [Change], keys: &'a [Box<str>], reads: &Reads) -> V
         let presence = presence.collect();
         let texts = texts.into_iter().map(Option::unwrap_or_default);
         let data = match (name, reads.packed) {
-            (Metadata::TransactionAnnotations, true) => DataIn::PackedJson(pack(texts)),
-            (Metadata::TransactionAnnotations, false) => DataIn::Json(texts.collect()),
+            (Metadata::TransactionAnnotations | Metadata::Enrichment, true) => {
+                DataIn::PackedJson(pack(texts))
+            }
+            (Metadata::TransactionAnnotations | Metadata::Enrichment, false) => {
+                DataIn::Json(texts.collect())
+            }
             (_, true) => DataIn::PackedTexts(pack(texts)),
             (_, false) => DataIn::Texts(texts.collect()),
         };

@@ -25,6 +25,7 @@ pub(crate) enum Metadata {
     CommitTimestamp,
     TransactionAnnotations,
     IdempotencyKey,
+    Enrichment,
 }
 
 /// The columns of a relation that a plugin reads, by index, without repeats.
@@ -40,8 +41,12 @@ pub(crate) struct Reads {
 }
 
 impl Metadata {
-    const EVERY: [Self; 3] =
-        [Self::CommitTimestamp, Self::TransactionAnnotations, Self::IdempotencyKey];
+    const EVERY: [Self; 4] = [
+        Self::CommitTimestamp,
+        Self::TransactionAnnotations,
+        Self::IdempotencyKey,
+        Self::Enrichment,
+    ];
 
     /// As in messages.
     pub(crate) const fn name(self) -> &'static str {
@@ -49,6 +54,7 @@ impl Metadata {
             Self::CommitTimestamp => "commit_timestamp",
             Self::TransactionAnnotations => "transaction_annotations",
             Self::IdempotencyKey => "idempotency_key",
+            Self::Enrichment => "enrichment",
         }
     }
 }

@@ -40,12 +40,19 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 4] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 5] = [
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
-    ("sequin_sink_waiting", "1 while values cannot be fetched from the source.", |sink| {
-        u64::from(sink.waiting.get().is_some())
-    }),
+    (
+        "sequin_sink_waiting",
+        "1 while the source does not answer what the sink asks of it: values, or an enrichment.",
+        |sink| u64::from(sink.waiting.get().is_some()),
+    ),
+    (
+        "sequin_sink_next_retry_seconds",
+        "Time until a message whose attempt failed is tried again, rounded up; 0 if none waits.",
+        |sink| sink.next_retry.remaining().map_or(0, |remaining| remaining.as_secs() + 1),
+    ),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
     }),
@@ -142,6 +149,8 @@ mod tests {
     fn metrics_have_the_predecessors_names_and_labels() {
         let sink = SinkStatus { id: "i".into(), name: "poi".into(), ..SinkStatus::default() };
         sink.delivered.add(3);
+        let due = tokio::time::Instant::now() + std::time::Duration::from_millis(8_500);
+        sink.next_retry.set(Some(due));
         sink.warnings.raise("table_renamed", "public.t", "…".to_owned());
         let slot = SlotStatus {
             name: "s".into(),
@@ -156,6 +165,8 @@ mod tests {
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
             "sequin_messages_ingested_count{database_name=\"d\",slot_name=\"s\"} 5",
             "sequin_sink_warnings{code=\"table_renamed\",consumer_id=\"i\",consumer_name=\"poi\"} 1",
+            // B123.
+            "sequin_sink_next_retry_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
             "sequin_memory_max_bytes 9",
         ] {
             assert!(text.contains(line), "{text}");

@@ -108,6 +108,7 @@ impl Log {
     pub(crate) fn alter(&self, change: impl FnOnce(&mut Relation)) {
         let mut relation = self.relation.lock().unwrap();
         let mut next = (**relation).clone();
+        next.rendered = model::relation::Rendered::default();
         change(&mut next);
         *relation = Arc::new(next);
     }

@@ -5,16 +5,62 @@ use std::time::Duration;
 
 use model::BoxFuture;
 use model::change::Change;
-use model::plugin::{Document, DocumentEffect, Outcome, Plugin, PluginError, Rows};
+use model::page::Value;
+use model::plugin::{
+    Data, Document, DocumentEffect, Fault, Outcome, Patch, Plugin, PluginError, Presence, Rows,
+    SetColumn,
+};
 
 type Judge = Box<dyn Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync>;
 
-struct Function(Judge);
+struct Function {
+    name: &'static str,
+    digest: String,
+    judge: Judge,
+}
 
 pub(crate) fn function(
     judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
 ) -> Arc<dyn Plugin> {
-    Arc::new(Function(Box::new(judge)))
+    named("f", judge)
+}
+
+pub(crate) fn named(
+    name: &'static str,
+    judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
+) -> Arc<dyn Plugin> {
+    Arc::new(Function { name, digest: format!("sha256:{name}"), judge: Box::new(judge) })
+}
+
+/// A row that goes on with these columns.
+pub(crate) fn set<const N: usize>(columns: [(&str, Data); N]) -> Outcome {
+    let column = |(name, data): (&str, Data)| SetColumn {
+        name: name.into(),
+        presence: vec![Presence::Value],
+        data,
+    };
+    let columns = columns.map(column).into();
+    Outcome::Set(Patch { columns, only: None, row: 0, below: None })
+}
+
+/// The value of one text column.
+pub(crate) fn text(text: &str) -> Data {
+    Data::Texts(vec![text.to_owned()])
+}
+
+/// A plugin's refusal of a row.
+pub(crate) fn refusal<T>() -> Result<T, PluginError> {
+    Err(PluginError { fault: Fault::Guest, message: "no thanks".to_owned() })
+}
+
+/// What a plugin is shown in a column.
+pub(crate) fn shown(change: &Change, name: &str) -> Option<String> {
+    let index = change.relation.column(name)?;
+    match change.row()?.value(index) {
+        Value::Text(text) => Some(text.to_owned()),
+        Value::Null => Some("null".to_owned()),
+        Value::Unchanged => None,
+    }
 }
 
 /// A document that a transform gives, to be treated as its row.
@@ -24,15 +70,17 @@ pub(crate) fn document(json: &str) -> Document {
 
 impl Plugin for Function {
     fn name(&self) -> &str {
-        "function"
+        self.name
     }
 
     fn digest(&self) -> &str {
-        "sha256:f"
+        &self.digest
     }
 
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
-        let judged = rows.changes.iter().map(|change| (self.0)(change)).collect();
+        let alike = |change: &Change| change.relation == rows.relation;
+        assert!(!rows.changes.is_empty() && rows.changes.iter().all(alike), "as the port says");
+        let judged = rows.changes.iter().map(|change| (self.judge)(change)).collect();
         Box::pin(async move { judged })
     }
 }

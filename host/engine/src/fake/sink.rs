@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::BoxFuture;
 use model::batch::{Batch, BatchPolicy, Grouping};
 use model::message::Message;
+use model::route::{Route, RouteError};
 use model::sink::{Retry, Sink, SinkError, SinkKind, Verdict};
 
 /// How a request goes.
@@ -34,6 +35,8 @@ pub(crate) struct Recording {
     received: Mutex<Vec<Arc<Message>>>,
     /// Sizes of the requests.
     requests: Mutex<Vec<usize>>,
+    /// It takes the routing key `topic`, which must not be `nowhere`, and one topic in a request.
+    routed: bool,
 }
 
 impl Recording {
@@ -78,7 +81,15 @@ impl Recording {
             script: Mutex::new(Box::new(script)),
             received: Mutex::default(),
             requests: Mutex::default(),
+            routed: false,
         })
+    }
+
+    /// The same, with a topic for each message.
+    pub(crate) fn routed(self: Arc<Self>) -> Arc<Self> {
+        let Ok(sink) = Arc::try_unwrap(self) else { panic!("in use already") };
+        let policy = BatchPolicy { one_route: true, ..sink.policy };
+        Arc::new(Self { routed: true, policy, ..sink })
     }
 
     /// Accepts everything.
@@ -117,7 +128,21 @@ impl Sink for Recording {
         Box::pin(async { Ok(()) })
     }
 
+    fn check_route(&self, route: &Route) -> Result<(), RouteError> {
+        let wrong = |field: &str, message: &str| {
+            Err(RouteError { field: field.into(), message: message.to_owned() })
+        };
+        match route.keys().find(|(key, _)| *key != "topic" || !self.routed) {
+            Some((key, _)) => wrong(key, "is no routing key of this sink"),
+            None if route.text("topic")? == Some("nowhere") => wrong("topic", "does not exist"),
+            None => Ok(()),
+        }
+    }
+
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
+        let mut routes = batch.messages().iter().map(|message| &message.route);
+        let first = routes.next();
+        assert!(!self.policy.one_route || routes.all(|route| Some(route) == first), "one route");
         let answer = (self.script.lock().unwrap())(batch);
         Box::pin(async move {
             tokio::time::sleep_until(tokio::time::Instant::now() + answer.after).await;

@@ -3,6 +3,7 @@ use std::time::Duration;
 use model::lsn::Lsn;
 use model::message::Effect;
 use model::position::Position;
+use model::route::{Route, RouteValue};
 use proptest::prelude::*;
 
 use super::*;
@@ -27,6 +28,21 @@ impl Bench {
             one_route: false,
         };
         Self { lanes: Lanes::default(), policy, start: Instant::now(), sent: 0 }
+    }
+
+    /// Of a sink whose requests have one route each.
+    fn routed(messages_max: usize, grouping: Grouping) -> Self {
+        let mut bench = Self::new(messages_max, grouping);
+        bench.policy.one_route = true;
+        bench.lanes = Lanes::new(&bench.policy);
+        bench
+    }
+
+    fn admit_to(&mut self, groups: Groups, route: Option<&str>) {
+        self.sent += 1;
+        let now = self.now();
+        let message = Message { route: route.map(to), ..message(self.sent, groups) };
+        self.lanes.admit(Arc::new(message), None, now);
     }
 
     fn now(&self) -> Instant {
@@ -75,6 +91,11 @@ fn message(number: u64, groups: Groups) -> Message {
         idempotency_key: "".into(),
         scope: "".into(),
     }
+}
+
+/// A route of its own for each call, as good as any that is equal.
+fn to(topic: &str) -> Arc<Route> {
+    Arc::new(Route::new([("topic".into(), RouteValue::Text(topic.into()))]))
 }
 
 fn one(group: u64) -> Groups {
@@ -240,6 +261,79 @@ fn batches_are_cut_by_count_bytes_and_time() {
     assert_eq!(bench.take(), [6], "a message larger than the limit goes alone");
 }
 
+#[test]
+fn a_request_has_one_route_and_the_oldest_goes_first() {
+    let mut bench = Bench::routed(9, Grouping::Apart);
+    for (group, route) in
+        [(1, Some("b")), (2, Some("a")), (3, Some("b")), (4, None), (5, Some("a")), (6, Some("b"))]
+    {
+        bench.admit_to(one(group), route);
+    }
+    assert_eq!(bench.take(), [1, 3, 6]);
+    assert_eq!(bench.take(), [2, 5]);
+    assert_eq!(bench.take(), [4], "without a route is one of its own");
+    assert_eq!(bench.take(), [] as [u64; 0]);
+
+    let mut mixed = Bench::new(9, Grouping::Apart);
+    mixed.admit_to(one(1), Some("b"));
+    mixed.admit_to(one(2), Some("a"));
+    assert_eq!(mixed.take(), [1, 2], "where it does not matter they ride together");
+}
+
+#[test]
+fn a_full_batch_of_one_route_does_not_wait_for_another_route_and_none_starves() {
+    let mut bench = Bench::routed(2, Grouping::Apart);
+    bench.policy.linger = Duration::from_secs(60);
+    bench.admit_to(Groups::None, Some("seldom"));
+    for _ in 0..5 {
+        bench.admit_to(Groups::None, Some("often"));
+    }
+    assert_eq!(bench.take(), [2, 3]);
+    assert_eq!(bench.take(), [4, 5]);
+    assert_eq!(bench.take(), [] as [u64; 0], "neither full nor old");
+    let due = bench.now() + Duration::from_secs(60);
+    assert_eq!(bench.lanes.next_deadline(&bench.policy, true), Some(due));
+    // However many come meanwhile, the oldest is the first once its time is up.
+    for _ in 0..5 {
+        bench.admit_to(Groups::None, Some("often"));
+    }
+    let taken = bench.lanes.take(&bench.policy, due).unwrap();
+    assert_eq!(taken.tickets, [Ticket(0)]);
+}
+
+#[test]
+fn a_group_that_changes_its_route_keeps_its_order() {
+    for grouping in [Grouping::Apart, Grouping::Together] {
+        let mut bench = Bench::routed(9, grouping);
+        for route in ["a", "a", "b", "a"] {
+            bench.admit_to(one(1), Some(route));
+        }
+        bench.admit_to(one(2), Some("b"));
+        let first = if grouping == Grouping::Together { vec![1, 2] } else { vec![1] };
+        assert_eq!(bench.take(), first, "{grouping:?}");
+        assert_eq!(bench.take(), [5], "the other group does not notice");
+        assert_eq!(bench.take(), [] as [u64; 0]);
+        for number in &first {
+            bench.fail(*number, Duration::ZERO);
+        }
+        bench.lanes.wake(bench.now());
+        assert_eq!(bench.take(), first, "{grouping:?}: after a failure too");
+        let mut next = first;
+        for _ in 0..3 {
+            for number in next {
+                bench.settle(number);
+            }
+            next = bench.take();
+        }
+        assert!(next.is_empty() || next == [4], "{next:?}");
+        for number in next {
+            bench.settle(number);
+        }
+        bench.settle(5);
+        assert!(bench.lanes.is_empty() && bench.lanes.ready.first().is_none());
+    }
+}
+
 /// What a run does next.
 #[derive(Clone, Debug)]
 enum Step {
@@ -262,17 +356,23 @@ proptest! {
     /// settle in the end.
     #[test]
     fn order_within_a_group_holds_for_any_schedule(
-        steps in steps(), together: bool, messages_max in 1_usize..5,
+        steps in steps(), together: bool, messages_max in 1_usize..5, one_route: bool,
     ) {
         let grouping = if together { Grouping::Together } else { Grouping::Apart };
         let mut bench = Bench::new(messages_max, grouping);
+        bench.policy.one_route = one_route;
+        bench.lanes = Lanes::new(&bench.policy);
         let mut flying: Vec<Vec<Ticket>> = Vec::new();
         let mut last: HashMap<GroupKey, u64> = HashMap::new();
         let drain = (0..2000).flat_map(|n| [Step::Take, Step::Finish(n as u8, true)]);
         for step in steps.into_iter().chain(drain) {
             let now = bench.now();
             match step {
-                Step::Admit(a, None) => bench.admit(one(a.into())),
+                Step::Admit(a, None) => {
+                    let routes = [None, Some("x"), Some("y")];
+                    let route = routes[usize::from(a) % 3 * (bench.sent % 2) as usize];
+                    bench.admit_to(one(a.into()), route);
+                }
                 Step::Admit(a, Some((b, c))) if a != b => {
                     let keys = [a, b, c].map(|key| Some(GroupKey(key.into())));
                     bench.admit(Groups::among([keys[0], keys[1], keys[2], None]));
@@ -280,7 +380,13 @@ proptest! {
                 Step::Admit(..) => bench.admit(Groups::All),
                 Step::Take => {
                     bench.lanes.wake(now);
-                    flying.extend(bench.lanes.take(&bench.policy, now).map(|taken| taken.tickets));
+                    let taken = bench.lanes.take(&bench.policy, now);
+                    if let Some(taken) = &taken {
+                        let mut routes = taken.messages.iter().map(|message| &message.route);
+                        let first = routes.next().unwrap();
+                        prop_assert!(!one_route || routes.all(|route| route == first));
+                    }
+                    flying.extend(taken.map(|taken| taken.tickets));
                 }
                 Step::Finish(n, ok) if !flying.is_empty() => {
                     let batch = flying.remove(usize::from(n) % flying.len());

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model::batch::Grouping;
-use model::change::Operation;
 use model::message::Message;
 use model::page::Value;
 use model::plugin::{Fault, Outcome, PluginError};
@@ -16,7 +15,6 @@ use crate::fake::plugin::{function, slow_function};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
-use crate::select::Actions;
 
 const MIB: usize = 1 << 20;
 
@@ -197,24 +195,6 @@ async fn nothing_is_confirmed_while_a_dead_letter_cannot_be_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_put_aside_after_its_last_attempt() {
-    let log = Log::new();
-    log.commit(vec![Row::update(1, 1)]);
-    log.commit(vec![Row::update(1, 2)]);
-    let sink = Recording::new(Grouping::Apart, 1, |batch| {
-        let error = if value(&batch.messages()[0]) == 1 { refusal() } else { None };
-        Answer { error, ..Answer::default() }
-    });
-    let store: Arc<Store> = Arc::default();
-    let mut spec = sink_spec("a", &sink);
-    spec.attempts_max = Some(3);
-    let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || sink.len() == 1).await;
-    assert_eq!(store.letters()[0].attempts, 3);
-    assert_eq!(values(&sink), [2], "its group goes on");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_panic_in_a_sink_stops_that_sink_alone() {
     let log = Log::new();
     log.commit((0..10).map(|n| Row::update(n, n)).collect());
@@ -278,21 +258,6 @@ async fn a_broken_stream_is_opened_again_and_repeats_nothing() {
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(sink.len(), 100);
     assert_eq!(status.slots[0].connects.get(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn actions_that_are_not_chosen_cost_nothing() {
-    let log = Log::new();
-    let delete = Row { operation: Operation::Delete, ..Row::update(1, 1) };
-    log.commit(vec![Row::update(1, 1), delete]);
-    let sink = Recording::willing();
-    let mut spec = sink_spec("a", &sink);
-    spec.selection.actions = Actions { update: false, ..Actions::default() };
-    let (engine, status, _) = engine(&log, vec![spec], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
-    assert_eq!(sink.len(), 1);
-    assert!(sink.received()[0].payload.contains("\"action\":\"delete\""));
-    assert_eq!(status.slots[0].sinks[0].received.get(), 1);
 }
 
 /// A sink that says its requests fail as a whole, and then judges messages apart after all: what

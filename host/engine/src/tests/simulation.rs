@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::batch::Grouping;
+use model::change::Change;
 use model::groups::GroupKey;
 use model::message::Message;
+use model::plugin::Outcome;
 use model::position::Position;
 use model::sink::{Retry, SinkKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::log::{Log, Row};
+use crate::fake::plugin::{function, set, shown, text};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
 use crate::fake::{engine, sink_spec};
@@ -44,11 +47,19 @@ fn run(seed: u64) {
     }
     let grouping = if dice.bool() { Grouping::Together } else { Grouping::Apart };
     let log_sink = |grouping, dice| flaky(SinkKind::Log, grouping, dice);
-    let sinks = [log_sink(grouping, dice.fork()), log_sink(Grouping::Apart, dice.fork())];
-    let specs = || vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1])];
+    let sinks = [
+        log_sink(grouping, dice.fork()),
+        log_sink(Grouping::Apart, dice.fork()),
+        log_sink(grouping, dice.fork()).routed(),
+    ];
+    let specs = || vec![sink_spec("a", &sinks[0]), sink_spec("b", &sinks[1]), routed(&sinks[2])];
     live(&log, &store, &mut dice, &sinks, specs);
     for sink in &sinks {
         check_received(&sink.received(), changes);
+    }
+    for message in sinks[2].received() {
+        let route = message.route.as_ref().unwrap().text("topic").unwrap().unwrap();
+        assert!(message.payload.contains(&format!("\"went\":\"{route}\"")), "{message:?}");
     }
 }
 
@@ -94,6 +105,25 @@ pub(super) fn live(
         });
     }
     assert_eq!(log.confirmed(), log.end(), "everything is settled in the end");
+}
+
+/// Each row goes to one of three places by its value, so that the changes of one key go to several;
+/// two transforms look at each.
+fn routed(sink: &Arc<Recording>) -> SinkSpec {
+    let topic = |change: &Change| {
+        let value: u64 = shown(change, "value").unwrap().parse().unwrap();
+        ["x", "y", "z"][(value % 3) as usize]
+    };
+    let mut spec = sink_spec("c", sink);
+    spec.routers = vec![function(move |change| Ok(set([("topic", text(topic(change)))])))];
+    spec.transforms = vec![
+        function(move |change| Ok(set([("went", text(topic(change)))]))),
+        function(|change| {
+            assert!(shown(change, "went").is_some());
+            Ok(Outcome::Keep)
+        }),
+    ];
+    spec
 }
 
 /// A sink whose requests take a while, fail, fail in part, and lose answers.

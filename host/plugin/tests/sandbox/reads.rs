@@ -27,7 +27,10 @@ async fn hotels(packed: bool) -> [Value; 2] {
                 "table": "public.hotels",
                 "columns": ["name", "features", "no such column", "id", "name"],
                 "old": ["name"],
-                "metadata": ["commit_timestamp", "transaction_annotations", "idempotency_key", "x"],
+                "metadata": [
+                    "commit_timestamp", "transaction_annotations", "idempotency_key", "enrichment",
+                    "x",
+                ],
             },
         ],
     });
@@ -37,6 +40,7 @@ async fn hotels(packed: bool) -> [Value; 2] {
     let updated = Row { operation: Operation::Update, before, ..insert(cells) };
     let mut rows = rows_of(&[updated, insert([Text("8"), Null, Null, Unchanged])]);
     rows.changes[0].annotations = Some(r#"{"by":"me"}"#.into());
+    rows.changes[0].enrichment = Some(r#"{"stars":5}"#.into());
     let outcomes = plugin.run(rows).await;
     [seen(&outcomes[0]), seen(&outcomes[1])]
 }
@@ -46,7 +50,8 @@ fn expected(texts: &str, json: &str) -> [Value; 2] {
     let text = |text: Value| json!([format!("text {texts}"), text]);
     let jsonb = |text: Value| json!([format!("jsonb {json}"), text]);
     let unchanged = || json!({"presence": "unchanged"});
-    let row = |action: &str, columns: Value, old: Value, key: &str, annotations: Value| {
+    let row = |action: &str, columns: Value, old: Value, key: &str, known: [Value; 2]| {
+        let [annotations, enrichment] = known;
         json!({
             "table": "public.hotels",
             "action": action,
@@ -56,6 +61,7 @@ fn expected(texts: &str, json: &str) -> [Value; 2] {
                 "commit_timestamp": ["int8 integers", 0],
                 "transaction_annotations": annotations,
                 "idempotency_key": text(json!(key)),
+                "enrichment": enrichment,
             },
         })
     };
@@ -64,11 +70,12 @@ fn expected(texts: &str, json: &str) -> [Value; 2] {
         "id": id(7), "name": text(json!("Adlon")), "features": jsonb(json!("[1]")),
     });
     let inserted = json!({"id": id(8), "name": text(Value::Null), "features": jsonb(unchanged())});
+    let [by, stars] = [r#"{"by":"me"}"#, r#"{"stars":5}"#].map(|known| jsonb(json!(known)));
     // base64 of `97500059720:0` and `:1`.
     let (first, second) = ("OTc1MDAwNTk3MjA6MA==", "OTc1MDAwNTk3MjA6MQ==");
     [
-        row("update", updated, text(json!("Žofín")), first, jsonb(json!(r#"{"by":"me"}"#))),
-        row("insert", inserted, text(unchanged()), second, jsonb(Value::Null)),
+        row("update", updated, text(json!("Žofín")), first, [by, stars]),
+        row("insert", inserted, text(unchanged()), second, [(); 2].map(|()| jsonb(Value::Null))),
     ]
 }
 

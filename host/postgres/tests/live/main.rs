@@ -8,6 +8,8 @@ mod cluster;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod enrichment;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod lookup;

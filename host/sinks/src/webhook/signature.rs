@@ -49,7 +49,9 @@ fn id(url: &str, messages: &[Arc<Message>], body: &[u8]) -> String {
     hash.update(url.as_bytes());
     for message in messages {
         hash.update(b"\n");
-        hash.update(message.idempotency_key.as_bytes());
+        // Not the idempotency key alone: a transform may make the same body of another database's
+        // row, whose key is the same.
+        hash.update(message.deduplication_id().as_bytes());
     }
     hash.update(b"\n\n");
     hash.update(body);
@@ -86,11 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn b114_the_id_is_the_same_for_a_repeat_and_for_nothing_else() {
+    fn b113_b114_the_id_is_the_same_for_a_repeat_and_for_nothing_else() {
         let (one, two) = (writes(1..=1), writes(1..=2));
         let first = id("https://a.test", one.messages(), b"body");
         assert_eq!(first, id("https://a.test", one.messages(), b"body"));
         assert!(first.len() == 36 && !first.contains('.'), "{first}");
+        // B113: a row of another database with the same position and the same body.
+        let elsewhere = Message { scope: "elsewhere".into(), ..Message::clone(&one.messages()[0]) };
+        assert_ne!(first, id("https://a.test", &[Arc::new(elsewhere)], b"body"));
         for other in [
             id("https://b.test", one.messages(), b"body"),
             id("https://a.test", two.messages(), b"body"),
