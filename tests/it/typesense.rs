@@ -302,7 +302,7 @@ async fn b120_a_server_that_is_killed_gets_everything_once_it_is_back() -> Resul
         world.typesense.start_again().await?;
     }
     world.until_metric("sequin_messages_pending", |count| count == 0.0).await?;
-    let rows = world.client.query("SELECT id::text, name FROM t ORDER BY id", &[]).await?;
+    let rows = world.client.query("SELECT id::text, name FROM t ORDER BY t.id", &[]).await?;
     let rows: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     until("the table in Typesense", Duration::from_secs(60), async || {
         let text = |document: &Value, field: &str| document[field].as_str().unwrap().to_owned();
