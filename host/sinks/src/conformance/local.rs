@@ -51,7 +51,7 @@ fn subjects(dir: &Path) -> [Subject; 3] {
         Subject {
             name: "benchmark",
             sink: crate::benchmark(BATCHING),
-            arrived: Box::new(|| vec![]),
+            arrived: Box::new(Vec::new),
         },
     ]
 }
