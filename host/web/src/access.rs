@@ -8,9 +8,8 @@ use std::net::IpAddr;
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
 
-use crate::reply;
+use crate::reply::{self, Refused};
 
 /// Who may use the API.
 #[derive(Clone)]
@@ -65,7 +64,7 @@ impl Access {
     }
 
     /// Whether this request may pass, or what it is told.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
         match self {
             Self::Token(token) => {
                 let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -90,10 +89,9 @@ impl Access {
     }
 }
 
-fn unauthorized() -> Response {
+fn unauthorized() -> Refused {
     let told = "show the token of SEQUIN_API_TOKEN: `Authorization: Bearer …`";
-    let challenge = [(WWW_AUTHENTICATE, "Bearer")];
-    (challenge, reply::error(StatusCode::UNAUTHORIZED, told)).into_response()
+    reply::error(StatusCode::UNAUTHORIZED, told).with(WWW_AUTHENTICATE, "Bearer")
 }
 
 fn is_local(host: Option<&HeaderValue>) -> bool {
@@ -117,7 +115,7 @@ mod tests {
         };
         match access.check(&headers.iter().map(header).collect()) {
             Ok(()) => 200,
-            Err(refused) => refused.status().as_u16(),
+            Err(refused) => refused.status.as_u16(),
         }
     }
 

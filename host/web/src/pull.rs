@@ -16,7 +16,7 @@ use axum::routing::{any, post};
 use model::pull::{LeaseId, Pull, PullError};
 
 use crate::access::Access;
-use crate::reply;
+use crate::reply::{self, Refused};
 use crate::streams::Streams;
 use parameters::Parameters;
 
@@ -55,7 +55,7 @@ async fn receive(
         let leased = stream.receive(max, wait).await.map_err(refused)?;
         Ok(body::answer(stream, leased))
     };
-    answer.await.unwrap_or_else(|refused: Response| refused)
+    answer.await.unwrap_or_else(Refused::into_response)
 }
 
 async fn ack(
@@ -65,7 +65,7 @@ async fn ack(
     given: Given,
 ) -> Response {
     let ack = |stream: Arc<dyn Pull>, leases: &[LeaseId]| stream.ack(leases);
-    context.judge(&name, &headers, given, ack).unwrap_or_else(|refused| refused)
+    context.judge(&name, &headers, given, ack).unwrap_or_else(Refused::into_response)
 }
 
 async fn nack(
@@ -78,7 +78,7 @@ async fn nack(
         stream.nack(leases);
         Ok(())
     };
-    context.judge(&name, &headers, given, nack).unwrap_or_else(|refused| refused)
+    context.judge(&name, &headers, given, nack).unwrap_or_else(Refused::into_response)
 }
 
 async fn nothing(State(context): State<Context>, headers: HeaderMap) -> Response {
@@ -86,6 +86,7 @@ async fn nothing(State(context): State<Context>, headers: HeaderMap) -> Response
         Ok(()) => reply::error(StatusCode::NOT_FOUND, "Not found: the API has no such path"),
         Err(refused) => refused,
     }
+    .into_response()
 }
 
 impl Context {
@@ -95,7 +96,7 @@ impl Context {
         name: &str,
         headers: &HeaderMap,
         (query, body): Given,
-    ) -> Result<(Arc<dyn Pull>, Parameters), Response> {
+    ) -> Result<(Arc<dyn Pull>, Parameters), Refused> {
         self.access.check(headers)?;
         let stream = self.streams.find(name).ok_or_else(|| {
             let told = format!("Not found: there is no running sequin_stream `{name:.200}`");
@@ -113,7 +114,7 @@ impl Context {
         headers: &HeaderMap,
         given: Given,
         judge: impl FnOnce(Arc<dyn Pull>, &[LeaseId]) -> Result<(), PullError>,
-    ) -> Result<Response, Response> {
+    ) -> Result<Response, Refused> {
         let (stream, parameters) = self.open(name, headers, given)?;
         judge(stream, &parameters.leases()?).map_err(refused)?;
         let json = [(header::CONTENT_TYPE, "application/json")];
@@ -121,13 +122,12 @@ impl Context {
     }
 }
 
-fn refused(error: PullError) -> Response {
+fn refused(error: PullError) -> Refused {
     let status = match error {
         PullError::Waiting { .. } => StatusCode::TOO_MANY_REQUESTS,
         PullError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let soon = [(header::RETRY_AFTER, "1")];
-    (soon, reply::error(status, error.to_string())).into_response()
+    reply::error(status, error.to_string()).with(header::RETRY_AFTER, "1")
 }
 
 #[cfg(test)]

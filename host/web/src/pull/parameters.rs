@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
 use model::pull::LeaseId;
 use serde_json::{Map, Value};
 
-use crate::reply;
+use crate::reply::{self, Refused};
 
 /// The predecessor's bounds.
 const MESSAGES_MAX: u64 = 1_000;
@@ -21,7 +20,7 @@ impl Parameters {
         query: Vec<(String, String)>,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Self, Response> {
+    ) -> Result<Self, Refused> {
         let mut all: Map<_, _> =
             query.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
         if !body.is_empty() {
@@ -39,7 +38,7 @@ impl Parameters {
     }
 
     /// `max_batch_size`, or `batch_size` as it was called before.
-    pub(super) fn messages_max(&self) -> Result<usize, Response> {
+    pub(super) fn messages_max(&self) -> Result<usize, Refused> {
         let given = self.0.get("batch_size").or_else(|| self.0.get("max_batch_size"));
         let Some(given) = given else { return Ok(1) };
         let number = match given {
@@ -55,7 +54,7 @@ impl Parameters {
     }
 
     /// `wait_for`; without it, it is not waited.
-    pub(super) fn wait(&self) -> Result<Duration, Response> {
+    pub(super) fn wait(&self) -> Result<Duration, Refused> {
         let ms = match self.0.get("wait_for") {
             None => return Ok(Duration::ZERO),
             Some(Value::String(text)) => milliseconds(text),
@@ -76,7 +75,7 @@ impl Parameters {
     }
 
     /// `ack_ids`.
-    pub(super) fn leases(&self) -> Result<Vec<LeaseId>, Response> {
+    pub(super) fn leases(&self) -> Result<Vec<LeaseId>, Refused> {
         let list = self.0.get("ack_ids").and_then(Value::as_array).filter(|list| !list.is_empty());
         let id = |id: &Value| id.as_str().and_then(|id| id.parse().ok());
         let leases = list.and_then(|list| list.iter().map(id).collect());
@@ -106,7 +105,7 @@ fn milliseconds(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-fn bad(summary: impl Into<String>) -> Response {
+fn bad(summary: impl Into<String>) -> Refused {
     reply::error(StatusCode::BAD_REQUEST, summary)
 }
 
@@ -119,7 +118,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/JSON; a=b"));
         let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Parameters::read(query.collect(), &headers, body.as_bytes())
-            .map_err(|refused| refused.status().as_u16())
+            .map_err(|refused| refused.status.as_u16())
     }
 
     fn ms(given: &str) -> Option<u128> {
@@ -191,6 +190,6 @@ mod tests {
             assert_eq!(read(&[], bad).err(), Some(400), "{bad}");
         }
         let plain = Parameters::read(vec![], &HeaderMap::new(), b"{}");
-        assert_eq!(plain.err().map(|refused| refused.status().as_u16()), Some(415));
+        assert_eq!(plain.err().map(|refused| refused.status.as_u16()), Some(415));
     }
 }
