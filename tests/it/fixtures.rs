@@ -31,7 +31,7 @@ const PLUGINS: [(&str, &str); 5] = [
 ];
 
 fn recording() -> bool {
-    std::env::var(RECORD).is_ok_and(|value| value == "record")
+    tests::env::get(RECORD).is_some_and(|value| value == "record")
 }
 
 fn fixture(name: &str, file: &str) -> PathBuf {
