@@ -5,7 +5,7 @@
 //! is what `sequin plugin run` prints for it. The plugins' own tests hold them to the same outcomes
 //! natively (`sequin_plugin::testing::recorded`).
 //!
-//! With `SEQUIN_FIXTURES=record` both are written anew (`cargo x fixtures`): read the difference.
+//! With `SEQUIN_FIXTURES` set both are written anew (`cargo x fixtures`): read the difference.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,6 @@ use serde_json::Value;
 use tests::{Cluster, Sequin, Tail, until};
 
 use crate::world::{LATER, plugin};
-
-const RECORD: &str = "SEQUIN_FIXTURES";
 
 /// A table of which nothing is recorded: its row says that all is there.
 const END: &str = "fixture_end";
@@ -30,10 +28,6 @@ const PLUGINS: [(&str, &str); 5] = [
     ("route-by-columns", "route"),
 ];
 
-fn recording() -> bool {
-    std::env::var(RECORD).is_ok_and(|value| value == "record")
-}
-
 fn fixture(name: &str, file: &str) -> PathBuf {
     tests::repository().join("plugins").join(name).join("fixtures").join(file)
 }
@@ -46,7 +40,7 @@ fn read(path: &Path) -> Result<String> {
 
 /// What the file holds, or what is to be written to it.
 fn same_or_written(path: &Path, text: &str) -> Result<()> {
-    if recording() {
+    if tests::records_fixtures() {
         return std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
     }
     let known = read(path)?;
@@ -118,7 +112,7 @@ async fn fixtures_are_what_a_real_server_sends() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn components_make_of_fixtures_what_is_expected() -> Result<()> {
-    if recording() {
+    if tests::records_fixtures() {
         // The other test does it, once there are messages.
         return Ok(());
     }

@@ -28,6 +28,12 @@ pub use sequin::Sequin;
 pub use tail::Tail;
 pub use until::until;
 
+/// Whether `cargo x fixtures` asks for the fixtures of plugins to be written anew.
+#[must_use]
+pub fn records_fixtures() -> bool {
+    env::path("SEQUIN_FIXTURES").is_some()
+}
+
 /// The root of the repository: where the plugins and the sample configuration are.
 pub fn repository() -> &'static std::path::Path {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

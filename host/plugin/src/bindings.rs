@@ -43,7 +43,7 @@ pub(crate) enum Presence {
     #[component(name = "unchanged")]
     Unchanged,
     #[component(name = "absent")]
-    #[cfg_attr(not(test), expect(dead_code, reason = "guests make them"))]
+    #[cfg_attr(not(any(test, feature = "fuzz")), expect(dead_code, reason = "guests make them"))]
     Absent,
 }
 
@@ -112,7 +112,7 @@ pub(crate) struct Batch<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
-#[cfg_attr(not(test), expect(dead_code, reason = "guests make them"))]
+#[cfg_attr(not(any(test, feature = "fuzz")), expect(dead_code, reason = "guests make them"))]
 pub(crate) enum Verdict {
     #[component(name = "keep")]
     Keep,
@@ -162,7 +162,7 @@ pub(crate) struct ColumnOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
-#[expect(dead_code, reason = "guests make them")]
+#[cfg_attr(not(any(test, feature = "fuzz")), expect(dead_code, reason = "guests make them"))]
 pub(crate) enum Effect {
     #[component(name = "usual")]
     Usual,

@@ -128,26 +128,32 @@ impl Predicate {
     /// # Errors
     /// If the table has no such column, or its values cannot be compared so.
     pub(crate) fn of(&self, row: &Row<'_>) -> Result<Truth, Error> {
-        let value = match row.get(&self.column)? {
-            Value::Unchanged => return Ok(Truth::Unknown),
-            Value::Null => None,
-            Value::Known(value) => Some(value),
+        let field = row.field(&self.column)?;
+        let value = match (field.value, &self.tests[..]) {
+            (Value::Unchanged, _) => return Ok(Truth::Unknown),
+            // Nearly all there is to be asked.
+            (Value::Known(Datum::Bool(value)), [Test::OneOf(constants)])
+                if let [Constant::Bool(wanted)] = &constants[..] =>
+            {
+                return Ok(if value == *wanted { Truth::True } else { Truth::False });
+            }
+            (Value::Null, _) => None,
+            (Value::Known(value), _) => Some(value),
         };
         for test in &self.tests {
-            if !self.holds(row, test, value)? {
+            if !self.holds(field.type_name, test, value)? {
                 return Ok(Truth::False);
             }
         }
         Ok(Truth::True)
     }
 
-    fn holds(&self, row: &Row<'_>, test: &Test, value: Option<Datum<'_>>) -> Result<bool, Error> {
+    fn holds(&self, type_name: &str, test: &Test, value: Option<Datum<'_>>) -> Result<bool, Error> {
         let value = match (test, value) {
             (Test::Null(null), value) => return Ok(value.is_none() == *null),
             (_, None) => return Ok(false),
             (_, Some(value)) => value,
         };
-        let type_name = row.type_name(&self.column)?;
         let held = match test {
             Test::Null(_) => None,
             // Of one type all of them, so the first says whether they can be compared.

@@ -129,6 +129,7 @@ mod row;
 mod shape;
 mod short;
 pub mod testing;
+mod text;
 mod view;
 
 // What `config!` expands to needs them, and a configuration of one's own does too.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::bindings::types::{self, Data, Document, NewColumn, Presence, Reply, Verdict};
 use crate::shape::{self, Shape};
+use crate::text::same;
 use crate::{Datum, Error, Value, error};
 
 /// What becomes of the row at hand. Untouched, it goes on as it is.
@@ -246,7 +247,8 @@ impl Output {
     /// The data of the column, of this shape, with this row's value present.
     fn column(&mut self, name: &str, shape: Shape) -> &mut Data {
         let likely = self.reply.columns.get(self.next);
-        let found = likely.is_some_and(|set| Shape::of(&set.data) == shape && set.name == name);
+        let found =
+            likely.is_some_and(|set| Shape::of(&set.data) == shape && same(&set.name, name));
         if self.twins || !found {
             self.forget_column(name);
             self.next = self.place(name, shape);
@@ -261,12 +263,12 @@ impl Output {
 
     /// Says of a column what needs no data.
     fn mark(&mut self, name: &str, presence: Presence) {
-        let likely = self.reply.columns.get(self.next).is_some_and(|set| set.name == name);
+        let likely = self.reply.columns.get(self.next).is_some_and(|set| same(&set.name, name));
         let at = if likely && !self.twins && self.reply.verdicts[self.row] == Verdict::Keep {
             self.next
         } else {
             self.forget_column(name);
-            let known = self.reply.columns.iter().position(|set| set.name == name);
+            let known = self.reply.columns.iter().position(|set| same(&set.name, name));
             // Packed texts are the shape of which a row without a value takes least.
             known.unwrap_or_else(|| self.place(name, Shape::Text))
         };
@@ -280,7 +282,7 @@ impl Output {
         if self.reply.verdicts[self.row] != Verdict::Keep {
             self.end(Verdict::Keep);
         }
-        for column in self.reply.columns.iter_mut().filter(|column| column.name == name) {
+        for column in self.reply.columns.iter_mut().filter(|column| same(&column.name, name)) {
             column.presence[self.row] = Presence::Unchanged;
         }
     }
@@ -290,9 +292,9 @@ impl Output {
     fn place(&mut self, name: &str, shape: Shape) -> usize {
         let columns = &mut self.reply.columns;
         let found =
-            columns.iter().position(|set| Shape::of(&set.data) == shape && set.name == name);
+            columns.iter().position(|set| Shape::of(&set.data) == shape && same(&set.name, name));
         found.unwrap_or_else(|| {
-            self.twins |= columns.iter().any(|set| set.name == name);
+            self.twins |= columns.iter().any(|set| same(&set.name, name));
             columns.push(NewColumn {
                 name: name.to_owned(),
                 presence: vec![Presence::Unchanged; self.rows],

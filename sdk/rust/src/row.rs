@@ -201,6 +201,20 @@ impl<'a> Row<'a> {
         })
     }
 
+    /// One column with all that is known of it: what several of the calls below tell, in one.
+    ///
+    /// # Errors
+    /// If there is no such column.
+    pub fn field(&self, column: &str) -> Result<Field<'a>, Error> {
+        let seen = self.find(column)?;
+        Ok(Field {
+            name: &seen.column.name,
+            type_name: &seen.column.type_name,
+            key: seen.column.key,
+            value: value(seen, self.index),
+        })
+    }
+
     /// Whether the table has the column and it was asked for.
     #[must_use]
     pub fn has(&self, column: &str) -> bool {

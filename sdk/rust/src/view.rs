@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use crate::Datum;
 use crate::bindings::types::{Batch, Column, Data, Packed, Presence};
+use crate::text::same;
 
 /// A batch whose columns were found to have one entry per row.
 #[derive(Debug)]
@@ -85,8 +86,8 @@ impl<'a> Side<'a> {
     pub(crate) fn find(&self, name: &str) -> Option<&Seen<'a>> {
         let likely = self.next.get();
         let at = match self.columns.get(likely) {
-            Some(seen) if seen.column.name == name => likely,
-            _ => self.columns.iter().position(|seen| seen.column.name == name)?,
+            Some(seen) if same(&seen.column.name, name) => likely,
+            _ => self.columns.iter().position(|seen| same(&seen.column.name, name))?,
         };
         self.next.set(if at + 1 == self.columns.len() { 0 } else { at + 1 });
         self.columns.get(at)

@@ -60,7 +60,7 @@ fn the_corpus_has_what_is_taken() {
             table
         });
         bytes.byte();
-        let role = [Role::Filter, Role::Route, Role::Transform][usize::from(bytes.byte() % 3)];
+        let role = bytes.role();
         let rows = usize::from(bytes.byte() % 5) + 1;
         let reply = bytes.reply();
         !tables.is_empty()
