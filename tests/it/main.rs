@@ -10,7 +10,6 @@ mod messages;
 mod plugin_cli;
 mod plugins;
 mod proxy;
-mod sequin_yaml;
 mod source;
 mod story;
 mod stream;
