@@ -26,6 +26,7 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
     SinkSpec {
         id: name.into(),
         name: name.into(),
+        revision: 0,
         selection: Selection::default(),
         lookup: None,
         filter: None,
@@ -52,6 +53,7 @@ pub(crate) fn engine(
     let slot = SlotSpec {
         name: "slot".into(),
         database: "database".into(),
+        revision: 0,
         connect: Arc::new(log.clone()),
         sinks,
     };

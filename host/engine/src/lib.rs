@@ -17,6 +17,7 @@ pub mod supervise;
 
 mod bury;
 mod complete;
+mod crew;
 mod deliver;
 mod encode;
 mod fan_out;
@@ -27,6 +28,7 @@ mod progress;
 mod recorded;
 mod share;
 mod slot;
+mod slot_run;
 
 #[cfg(test)]
 mod fake;

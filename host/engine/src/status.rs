@@ -86,6 +86,11 @@ impl Warnings {
         known.remove(&(code, subject.to_owned()));
     }
 
+    /// Takes all away: they were about what is not any more.
+    pub fn clear_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Code and text of each, by code.
     #[must_use]
     pub fn list(&self) -> Vec<(&'static str, String)> {
@@ -94,11 +99,40 @@ impl Warnings {
     }
 }
 
+/// A list that changes while it is shown.
+#[derive(Debug)]
+pub struct Shown<T>(Mutex<Vec<Arc<T>>>);
+
+impl<T> Shown<T> {
+    /// What is in it now.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces all of it.
+    pub fn set(&self, all: Vec<Arc<T>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+}
+
+impl<T> Default for Shown<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> From<Vec<Arc<T>>> for Shown<T> {
+    fn from(all: Vec<Arc<T>>) -> Self {
+        Self(Mutex::new(all))
+    }
+}
+
 /// Everything that runs.
 #[derive(Debug)]
 pub struct Status {
     /// One per slot.
-    pub slots: Vec<Arc<SlotStatus>>,
+    pub slots: Shown<SlotStatus>,
     /// The bytes held by all of them.
     pub budget: Arc<Budget>,
 }
@@ -125,7 +159,7 @@ pub struct SlotStatus {
     /// 1 while nothing is read because the budget or a queue is full.
     pub paused: Gauge,
     /// Its sinks.
-    pub sinks: Vec<Arc<SinkStatus>>,
+    pub sinks: Shown<SinkStatus>,
 }
 
 /// One sink.
@@ -157,6 +191,8 @@ pub struct SinkStatus {
     pub pending: Gauge,
     /// Their bytes.
     pub pending_bytes: Gauge,
+    /// 1 while it collects and sends nothing because it was told so.
+    pub paused: Gauge,
     /// The last failure of a request; None once one succeeded since.
     pub last_error: Note,
     /// Why it takes in nothing at the moment.
