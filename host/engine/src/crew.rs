@@ -125,16 +125,10 @@ impl Crew {
             Event::Gone(name) => {
                 self.leaving_names.retain(|leaving| *leaving != name);
                 let wanted = self.find_wanted(&name);
-                let index = self.running.iter().position(|running| running.member.spec.name == name);
-                match (index, wanted) {
-                    (Some(index), Some(member)) => self.replace(index, member),
-                    (None, Some(member)) => {
-                        self.begin(member, read);
-                        false
-                    }
-                    // Whoever is not wanted has lost his outlet at once.
-                    (_, None) => false,
-                }
+                let index =
+                    self.running.iter().position(|running| running.member.spec.name == name);
+                // Whoever is not wanted has lost his outlet at once.
+                index.zip(wanted).is_some_and(|(index, member)| self.replace(index, member))
             }
         }
     }
@@ -170,8 +164,14 @@ impl Crew {
         for member in wanted.iter() {
             let name = &member.spec.name;
             let runs = self.running.iter().any(|running| running.member.spec.name == *name);
-            if !runs && !self.leaving_names.contains(name) {
-                self.begin(Arc::clone(member), read);
+            if !runs {
+                info!(sink.name = %name, behind = ?read, "the sink is new");
+                let settled = Settled { high: read, open: Vec::new() };
+                if self.leaving_names.contains(name) {
+                    self.reserve(Arc::clone(member), settled);
+                } else {
+                    self.add(Arc::clone(member), settled);
+                }
             }
         }
     }
@@ -212,17 +212,22 @@ impl Crew {
         owes
     }
 
-    /// Starts a sink that was not there: with what comes from now on.
-    fn begin(&mut self, member: Arc<Member>, read: Position) {
-        info!(sink.name = %member.spec.name, behind = ?read, "the sink is new");
-        self.add(member, Settled { high: read, open: Vec::new() });
-    }
-
     /// Starts a sink behind what it has settled.
     pub(crate) fn add(&mut self, member: Arc<Member>, settled: Settled) {
         let (outlet, running) = self.start(member, settled);
         self.outlets.push(outlet);
         self.running.push(running);
+    }
+
+    /// Keeps the place of a sink whose predecessor of the same name has still requests under way: it
+    /// owes what comes until it can start.
+    fn reserve(&mut self, member: Arc<Member>, settled: Settled) {
+        let ledger = Arc::new(Ledger::new(settled, Arc::clone(&self.place.settled)));
+        self.place.ledgers.set(&member.spec.name, &ledger);
+        let (closed, _) = mpsc::channel(1);
+        let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
+        self.outlets.push(Outlet::new(spec, ledger, status, closed));
+        self.running.push(Running { member, stop: CancellationToken::new(), tasks: Vec::new() });
     }
 
     fn start(&self, member: Arc<Member>, settled: Settled) -> (Outlet, Running) {

@@ -146,7 +146,8 @@ impl Engine {
     async fn apply(&mut self, slots: Vec<SlotSpec>, cancelled: &CancellationToken) {
         let (mut stay, mut leave) = (Vec::new(), Vec::new());
         for run in std::mem::take(&mut self.runs) {
-            let same = |spec: &SlotSpec| spec.database == run.database && spec.revision == run.revision;
+            let same =
+                |spec: &SlotSpec| spec.database == run.database && spec.revision == run.revision;
             if slots.iter().any(same) {
                 stay.push(run);
             } else {

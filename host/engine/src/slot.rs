@@ -159,7 +159,7 @@ impl Slot {
             match self.stream(source.as_mut(), cancelled).await {
                 Ok(Pause::Stop) => return End::Stopped(Some(source)),
                 Ok(Pause::Again) => {
-                    source.confirm(self.recorded.get());
+                    self.confirm_settled(source.as_mut());
                     close(source, Arc::clone(&self.status)).await;
                 }
                 Err(error) => {

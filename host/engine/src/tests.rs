@@ -2,6 +2,8 @@
 
 mod complete;
 mod delivery;
+mod edits;
+mod edits_seeded;
 mod outputs;
 mod simulation;
 mod slot;

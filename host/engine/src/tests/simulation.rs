@@ -88,7 +88,7 @@ fn run(seed: u64) {
 }
 
 /// A sink whose requests take a while, fail, fail in part, and lose answers.
-fn flaky(grouping: Grouping, dice: fastrand::Rng) -> Arc<Recording> {
+pub(super) fn flaky(grouping: Grouping, dice: fastrand::Rng) -> Arc<Recording> {
     let dice = Mutex::new(dice);
     Recording::new(grouping, 5, move |batch| {
         let mut dice = dice.lock().unwrap();
@@ -107,7 +107,7 @@ fn flaky(grouping: Grouping, dice: fastrand::Rng) -> Arc<Recording> {
 }
 
 /// Invariant 1: nothing below the confirmed position is undelivered.
-fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
+pub(super) fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
     let confirmed = log.confirmed();
     let settled = (0..).map(Log::commit_lsn).take_while(|lsn| *lsn < confirmed);
     for sink in sinks {
@@ -122,7 +122,7 @@ fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
 
 /// Nothing lost; in each group new messages arrive in order, and a repeat is followed by all that
 /// came after it, so that the last word is the newest.
-fn check_received(received: &[Arc<Message>], changes: usize) {
+pub(super) fn check_received(received: &[Arc<Message>], changes: usize) {
     let mut by_group: HashMap<GroupKey, Vec<Position>> = HashMap::new();
     for message in received {
         for key in message.groups.keys() {
