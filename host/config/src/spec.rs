@@ -183,6 +183,13 @@ pub struct Sink {
     pub annotations: String,
 }
 
+impl Sink {
+    /// The names of the functions that it uses.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.filter.iter().chain(&self.transform).map(String::as_str)
+    }
+}
+
 /// Whether a sink runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
 use crate::slot_run::SlotRun;
 use crate::spec::{SinkSpec, SlotSpec};
-use crate::status::{SinkStatus, SlotStatus, Status};
+use crate::status::{ConfigStatus, SinkStatus, SlotStatus, Status};
 use crate::supervise::{Supervisor, TaskKind};
 
 /// Edits that wait for the one before: each waits for its answer, so more are not asked for.
@@ -104,7 +104,7 @@ impl Engine {
             let sinks = spec.sinks.iter().map(|sink| Arc::new(sink_status(sink))).collect();
             status.sinks.set(sinks);
         }
-        let status = Arc::new(Status { slots: shown.into(), budget });
+        let status = Arc::new(Status { slots: shown.into(), budget, config: ConfigStatus::default() });
         let handle = Handle(sender);
         Self { slots, status, stores, settings, supervisor, handle, edits, runs: Vec::new() }
     }

@@ -135,6 +135,23 @@ pub struct Status {
     pub slots: Shown<SlotStatus>,
     /// The bytes held by all of them.
     pub budget: Arc<Budget>,
+    /// What they are made from.
+    pub config: ConfigStatus,
+}
+
+/// The configuration that runs.
+#[derive(Debug, Default)]
+pub struct ConfigStatus {
+    /// How often another one was taken up.
+    pub reloads: Counter,
+    /// How often one was refused.
+    pub failures: Counter,
+    /// Why the newest one does not run; None if it does.
+    pub problem: Note,
+    /// When the one that runs was taken up, in seconds since 1970.
+    pub applied_at: Gauge,
+    /// Another number for another one: the first 48 bits of a hash.
+    pub hash: Gauge,
 }
 
 /// One slot.

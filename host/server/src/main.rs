@@ -5,12 +5,16 @@
 
 mod accept_loss;
 mod cli;
+mod config_source;
 mod letters;
+mod plan;
 mod plugin;
+mod reload;
 mod serve;
 mod settings;
 mod tail;
 mod telemetry;
+mod watch;
 mod wiring;
 
 use std::process::ExitCode;

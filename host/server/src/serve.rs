@@ -1,6 +1,5 @@
 //! `sequin serve`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +16,11 @@ use tracing::{error, info, warn};
 
 use crate::Failure;
 use crate::cli::ServeArguments;
-use crate::settings::{Settings, environment};
+use crate::config_source::ConfigSource;
+use crate::reload::{self, Ready, Reloader};
+use crate::settings::{self, Settings, environment};
 use crate::telemetry;
-use crate::wiring;
+use crate::wiring::Wiring;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -27,36 +28,48 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
-    let mut settings = Settings::read(&environment).map_err(Failure::Usage)?;
-    let spec = read_config(&arguments.config)?;
+    // All that is wrong is told at once: settings and configuration.
+    let settings = Settings::read(&environment);
+    let source = ConfigSource::find(arguments.config.as_deref(), &environment)
+        .map_err(|reason| format!("error: {reason}\n"));
+    let (mut settings, source) = match (settings, source) {
+        (Ok(settings), Ok(source)) => (settings, source),
+        (settings, source) => {
+            let config = source.and_then(|source| source.read().map(drop));
+            let wrong = [settings.err(), config.err()].into_iter().flatten().collect();
+            return Err(Failure::Usage(wrong));
+        }
+    };
     telemetry::start(&mut settings);
-    for warning in &spec.1 {
+    let wiring = Wiring::new(&settings.data_dir);
+    let ready =
+        reload::load(&source, &wiring).map_err(|refused| Failure::Usage(refused.reason))?;
+    for warning in &ready.warnings {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }
-    let slots = wiring::build(&spec.0, &settings.data_dir).map_err(Failure::Usage)?;
+    let not_needed = settings::not_needed(&environment);
+    if !not_needed.is_empty() {
+        info!(variables = not_needed.join(", "), "settings of the predecessor that nothing here needs");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(settings, slots))?;
+    runtime.block_on(serve(settings, source, wiring, ready))?;
     Ok(())
 }
 
-fn read_config(path: &Path) -> Result<(config::Spec, Vec<config::Diagnostic>), Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::Usage(format!("error: {name} cannot be read: {error}")))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    config::read(&name, &text, base, &environment).map_err(|diagnostics| {
-        Failure::Usage(diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect())
-    })
-}
-
-async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
+async fn serve(
+    settings: Settings,
+    source: ConfigSource,
+    wiring: Wiring,
+    mut ready: Ready,
+) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
 
     let bind = async |address, name| {
         TcpListener::bind(address).await.with_context(|| format!("bind {name} to {address}"))
@@ -73,7 +86,8 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
     };
     let budget = Budget::new(settings.memory_bytes_max);
     let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE };
-    check_sinks(&supervisor, &slots);
+    let slots = std::mem::take(&mut ready.slots);
+    check_sinks(&supervisor, &slots, |_| true);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
 
@@ -85,7 +99,7 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
         "sequin is up"
     );
     let http = CancellationToken::new();
-    let routes = [(api, web::api(VERSION)), (metrics, web::metrics(status))];
+    let routes = [(api, web::api(VERSION)), (metrics, web::metrics(Arc::clone(&status)))];
     for (listener, router) in routes {
         let serving = web::serve(listener, router, http.clone().cancelled_owned());
         supervisor.spawn(TaskKind::Serve, "http", async move {
@@ -94,6 +108,9 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
             }
         });
     }
+    let reloader =
+        Reloader::new(source, wiring, engine.handle(), status, supervisor.clone(), ready);
+    supervisor.spawn(TaskKind::Reload, "config", reloader.run(hangup, stop.clone()));
     let running = engine.run(stop.clone());
     let mut running = std::pin::pin!(running);
     let mut ended = false;
@@ -116,8 +133,13 @@ async fn serve(settings: Settings, slots: Vec<SlotSpec>) -> anyhow::Result<()> {
 }
 
 /// Tells early what would fail later. A destination that is away is no reason not to start.
-fn check_sinks(supervisor: &Supervisor, slots: &[SlotSpec]) {
-    for sink in slots.iter().flat_map(|slot| &slot.sinks) {
+pub(crate) fn check_sinks(
+    supervisor: &Supervisor,
+    slots: &[SlotSpec],
+    is_meant: impl Fn(&str) -> bool,
+) {
+    let all = slots.iter().flat_map(|slot| &slot.sinks);
+    for sink in all.filter(|sink| is_meant(&sink.name)) {
         let (name, port) = (Arc::clone(&sink.name), Arc::clone(&sink.sink));
         supervisor.spawn(TaskKind::Check, &sink.name, async move {
             match port.check().await {

@@ -58,7 +58,9 @@ impl Settings {
         let port = |name, default, wrong: &mut Vec<String>| {
             SocketAddr::new(bind, setting(env, name, "a port", wrong).unwrap_or(default))
         };
-        let api = port("SERVER_PORT", SERVER_PORT, &mut wrong);
+        // The predecessor's order.
+        let api_port = if env("SERVER_PORT").is_some() { "SERVER_PORT" } else { "PORT" };
+        let api = port(api_port, SERVER_PORT, &mut wrong);
         let metrics = port("SEQUIN_METRICS_PORT", METRICS_PORT, &mut wrong);
         if api == metrics && api.port() != 0 {
             wrong.push(format!("SERVER_PORT and SEQUIN_METRICS_PORT are both {}", api.port()));
@@ -94,6 +96,78 @@ impl Settings {
 /// `SEQUIN_DATA_DIR` alone, for commands that only look.
 pub(crate) fn data_dir() -> PathBuf {
     environment("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from)
+}
+
+/// Settings of the predecessor that have no counterpart, because what they are about is not there: its
+/// own database, Redis, sign-up, telemetry, its connections and processes.
+const NOT_NEEDED: [&str; 62] = [
+    "PG_URL",
+    "PG_HOSTNAME",
+    "PG_DATABASE",
+    "PG_PORT",
+    "PG_USERNAME",
+    "PG_PASSWORD",
+    "PG_POOL_SIZE",
+    "PG_SSL",
+    "PG_IPV6",
+    "ECTO_IPV6",
+    "REDIS_URL",
+    "REDIS_POOL_SIZE",
+    "REDIS_IPV6",
+    "REDIS_TLS",
+    "REDIS_SSL",
+    "REDIS_TLS_CA_CERT_FILE",
+    "REDIS_TLS_CLIENT_CERT_FILE",
+    "REDIS_TLS_CLIENT_KEY_FILE",
+    "REDIS_TLS_VERIFY",
+    "SECRET_KEY_BASE",
+    "VAULT_KEY",
+    "SERVER_HOST",
+    "PHX_HOST",
+    "PHX_SERVER",
+    "SERVER_CHECK_ORIGIN",
+    "LONG_POLL_FALLBACK_MS",
+    "FEATURE_ACCOUNT_SELF_SIGNUP",
+    "FEATURE_PROVISION_DEFAULT_USER",
+    "FEATURE_FUNCTION_TRANSFORMS",
+    "GITHUB_CLIENT_ID",
+    "GITHUB_CLIENT_SECRET",
+    "GITHUB_CLIENT_REDIRECT_URI",
+    "ADMIN_USER",
+    "ADMIN_PASSWORD",
+    "METRICS_HOST",
+    "STATSD_HOST",
+    "DATADOG_API_KEY",
+    "DATADOG_APP_KEY",
+    "AGENT_ADDRESS",
+    "SEQUIN_TELEMETRY_DISABLED",
+    "TELEMETRY_ENABLED",
+    "CRASH_REPORTING_DISABLED",
+    "SENTRY_DSN",
+    "DEFAULT_WORKERS_PER_SINK",
+    "BACKFILL_MAX_PENDING_MESSAGES",
+    "MAX_MEMORY_MB",
+    "MEMORY_BUFFER_PERCENT",
+    "HTTP_POOL_SIZE",
+    "HTTP_POOL_COUNT",
+    "REPLICATION_FLUSH_MAX_ACCUMULATED_BYTES",
+    "REPLICATION_FLUSH_MAX_ACCUMULATED_MESSAGES",
+    "REPLICATION_FLUSH_MAX_ACCUMULATED_TIME_MS",
+    "LOOPS_API_KEY",
+    "RETOOL_WORKFLOW_KEY",
+    "INCIDENT_IO_API_KEY",
+    "PAGERDUTY_INTEGRATION_KEY",
+    "SELF_HOSTED",
+    "AUTO_ASSIGN_RELEASE_NODE",
+    "RELEASE_HOST",
+    "RELEASE_VERSION",
+    "RELEASE_DISTRIBUTION",
+    "RELEASE_COOKIE",
+];
+
+/// Which of the predecessor's settings are given and have no effect. Their values are not looked at.
+pub(crate) fn not_needed(env: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
+    NOT_NEEDED.into_iter().filter(|name| env(name).is_some()).collect()
 }
 
 fn setting<T: FromStr>(
@@ -136,6 +210,16 @@ mod tests {
         let settings = read(&[]).unwrap();
         assert_eq!((settings.api.port(), settings.metrics.port()), (7376, 8376));
         assert_eq!(settings.log_format, LogFormat::Console);
+    }
+
+    #[test]
+    fn what_the_predecessor_needed_is_taken_and_named() {
+        let given = [("PG_URL", "x"), ("SECRET_KEY_BASE", "y"), ("PORT", "9100"), ("PATH", "z")];
+        let env = |name: &str| given.iter().find(|(key, _)| *key == name).map(|_| "x".to_owned());
+        assert_eq!(not_needed(&env), ["PG_URL", "SECRET_KEY_BASE"]);
+        assert_eq!(read(&given).unwrap().api.port(), 9100);
+        let both = [("PORT", "9100"), ("SERVER_PORT", "9200")];
+        assert_eq!(read(&both).unwrap().api.port(), 9200);
     }
 
     #[test]

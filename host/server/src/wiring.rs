@@ -2,9 +2,9 @@
 //!
 //! Nothing is sent anywhere here, and everything that is wrong is told at once.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Spec;
 use config::spec::{self, CreatePublication, Database, Destination, Role, Sink, Status};
@@ -18,13 +18,53 @@ use tracing::warn;
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
 
-/// Builds what the spec describes.
-///
-/// # Errors
-/// Everything that is wrong, a line each.
-pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, String> {
+/// Builds what is to run, as often as the configuration changes.
+pub(crate) struct Wiring {
+    data_dir: PathBuf,
+    /// The sandbox is one per process; made when the first function asks for it.
+    host: Mutex<Option<Arc<plugin::Host>>>,
+}
+
+/// What was built.
+pub(crate) struct Built {
+    pub(crate) slots: Vec<SlotSpec>,
+    /// The digest of each function's component.
+    pub(crate) digests: BTreeMap<String, String>,
+}
+
+/// The files that a configuration names, whose change is a change of it. Certificates are not among
+/// them: they are read anew with each connection.
+pub(crate) fn files(spec: &Spec) -> Vec<PathBuf> {
+    spec.functions.iter().map(|function| function.file.clone()).collect()
+}
+
+impl Wiring {
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned(), host: Mutex::default() }
+    }
+
+    /// Builds what the spec describes.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each.
+    pub(crate) fn build(&self, spec: &Spec) -> Result<Built, String> {
+        build(spec, self)
+    }
+
+    fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
+        let mut kept = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = &*kept {
+            return Ok(Arc::clone(host));
+        }
+        let host = Arc::new(host(&self.data_dir)?);
+        *kept = Some(Arc::clone(&host));
+        Ok(host)
+    }
+}
+
+fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
     let mut wrong = Vec::new();
-    let plugins = plugins(spec, data_dir, &mut wrong);
+    let plugins = plugins(spec, wiring, &mut wrong);
     let sinks = match sinks::Builder::new() {
         Ok(builder) => Some(builder),
         Err(error) => {
@@ -51,12 +91,17 @@ pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, Strin
         slots.push(SlotSpec {
             name: database.slot.name.as_str().into(),
             database: database.name.as_str().into(),
+            revision: 0,
             connect,
             sinks: specs,
         });
     }
     if wrong.is_empty() {
-        Ok(slots)
+        let digest = |(name, plugin): (&String, &Arc<dyn Plugin>)| {
+            (name.clone(), plugin.digest().to_owned())
+        };
+        let digests = plugins.iter().map(digest).collect();
+        Ok(Built { slots, digests })
     } else {
         Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
     }
@@ -65,14 +110,14 @@ pub(crate) fn build(spec: &Spec, data_dir: &Path) -> Result<Vec<SlotSpec>, Strin
 /// Loads each component and binds it to its configuration.
 fn plugins(
     spec: &Spec,
-    data_dir: &Path,
+    wiring: &Wiring,
     wrong: &mut Vec<String>,
 ) -> HashMap<String, Arc<dyn Plugin>> {
     let mut plugins = HashMap::new();
     if spec.functions.is_empty() {
         return plugins;
     }
-    let host = match host(data_dir) {
+    let host = match wiring.host() {
         Ok(host) => host,
         Err(error) => {
             wrong.push(error.to_string());
@@ -146,6 +191,7 @@ fn sink_spec(
     Ok(SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
+        revision: 0,
         selection: sink.selection.clone(),
         lookup,
         filter: plugin(&sink.filter),

@@ -176,6 +176,25 @@ async fn b209_a_changed_sink_that_owes_nothing_changes_on_the_same_stream() {
     assert_eq!(sink.len(), 10);
 }
 
+/// The stream is read again for another sink: the new one is not sent what was before it.
+#[tokio::test(start_paused = true)]
+async fn b207_a_new_sink_is_not_sent_what_another_is_sent_again() {
+    let down = Arc::new(AtomicBool::new(true));
+    let (owes, right, new) = (switched(&down), Recording::willing(), Recording::willing());
+    run(vec![sink_spec("owes", &owes)], async |world| {
+        world.commit(0..50);
+        until(|| world.sink("owes").failed.get() > 0).await;
+        world.apply(vec![sink_spec("owes", &owes), sink_spec("new", &new)]).await;
+        world.commit(50..60);
+        until(|| new.len() == 10).await;
+        world.apply(vec![changed("owes", &right, 1), sink_spec("new", &new)]).await;
+        world.all_is_confirmed().await;
+    })
+    .await;
+    assert_eq!(keys(&right), (0..60).collect::<Vec<_>>());
+    assert_eq!(keys(&new), (50..60).collect::<Vec<_>>());
+}
+
 /// What is under way is awaited: it is not sent again, and the new version begins behind it.
 #[tokio::test(start_paused = true)]
 async fn b209_requests_under_way_finish_under_the_old_version() {
