@@ -10,6 +10,7 @@ mod messages;
 mod plugin_cli;
 mod plugins;
 mod proxy;
+mod reload;
 mod source;
 mod story;
 mod stream;
