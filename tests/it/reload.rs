@@ -249,8 +249,7 @@ async fn b207_b208_a_sink_comes_and_one_that_fails_goes() -> Result<()> {
     wrong.set(Behaviour::Status(500));
     let broken = sink("dead", "").replace("endpoint: receiver", "endpoint: wrong");
     let endpoint = format!("  - {{name: wrong, url: {}}}\n", wrong.url());
-    let world =
-        Edited::start(&format!("{endpoint}sinks:\n{broken}{}", sink("a", ""))).await?;
+    let world = Edited::start(&format!("{endpoint}sinks:\n{broken}{}", sink("a", ""))).await?;
     world.insert(1..=20).await?;
     world.until_ids("/a", 1..=20).await?;
     let walsender = world.walsender().await?;

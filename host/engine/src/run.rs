@@ -104,7 +104,8 @@ impl Engine {
             let sinks = spec.sinks.iter().map(|sink| Arc::new(sink_status(sink))).collect();
             status.sinks.set(sinks);
         }
-        let status = Arc::new(Status { slots: shown.into(), budget, config: ConfigStatus::default() });
+        let status =
+            Arc::new(Status { slots: shown.into(), budget, config: ConfigStatus::default() });
         let handle = Handle(sender);
         Self { slots, status, stores, settings, supervisor, handle, edits, runs: Vec::new() }
     }

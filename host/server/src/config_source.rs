@@ -42,7 +42,8 @@ impl ConfigSource {
         if let Some(encoded) = env(YAML) {
             // Tools that encode fold lines.
             let folded: String = encoded.split_whitespace().collect();
-            let decoded = STANDARD.decode(folded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let decoded =
+                STANDARD.decode(folded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             return decoded.map(Self::Text).ok_or_else(|| {
                 format!("{YAML} is no base64 of a YAML text; make it with `base64 -w0 sequin.yaml`")
             });

@@ -278,16 +278,17 @@ sinks:
         let (text, _) = plan(":pw@", ":other@");
         assert_eq!(text, "database `d` changed: password (changed)");
         let (text, restarted) = plan("s3cret", "other");
-        assert_eq!(
-            text, "sink `one` changed: destination; sink `two` changed: destination"
-        );
+        assert_eq!(text, "sink `one` changed: destination; sink `two` changed: destination");
         assert_eq!(restarted, ["one", "two"]);
     }
 
     #[test]
     fn a_pause_starts_nothing_anew() {
         let (text, restarted) = plan("batch_size: 5", "batch_size: 5, status: paused");
-        assert_eq!((text.as_str(), restarted), ("sink `two` changed: status active → paused", vec![]));
+        assert_eq!(
+            (text.as_str(), restarted),
+            ("sink `two` changed: status active → paused", vec![])
+        );
     }
 
     #[test]

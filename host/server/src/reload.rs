@@ -148,13 +148,12 @@ impl Reloader {
                     info!("the configuration has changed");
                 }
             }
-            // Before it is read: what changes while it is read is seen at the next look.
-            let seen = self.look();
-            let before = self.files.clone();
+            // Made before it is read: what changes while it is read is seen at the next look.
+            watch = Watch::new(self.look());
             if self.reload().await.is_err() {
                 return;
             }
-            watch = if self.files == before { Watch::new(seen) } else { Watch::new(self.look()) };
+            watch = watch.go_on(self.look());
         }
     }
 

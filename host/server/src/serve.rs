@@ -42,14 +42,16 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     };
     telemetry::start(&mut settings);
     let wiring = Wiring::new(&settings.data_dir);
-    let ready =
-        reload::load(&source, &wiring).map_err(|refused| Failure::Usage(refused.reason))?;
+    let ready = reload::load(&source, &wiring).map_err(|refused| Failure::Usage(refused.reason))?;
     for warning in &ready.warnings {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }
     let not_needed = settings::not_needed(&environment);
     if !not_needed.is_empty() {
-        info!(variables = not_needed.join(", "), "settings of the predecessor that nothing here needs");
+        info!(
+            variables = not_needed.join(", "),
+            "settings of the predecessor that nothing here needs"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -31,8 +31,13 @@ impl Seen {
         Self(seen)
     }
 
+    /// Whether what both have seen is the same to both.
+    fn agrees(&self, other: &Self) -> bool {
+        self.0.iter().all(|(path, stamp)| other.0.get(path).is_none_or(|other| other == stamp))
+    }
+
     /// A hash of all contents.
-    pub(crate) fn content(&self) -> [u8; 32] {
+    fn content(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for path in self.0.keys() {
             // What cannot be read counts as not there: whoever needs it will say so.
@@ -69,6 +74,18 @@ impl Watch {
     pub(crate) fn new(seen: Seen) -> Self {
         let content = seen.content();
         Self { seen, content, moving: false }
+    }
+
+    /// Goes on with what is `seen` after the files were read, for which this was made before. They may
+    /// be other files now; one that changed meanwhile counts as changed.
+    pub(crate) fn go_on(self, seen: Seen) -> Self {
+        if seen == self.seen {
+            return self;
+        }
+        if seen.agrees(&self.seen) {
+            return Self::new(seen);
+        }
+        Self { seen, content: self.content, moving: true }
     }
 
     /// Looks again. True once something has changed and is the same at two looks after each other,
@@ -148,6 +165,21 @@ mod tests {
         assert!(files.tells());
         fs::write(files.dir.path().join("plugins/x.wasm"), "x").unwrap();
         assert!(files.tells());
+    }
+
+    #[test]
+    fn a_change_while_the_files_are_read_is_not_lost() {
+        let files = Files::new();
+        let before = Watch::new(look(&files.dir));
+        fs::write(files.dir.path().join("a"), "12").unwrap();
+        let mut after = before.go_on(look(&files.dir));
+        assert!(after.changed(look(&files.dir)));
+        assert!(!after.changed(look(&files.dir)));
+        // Another file is watched too, and nothing has changed.
+        let more = ["a", "b"].map(|name| files.dir.path().join(name));
+        let more = || Seen::look(more.iter().map(PathBuf::as_path));
+        let mut after = Watch::new(look(&files.dir)).go_on(more());
+        assert!(!after.changed(more()) && !after.changed(more()));
     }
 
     #[test]

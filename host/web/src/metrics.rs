@@ -132,7 +132,11 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
     }
     let config = &status.config;
     for (name, help, value) in [
-        ("sequin_config_reloads_total", "How often another configuration was taken up.", &config.reloads),
+        (
+            "sequin_config_reloads_total",
+            "How often another configuration was taken up.",
+            &config.reloads,
+        ),
         ("sequin_config_reload_failures_total", "How often one was refused.", &config.failures),
     ] {
         let counter = prometheus::IntCounter::new(name, help)?;
@@ -141,8 +145,16 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
     }
     let failed = u64::from(config.problem.get().is_some());
     for (name, help, value) in [
-        ("sequin_config_reload_failed", "1 while the newest configuration is not the one that runs.", failed),
-        ("sequin_config_applied_timestamp_seconds", "When the one that runs was taken up.", config.applied_at.get()),
+        (
+            "sequin_config_reload_failed",
+            "1 while the newest configuration is not the one that runs.",
+            failed,
+        ),
+        (
+            "sequin_config_applied_timestamp_seconds",
+            "When the one that runs was taken up.",
+            config.applied_at.get(),
+        ),
         ("sequin_config_hash", "Another number for another configuration.", config.hash.get()),
     ] {
         let gauge = prometheus::IntGauge::new(name, help)?;
