@@ -101,7 +101,10 @@ async fn serve(
         "sequin is up"
     );
     let http = CancellationToken::new();
-    let routes = [(api, web::api(VERSION)), (metrics, web::metrics(Arc::clone(&status)))];
+    let routes = [
+        (api, web::api(VERSION)),
+        (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
+    ];
     for (listener, router) in routes {
         let serving = web::serve(listener, router, http.clone().cancelled_owned());
         supervisor.spawn(TaskKind::Serve, "http", async move {

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tracing_subscriber::EnvFilter;
 
 /// What `serve` needs beside the configuration.
@@ -19,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) log_filter: EnvFilter,
     /// `SEQUIN_LOG_FORMAT`.
     pub(crate) log_format: LogFormat,
+    /// `SEQUIN_METRICS_USER` and `SEQUIN_METRICS_PASSWORD`: asked for at `/metrics`.
+    pub(crate) metrics_login: Option<web::Login>,
     /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
     pub(crate) memory_bytes_max: usize,
 }
@@ -83,10 +87,29 @@ impl Settings {
         if megabytes == 0 {
             wrong.push("SEQUIN_MEMORY_MB is 0: nothing could be read".to_owned());
         }
+        let metrics_login = match (env("SEQUIN_METRICS_USER"), env("SEQUIN_METRICS_PASSWORD")) {
+            (Some(user), Some(password)) => {
+                Some(web::Login::new(&STANDARD.encode(format!("{user}:{password}"))))
+            }
+            (None, None) => None,
+            _ => {
+                let what = "SEQUIN_METRICS_USER and SEQUIN_METRICS_PASSWORD go together";
+                wrong.push(format!("{what}: one of them is not set"));
+                None
+            }
+        };
         let data_dir = env("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from);
         if wrong.is_empty() {
             let memory_bytes_max = megabytes << 20;
-            Ok(Self { api, metrics, data_dir, log_filter, log_format, memory_bytes_max })
+            Ok(Self {
+                api,
+                metrics,
+                data_dir,
+                log_filter,
+                log_format,
+                metrics_login,
+                memory_bytes_max,
+            })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
         }
@@ -231,9 +254,10 @@ mod tests {
             ("LOG_LEVEL", "loud=="),
             ("SEQUIN_LOG_FORMAT", "xml"),
             ("SEQUIN_MEMORY_MB", "0"),
+            ("SEQUIN_METRICS_USER", "u"),
         ]);
         let wrong = wrong.unwrap_err();
-        assert_eq!(wrong.lines().count(), 6, "{wrong}");
+        assert_eq!(wrong.lines().count(), 7, "{wrong}");
         let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
         assert!(same.unwrap_err().contains("both 9000"));
     }

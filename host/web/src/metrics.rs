@@ -3,7 +3,6 @@
 //! Names that the predecessor had mean here what they meant there, with its labels; the others are
 //! ours. The families are built anew at each scrape from the engine's own counters.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::http::{StatusCode, header};
@@ -74,8 +73,8 @@ const SLOT_GAUGES: [(&str, &str, ReadSlot); 3] = [
     }),
 ];
 
-pub(crate) async fn answer(status: Arc<Status>) -> Response {
-    match render(&status) {
+pub(crate) fn answer(status: &Status) -> Response {
+    match render(status) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -170,6 +169,8 @@ fn signed(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use engine::budget::Budget;
 
     use super::*;
