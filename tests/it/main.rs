@@ -13,6 +13,7 @@ mod plugin_cli;
 mod plugins;
 mod proxy;
 mod pull;
+mod reload;
 mod sequin_yaml;
 mod source;
 mod stdout;

@@ -123,7 +123,8 @@ async fn b243_b244_b245_config_commands_say_what_a_file_means() -> Result<()> {
 
 /// Waits until a sink has so many warnings of a code.
 async fn warned(sequin: &Sequin, code: &str, expected: f64) -> Result<()> {
-    let warned = until(&format!("{expected} warnings {code}"), LATER, async || {
+    let what = format!("{expected} warnings {code}");
+    let warned = until(&what, LATER, async || {
         // Without any warning there is no sample.
         let found = sequin.metric("sequin_sink_warnings", &[("code", code)]).await.unwrap_or(0.0);
         Ok(if found == expected { Ok(()) } else { Err(found.to_string()) })

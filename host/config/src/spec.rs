@@ -257,6 +257,14 @@ pub enum GroupScope {
     Sink,
 }
 
+impl Sink {
+    /// The names of the plugins that it uses.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        let plugins = self.filters.iter().chain(&self.routers).chain(&self.transforms);
+        plugins.map(String::as_str)
+    }
+}
+
 /// Whether a sink runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {

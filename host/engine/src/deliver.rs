@@ -14,7 +14,7 @@ use model::groups::GroupKey;
 use model::message::Message;
 use model::sink::{Retry, SinkError, Verdict};
 use model::store::Letter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -38,6 +38,8 @@ pub(crate) struct Deliver {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) burial: Burial,
     pub(crate) admitted: mpsc::Receiver<Admitted>,
+    /// Collects and sends nothing while it is set.
+    pub(crate) paused: watch::Receiver<bool>,
     /// How long requests under way may take after a stop.
     pub(crate) drain_deadline: Duration,
 }
@@ -62,7 +64,7 @@ struct State {
 impl Deliver {
     /// Works until cancelled, then waits for what is under way.
     ///
-    /// Priorities: 1 stop; 2 what is done, so that lanes move; 3 new messages; 4 time.
+    /// Priorities: 1 stop; 2 what is done, so that lanes move; 3 new messages; 4 pause; 5 time.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
         let policy = self.spec.sink.batch_policy();
         let mut state = State {
@@ -96,6 +98,8 @@ impl Deliver {
                     None => break,
                 },
                 // 4
+                Ok(()) = self.paused.changed() => {}
+                // 5
                 () = at(deadline), if deadline.is_some() => {}
             }
         }
@@ -123,7 +127,7 @@ impl Deliver {
     }
 
     fn can_send(&self, state: &State) -> bool {
-        !self.spec.paused && state.requests < state.policy.requests_max
+        !*self.paused.borrow() && state.requests < state.policy.requests_max
     }
 
     fn send_what_is_due(&self, state: &mut State) {

@@ -28,6 +28,7 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
     SinkSpec {
         id: name.into(),
         name: name.into(),
+        revision: 0,
         selection: Selection::default(),
         lookup: None,
         enrichments: Vec::new(),
@@ -47,6 +48,17 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
     }
 }
 
+/// The slot of this log with these sinks.
+pub(crate) fn slot_spec(log: &log::Log, sinks: Vec<SinkSpec>) -> SlotSpec {
+    SlotSpec {
+        name: "slot".into(),
+        database: "database".into(),
+        revision: 0,
+        connect: Arc::new(log.clone()),
+        sinks,
+    }
+}
+
 /// An engine over this log, these sinks and this store, and what it shows.
 pub(crate) fn engine(
     log: &log::Log,
@@ -54,12 +66,6 @@ pub(crate) fn engine(
     store: &Arc<store::Store>,
     budget_bytes: usize,
 ) -> (Engine, Arc<Status>, Supervisor) {
-    let slot = SlotSpec {
-        name: "slot".into(),
-        database: "database".into(),
-        connect: Arc::new(log.clone()),
-        sinks,
-    };
     let stores = Stores {
         progress: Arc::<store::Store>::clone(store),
         letters: Arc::<store::Store>::clone(store),
@@ -68,7 +74,8 @@ pub(crate) fn engine(
     let supervisor = Supervisor::default();
     let settings = Settings { drain_deadline: Duration::from_secs(25) };
     let budget = Budget::new(budget_bytes);
-    let engine = Engine::new(vec![slot], budget, stores, settings, supervisor.clone());
+    let engine =
+        Engine::new(vec![slot_spec(log, sinks)], budget, stores, settings, supervisor.clone());
     let status = engine.status();
     (engine, status, supervisor)
 }

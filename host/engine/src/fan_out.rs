@@ -36,6 +36,8 @@ pub(crate) struct Outlet {
     pub(crate) status: Arc<SinkStatus>,
     pub(crate) intake: mpsc::Sender<Portion>,
     follow: Follow,
+    /// It has stopped, and a change that it missed is open.
+    missed: bool,
 }
 
 impl Outlet {
@@ -45,7 +47,7 @@ impl Outlet {
         status: Arc<SinkStatus>,
         intake: mpsc::Sender<Portion>,
     ) -> Self {
-        Self { spec, ledger, status, intake, follow: Follow::default() }
+        Self { spec, ledger, status, intake, follow: Follow::default(), missed: false }
     }
 
     /// Whether a portion can be handed over without waiting. A sink that stopped takes none and
@@ -73,9 +75,10 @@ impl Outlet {
         }
         {
             let mut acks = self.ledger.lock();
-            // A sink that stopped owes everything from its first open position on: one is enough
-            // to hold the slot back, and a restart brings all of it.
-            if self.intake.is_closed() && !acks.is_empty() {
+            // A sink that stopped owes everything from the first change on that it missed: that
+            // one is enough to hold the slot back, and a restart brings all of it. Those before may
+            // yet be settled: their requests may still be under way.
+            if self.missed {
                 return;
             }
             picks.retain(|index| {
@@ -85,6 +88,7 @@ impl Outlet {
         if picks.is_empty() {
             return;
         }
+        self.missed = self.intake.is_closed();
         self.status.received.add(picks.len() as u64);
         let portion = Portion { handed: Arc::clone(handed), picks };
         match self.intake.try_send(portion) {

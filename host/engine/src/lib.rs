@@ -18,6 +18,7 @@ pub mod supervise;
 
 mod bury;
 mod complete;
+mod crew;
 mod deliver;
 mod derive;
 mod encode;
@@ -34,6 +35,7 @@ mod refused;
 mod router;
 mod share;
 mod slot;
+mod slot_run;
 mod transform;
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! Off the data path: while the store is away, delivery goes on and only repeats more after a kill.
 //! Nothing is confirmed then, and the server keeps its log.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::acks::Settled;
@@ -28,17 +29,42 @@ const CONFIRM_INTERVAL: Duration = Duration::from_millis(100);
 /// long a queue is. The last record of a graceful stop has no such bound.
 const OPEN_MAX: usize = 4_096;
 
+/// The ledgers of a slot's sinks by name, as they come and go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledgers(Arc<Mutex<HashMap<Arc<str>, Arc<Ledger>>>>);
+
+impl Ledgers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Ledger>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger of this sink from now on.
+    pub(crate) fn set(&self, sink: &Arc<str>, ledger: &Arc<Ledger>) {
+        self.lock().insert(Arc::clone(sink), Arc::clone(ledger));
+    }
+
+    /// What becomes of this sink is recorded no more.
+    pub(crate) fn remove(&self, sink: &str) {
+        self.lock().remove(sink);
+    }
+
+    fn all(&self) -> Vec<(Arc<str>, Arc<Ledger>)> {
+        let known = self.lock();
+        known.iter().map(|(name, ledger)| (Arc::clone(name), Arc::clone(ledger))).collect()
+    }
+}
+
 /// Everything the recording of one slot works with.
 pub(crate) struct Recorder {
     pub(crate) store: Arc<dyn Progress>,
     pub(crate) epoch: Epoch,
     pub(crate) origin: Arc<str>,
-    pub(crate) sinks: Vec<(Arc<str>, Arc<Ledger>)>,
+    pub(crate) sinks: Ledgers,
     /// What the slot wants to confirm, and may.
     pub(crate) confirmed: Arc<Recorded>,
     /// When that was last recorded.
     confirmed_at: Option<Instant>,
-    recorded: Vec<Settled>,
+    recorded: HashMap<Arc<str>, Settled>,
     failing: bool,
 }
 
@@ -47,10 +73,10 @@ impl Recorder {
         store: Arc<dyn Progress>,
         epoch: Epoch,
         origin: Arc<str>,
-        sinks: Vec<(Arc<str>, Arc<Ledger>)>,
+        sinks: Ledgers,
         confirmed: Arc<Recorded>,
     ) -> Self {
-        let recorded = vec![Settled::default(); sinks.len()];
+        let recorded = HashMap::new();
         let confirmed_at = None;
         Self { store, epoch, origin, sinks, confirmed, confirmed_at, recorded, failing: false }
     }
@@ -91,27 +117,23 @@ impl Recorder {
     async fn record(&mut self, open_max: usize) -> Result<(), StoreError> {
         let wanted = self.confirmed.wanted();
         let confirmed = self.to_confirm(wanted);
-        let mut changed: Vec<(usize, String, Settled)> = Vec::new();
-        for (index, (name, ledger)) in self.sinks.iter().enumerate() {
+        let mut changed: Vec<(Arc<str>, Settled)> = Vec::new();
+        for (name, ledger) in self.sinks.all() {
             let settled = ledger.lock().settled(open_max);
-            if self.recorded.get(index) != Some(&settled) {
-                changed.push((index, name.to_string(), settled));
+            if self.recorded.get(&name) != Some(&settled) {
+                changed.push((name, settled));
             }
         }
         if changed.is_empty() && confirmed.is_none() {
             return Ok(());
         }
-        let rows = changed.iter().map(|(_, name, settled)| (name.clone(), settled.clone()));
+        let rows = changed.iter().map(|(name, settled)| (name.to_string(), settled.clone()));
         self.store.record(self.epoch, &self.origin, rows.collect(), confirmed).await?;
         if let Some(confirmed) = confirmed {
             self.confirmed.set(confirmed);
             self.confirmed_at = Some(Instant::now());
         }
-        for (index, _, settled) in changed {
-            if let Some(slot) = self.recorded.get_mut(index) {
-                *slot = settled;
-            }
-        }
+        self.recorded.extend(changed);
         Ok(())
     }
 

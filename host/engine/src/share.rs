@@ -245,7 +245,7 @@ mod tests {
         let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
         run_until(engine, || log.confirmed() == log.end()).await;
         assert_eq!(count.load(Ordering::Relaxed), 1_000);
-        for (sink, status) in sinks.iter().zip(&status.slots[0].sinks) {
+        for (sink, status) in sinks.iter().zip(status.slots.list()[0].sinks.list()) {
             // Of 1,000 keys 200 are multiples of 5, and 267 more are multiples of 3.
             assert_eq!((sink.len(), status.buried.get(), status.filtered.get()), (533, 200, 267));
         }

@@ -3,6 +3,7 @@
 //! It never waits for a sink, a plugin or a store. When the budget or a sink's queue is full it
 //! stops reading; the source keeps the connection alive by itself.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use tracing::{error, info, warn};
 
 use crate::budget::Budget;
 use crate::confirm::Confirm;
-use crate::fan_out::{Handed, Outlet, all_have_room, fan_out};
+use crate::crew::{self, Crew};
+use crate::fan_out::{Handed, all_have_room, fan_out};
 use crate::recorded::Recorded;
 use crate::status::SlotStatus;
 
@@ -32,10 +34,19 @@ pub(crate) struct Slot {
     pub(crate) status: Arc<SlotStatus>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) connect: Arc<dyn Connect>,
-    pub(crate) outlets: Vec<Outlet>,
+    pub(crate) crew: Crew,
     pub(crate) settled: Arc<Notify>,
     pub(crate) confirm: Confirm,
     pub(crate) recorded: Arc<Recorded>,
+    /// The highest position that was handed over, or passed by.
+    pub(crate) read: Position,
+}
+
+/// Why a connection is not read any more.
+enum Pause {
+    Stop,
+    /// A sink owes what was read before.
+    Again,
 }
 
 /// Why a slot is not read any more.
@@ -106,11 +117,6 @@ pub(crate) fn moved(slot: &str, at: Lsn, recorded: Lsn) -> SourceError {
     }
 }
 
-/// Opens the stream again. The slot was there: if it is not any more, changes are lost.
-async fn reopen(slot: &Slot, cancelled: &CancellationToken) -> Option<Box<dyn Source>> {
-    open(slot.connect.as_ref(), Missing::Refuse, &slot.status, cancelled).await
-}
-
 /// Logs why there is no stream: once as long as the reason stays the same.
 pub(crate) fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
     let text = error.to_string();
@@ -128,6 +134,15 @@ pub(crate) fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
     status.problem.set(text);
 }
 
+/// Closes a stream in order, so that the next one is sent as little as possible again.
+async fn close(source: Box<dyn Source>, status: Arc<SlotStatus>) {
+    info!(slot.name = %status.name, "opening the stream anew for what a sink owes");
+    if let Err(error) = source.close().await {
+        warn!(slot.name = %status.name, %error, "the stream was not closed in order");
+    }
+    status.connected.store(false, Ordering::Relaxed);
+}
+
 impl Slot {
     /// Streams until cancelled, over as many connections as it takes.
     pub(crate) async fn run(
@@ -139,22 +154,34 @@ impl Slot {
         let mut short_lived = 0;
         loop {
             let opened = Instant::now();
-            match self.stream(source.as_mut(), cancelled).await {
-                Ok(()) => return End::Stopped(Some(source)),
-                Err(error) => tell(&self.status, &error, true),
-            }
+            let mut broke = false;
             let origin = source.origin().to_owned();
-            drop(source);
+            match self.stream(source.as_mut(), cancelled).await {
+                Ok(Pause::Stop) => return End::Stopped(Some(source)),
+                Ok(Pause::Again) => {
+                    self.confirm_settled(source.as_mut());
+                    close(source, Arc::clone(&self.status)).await;
+                }
+                Err(error) => {
+                    tell(&self.status, &error, true);
+                    drop(source);
+                    broke = true;
+                }
+            }
             // One break is mended at once. A stream that breaks again and again as soon as it is
             // open, such as at a row that the server cannot send, must not keep both sides busy.
-            short_lived = if opened.elapsed() < RECONNECT.cap { short_lived + 1 } else { 0 };
+            let is_short = broke && opened.elapsed() < RECONNECT.cap;
+            short_lived = if is_short { short_lived + 1 } else { 0 };
             if short_lived > 1 {
                 let delay = RECONNECT.delay(short_lived - 1, dice.f64());
-                if pause(delay, cancelled).await.is_none() {
+                if self.meanwhile(pause(delay, cancelled)).await.is_none() {
                     return End::Stopped(None);
                 }
             }
-            source = match reopen(self, cancelled).await {
+            // The slot was there: if it is not any more, changes are lost.
+            let (connect, status) = (Arc::clone(&self.connect), Arc::clone(&self.status));
+            let reopened = open(connect.as_ref(), Missing::Refuse, &status, cancelled);
+            source = match self.meanwhile(reopened).await {
                 Some(source) => source,
                 None => return End::Stopped(None),
             };
@@ -176,25 +203,47 @@ impl Slot {
                 tell(&self.status, &moved(&self.status.name, at, self.recorded.highest()), true);
                 drop(source);
                 // The sinks go on with what they have: it is not in the slot any more.
-                cancelled.cancelled().await;
+                self.meanwhile(cancelled.cancelled()).await;
                 return End::Stopped(None);
             }
         }
     }
 
+    /// Sinks come and go while something is waited for that needs no stream.
+    async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = std::pin::pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut other => return done,
+                // What a sink owes comes with the stream that is to be opened.
+                event = self.crew.event() => drop(self.take_crew(event)),
+            }
+        }
+    }
+
+    /// True if the stream must be opened anew.
+    fn take_crew(&mut self, event: crew::Event) -> bool {
+        let again = self.crew.take(event, self.read);
+        if again {
+            self.confirm.rewind();
+        }
+        again
+    }
+
     /// The highest commit that was handed over.
     fn offered(&self) -> Lsn {
-        let offered = self.outlets.iter().filter_map(|outlet| outlet.ledger.lock().offered());
+        let offered = self.crew.outlets.iter().filter_map(|outlet| outlet.ledger.lock().offered());
         offered.max().map_or(Lsn::ZERO, |position| position.commit_lsn)
     }
 
-    /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 the next
-    /// event, if there is room for it; 4 room.
+    /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 sinks that
+    /// come and go; 4 the next event, if there is room for it; 5 room.
     async fn stream(
         &mut self,
         source: &mut dyn Source,
         cancelled: &CancellationToken,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Pause, SourceError> {
         self.confirm_settled(source);
         let budget = Arc::clone(&self.budget);
         let settled = Arc::clone(&self.settled);
@@ -207,37 +256,53 @@ impl Slot {
             tokio::select! {
                 biased;
                 // 1
-                () = cancelled.cancelled() => return Ok(()),
+                () = cancelled.cancelled() => return Ok(Pause::Stop),
                 // 2
                 () = settled.notified() => self.confirm_settled(source),
                 // 3
+                event = self.crew.event() => {
+                    if self.take_crew(event) {
+                        return Ok(Pause::Again);
+                    }
+                }
+                // 4
                 event = source.next(), if can_read => {
                     self.take(event?);
                     self.confirm_settled(source);
                 }
-                // 4
+                // 5
                 () = room, if !can_read => {}
             }
         }
     }
 
     fn can_read(&self) -> bool {
-        self.budget.has_room() && all_have_room(&self.outlets)
+        self.budget.has_room() && all_have_room(&self.crew.outlets)
     }
 
     fn take(&mut self, event: Event) {
         match event {
             Event::Changes(batch) => {
+                let last = batch.changes.last().map(|change| change.position);
+                // A transaction that has begun counts as read to its end: a sink that is new begins
+                // with a whole one.
+                let whole = last.map(|last| Position::new(last.commit_lsn, u64::MAX));
+                self.read = self.read.max(whole.unwrap_or_default());
                 if !batch.changes.is_empty() {
                     let charge = self.budget.charge(batch.bytes);
                     let handed = Handed { changes: batch.changes, _charge: charge };
-                    fan_out(&self.status, &mut self.outlets, handed);
+                    fan_out(&self.status, &mut self.crew.outlets, handed);
                 }
                 for commit in batch.commits {
                     self.confirm.commit(commit);
                 }
             }
-            Event::Idle(position) => self.confirm.idle(position),
+            Event::Idle(position) => {
+                // What is committed right at it is still to come.
+                let below = Lsn(position.0.saturating_sub(1));
+                self.read = self.read.max(Position::new(below, u64::MAX));
+                self.confirm.idle(position);
+            }
         }
     }
 
@@ -260,6 +325,6 @@ impl Slot {
     }
 
     fn first_open(&self) -> Option<Position> {
-        self.outlets.iter().filter_map(|outlet| outlet.ledger.lock().first_open()).min()
+        self.crew.outlets.iter().filter_map(|outlet| outlet.ledger.lock().first_open()).min()
     }
 }

@@ -18,8 +18,10 @@ use crate::select::{Selection, Table};
 pub struct SlotSpec {
     /// The slot's name on the server.
     pub name: Arc<str>,
-    /// The database's name in the configuration.
+    /// The database's name in the configuration; unique.
     pub database: Arc<str>,
+    /// Another number if anything but the sinks is not as it was: the slot's run is then another.
+    pub revision: u64,
     /// Opens the slot.
     pub connect: Arc<dyn Connect>,
     /// The sinks; names are unique.
@@ -32,6 +34,8 @@ pub struct SinkSpec {
     pub id: Arc<str>,
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// Another number if anything but `paused` is not as it was: it is then started anew.
+    pub revision: u64,
     /// Which changes it gets.
     pub selection: Selection,
     /// Completes rows with values that Postgres did not send; None: they stay unsaid.

@@ -107,6 +107,17 @@ impl Warnings {
         known.remove(&(code, subject.to_owned()));
     }
 
+    /// Takes all of one code away.
+    pub fn clear_code(&self, code: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(other, _), _| *other != code);
+    }
+
+    /// Takes all away: they were about what is not any more.
+    pub fn clear_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Code and text of each, by code.
     #[must_use]
     pub fn list(&self) -> Vec<(&'static str, String)> {
@@ -115,13 +126,59 @@ impl Warnings {
     }
 }
 
+/// A list that changes while it is shown.
+#[derive(Debug)]
+pub struct Shown<T>(Mutex<Vec<Arc<T>>>);
+
+impl<T> Shown<T> {
+    /// What is in it now.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces all of it.
+    pub fn set(&self, all: Vec<Arc<T>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+}
+
+impl<T> Default for Shown<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> From<Vec<Arc<T>>> for Shown<T> {
+    fn from(all: Vec<Arc<T>>) -> Self {
+        Self(Mutex::new(all))
+    }
+}
+
 /// Everything that runs.
 #[derive(Debug)]
 pub struct Status {
     /// One per slot.
-    pub slots: Vec<Arc<SlotStatus>>,
+    pub slots: Shown<SlotStatus>,
     /// The bytes held by all of them.
     pub budget: Arc<Budget>,
+    /// What they are made from.
+    pub config: ConfigStatus,
+}
+
+/// The configuration that runs.
+#[derive(Debug, Default)]
+pub struct ConfigStatus {
+    /// How often another one was taken up.
+    pub reloads: Counter,
+    /// How often one was refused.
+    pub failures: Counter,
+    /// Why the newest one does not run; None if it does.
+    pub problem: Note,
+    /// When the one that runs was taken up, in seconds since 1970.
+    pub applied_at: Gauge,
+    /// Another number for another one: the first 48 bits of a hash.
+    pub hash: Gauge,
 }
 
 /// One slot.
@@ -146,7 +203,7 @@ pub struct SlotStatus {
     /// 1 while nothing is read because the budget or a queue is full.
     pub paused: Gauge,
     /// Its sinks.
-    pub sinks: Vec<Arc<SinkStatus>>,
+    pub sinks: Shown<SinkStatus>,
 }
 
 /// One sink.
@@ -180,6 +237,8 @@ pub struct SinkStatus {
     pub pending_bytes: Gauge,
     /// When the next message whose attempt failed is tried again; None if none waits.
     pub next_retry: Due,
+    /// 1 while it collects and sends nothing because it was told so.
+    pub paused: Gauge,
     /// The last failure of a request; None once one succeeded since.
     pub last_error: Note,
     /// Why it takes in nothing at the moment.

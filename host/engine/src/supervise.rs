@@ -21,6 +21,8 @@ pub enum TaskKind {
     Progress,
     /// Answers HTTP requests.
     Serve,
+    /// Takes up changes of the configuration.
+    Reload,
     /// Looks once whether a destination answers.
     Check,
 }
@@ -31,7 +33,7 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             // Without it nothing moves, and what it knew is gone: a new process reads it again.
-            Self::Slot | Self::Progress | Self::Serve => OnPanic::StopProcess,
+            Self::Slot | Self::Progress | Self::Serve | Self::Reload => OnPanic::StopProcess,
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver => OnPanic::StopSink,
             Self::Check => OnPanic::GoOn,

@@ -4,6 +4,8 @@ mod batches;
 mod chains;
 mod complete;
 mod delivery;
+mod edits;
+mod edits_seeded;
 mod enrich;
 mod grouping;
 mod outputs;

@@ -182,9 +182,9 @@ pub(crate) enum RoleName {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The configuration.
-    #[arg(long, env = "CONFIG_FILE_PATH", value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    /// The configuration. Else CONFIG_FILE_YAML (its text in base64) or CONFIG_FILE_PATH is.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,27 +2,31 @@
 
 pub(crate) mod command;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use config::{Diagnostic, Spec, Surroundings};
 
-use crate::Failure;
 use crate::settings::environment;
 
 /// Beside the configuration, if `SEQUIN_PLUGIN_DIR` does not say otherwise.
 const PLUGIN_DIR: &str = "plugins";
 
-/// Reads and checks a configuration. Hands back warnings beside it.
+/// Reads and checks a configuration. `path` says where the text is from. Hands back warnings beside
+/// it.
 ///
 /// # Errors
-/// The file cannot be read, or everything that is wrong in it.
-pub(crate) fn read(path: &Path) -> Result<(Spec, Vec<Diagnostic>), Failure> {
-    let text = text(path)?;
-    check(path, &text).map_err(|diagnostics| Failure::Usage(lines(&diagnostics)))
+/// Everything that is wrong in it.
+pub(crate) fn check(path: &Path, text: &str) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
+    check_noting(path, text, &RefCell::default())
 }
 
-/// As [`read`], of a text that is there already. `path` says where it is from.
-pub(crate) fn check(path: &Path, text: &str) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
+/// The same; notes the files that are read for it.
+pub(crate) fn check_noting(
+    path: &Path,
+    text: &str,
+    files: &RefCell<Vec<PathBuf>>,
+) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let base_dir = path.parent().unwrap_or(Path::new(""));
     let plugin_dir =
         environment("SEQUIN_PLUGIN_DIR").map_or_else(|| base_dir.join(PLUGIN_DIR), PathBuf::from);
@@ -30,16 +34,19 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<(Spec, Vec<Diagnostic>), 
         base_dir,
         plugin_dir: &plugin_dir,
         env: &environment,
-        read_file: &|path| std::fs::read_to_string(path),
+        read_file: &|path| {
+            files.borrow_mut().push(path.to_owned());
+            std::fs::read_to_string(path)
+        },
     };
     config::read(&path.display().to_string(), text, &around)
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::Usage(format!("error: {} cannot be read: {error}", path.display()))
-    };
-    std::fs::read_to_string(path).map_err(failed)
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn text(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("error: {} cannot be read: {error}", path.display()))
 }
 
 fn lines(diagnostics: &[Diagnostic]) -> String {

@@ -6,14 +6,18 @@
 mod accept_loss;
 mod cli;
 mod components;
+mod config_source;
 mod configuration;
 mod letters;
+mod plan;
 mod plugin;
+mod reload;
 mod serve;
 mod settings;
 mod tables;
 mod tail;
 mod telemetry;
+mod watch;
 mod wiring;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! `sequin serve`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use anyhow::Context as _;
 use engine::budget::Budget;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
-use engine::status::Status;
 use engine::supervise::{Supervisor, TaskKind};
 use store::Embedded;
 use tokio::net::TcpListener;
@@ -18,11 +16,11 @@ use tracing::{error, info, warn};
 
 use crate::Failure;
 use crate::cli::ServeArguments;
-use crate::configuration;
-use crate::settings::{Settings, environment};
-use crate::tables;
+use crate::config_source::ConfigSource;
+use crate::reload::{self, Beside, Ready, Reloader};
+use crate::settings::{self, Settings, environment};
 use crate::telemetry;
-use crate::wiring;
+use crate::wiring::Wiring;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -33,21 +31,37 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
-    let mut settings = Settings::read(&environment).map_err(Failure::Usage)?;
-    let spec = configuration::read(&arguments.config)?;
+    // All that is wrong is told at once: settings and configuration.
+    let settings = Settings::read(&environment);
+    let source = ConfigSource::find(arguments.config.as_deref(), &environment)
+        .map_err(|reason| format!("error: {reason}\n"));
+    let (mut settings, source) = match (settings, source) {
+        (Ok(settings), Ok(source)) => (settings, source),
+        (settings, source) => {
+            let config = source.and_then(|source| source.read().map(drop));
+            let wrong = [settings.err(), config.err()].into_iter().flatten().collect();
+            return Err(Failure::Usage(wrong));
+        }
+    };
     telemetry::start(&mut settings);
-    for warning in &spec.1 {
+    let wiring = Wiring::new(&settings.data_dir, settings.http_guard);
+    let ready = reload::load(&source, &wiring).map_err(|refused| Failure::Usage(refused.reason))?;
+    for warning in &ready.warnings {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }
-    let slots =
-        wiring::build(&spec.0, &settings.data_dir, settings.http_guard).map_err(Failure::Usage)?;
+    let not_needed = settings::not_needed(&environment);
+    if !not_needed.is_empty() {
+        info!(
+            variables = not_needed.join(", "),
+            "settings of the predecessor that nothing here needs"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
-    let checks = tables::checks(&spec.0, wiring::source);
-    let served = runtime.block_on(serve(settings, slots, checks));
+    let served = runtime.block_on(serve(settings, source, wiring, ready));
     // A write to a pipe that nobody reads would be waited for without end.
     runtime.shutdown_timeout(LAST_WRITES);
     Ok(served?)
@@ -55,12 +69,14 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
 
 async fn serve(
     settings: Settings,
-    slots: Vec<SlotSpec>,
-    checks: Vec<tables::Check>,
+    source: ConfigSource,
+    wiring: Wiring,
+    mut ready: Ready,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
 
     let bind = async |address, name| {
         TcpListener::bind(address).await.with_context(|| format!("bind {name} to {address}"))
@@ -77,14 +93,15 @@ async fn serve(
     };
     let budget = Budget::new(settings.memory_bytes_max);
     let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE };
-    check_sinks(&supervisor, &slots);
+    let slots = std::mem::take(&mut ready.slots);
+    check_sinks(&supervisor, &slots, |_| true);
     let streams = Arc::new(web::Streams::default());
-    streams.set(streams_of(&slots));
     let access = web::Access::new(settings.api_token.clone(), api.local_addr()?.ip());
     tell_access(&slots, &access);
+    let mut beside = Beside::new(Arc::clone(&streams), stop.clone());
+    beside.offer(streams_of(&slots), |_| true);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
-    check_tables(&supervisor, checks, &status, &stop);
 
     info!(
         version = VERSION,
@@ -94,7 +111,10 @@ async fn serve(
         "sequin is up"
     );
     let http = CancellationToken::new();
-    let routes = [(api, web::api(VERSION, streams, access)), (metrics, web::metrics(status))];
+    let routes = [
+        (api, web::api(VERSION, streams, access)),
+        (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
+    ];
     for (listener, router) in routes {
         let serving = web::serve(listener, router, http.clone().cancelled_owned());
         supervisor.spawn(TaskKind::Serve, "http", async move {
@@ -103,6 +123,9 @@ async fn serve(
             }
         });
     }
+    let reloader =
+        Reloader::new(source, wiring, engine.handle(), status, supervisor.clone(), beside, ready);
+    supervisor.spawn(TaskKind::Reload, "config", reloader.run(hangup, stop.clone()));
     let running = engine.run(stop.clone());
     let mut running = std::pin::pin!(running);
     let mut ended = false;
@@ -125,7 +148,7 @@ async fn serve(
 }
 
 /// The streams of these slots, for the API.
-fn streams_of(slots: &[SlotSpec]) -> Vec<web::Stream> {
+pub(crate) fn streams_of(slots: &[SlotSpec]) -> Vec<web::Stream> {
     let sinks = slots.iter().flat_map(|slot| &slot.sinks);
     sinks
         .filter_map(|sink| {
@@ -153,25 +176,14 @@ fn tell_access(slots: &[SlotSpec], access: &web::Access) {
     }
 }
 
-/// Tells what sinks name and is not there.
-fn check_tables(
-    supervisor: &Supervisor,
-    checks: Vec<tables::Check>,
-    status: &Status,
-    stop: &CancellationToken,
-) {
-    let sinks = status.slots.iter().flat_map(|slot| &slot.sinks);
-    let sinks: HashMap<_, _> =
-        sinks.map(|sink| (sink.name.to_string(), Arc::clone(sink))).collect();
-    for check in checks {
-        let looking = check.run(sinks.clone(), stop.clone());
-        supervisor.spawn(TaskKind::Check, "tables", looking);
-    }
-}
-
 /// Tells early what would fail later. A destination that is away is no reason not to start.
-fn check_sinks(supervisor: &Supervisor, slots: &[SlotSpec]) {
-    for sink in slots.iter().flat_map(|slot| &slot.sinks) {
+pub(crate) fn check_sinks(
+    supervisor: &Supervisor,
+    slots: &[SlotSpec],
+    is_meant: impl Fn(&str) -> bool,
+) {
+    let all = slots.iter().flat_map(|slot| &slot.sinks);
+    for sink in all.filter(|sink| is_meant(&sink.name)) {
         let (name, port) = (Arc::clone(&sink.name), Arc::clone(&sink.sink));
         supervisor.spawn(TaskKind::Check, &sink.name, async move {
             match port.check().await {

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sinks::Guard;
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) log_filter: EnvFilter,
     /// `SEQUIN_LOG_FORMAT`.
     pub(crate) log_format: LogFormat,
+    /// `SEQUIN_METRICS_USER` and `SEQUIN_METRICS_PASSWORD`: asked for at `/metrics`.
+    pub(crate) metrics_login: Option<web::Login>,
     /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
     pub(crate) memory_bytes_max: usize,
     /// `SEQUIN_HTTP_GUARD`: the addresses that no sink's requests go to.
@@ -63,7 +67,9 @@ impl Settings {
         let port = |name, default, wrong: &mut Vec<String>| {
             SocketAddr::new(bind, setting(env, name, "a port", wrong).unwrap_or(default))
         };
-        let api = port("SERVER_PORT", SERVER_PORT, &mut wrong);
+        // The predecessor's order.
+        let api_port = if env("SERVER_PORT").is_some() { "SERVER_PORT" } else { "PORT" };
+        let api = port(api_port, SERVER_PORT, &mut wrong);
         let metrics = port("SEQUIN_METRICS_PORT", METRICS_PORT, &mut wrong);
         if api == metrics && api.port() != 0 {
             wrong.push(format!("SERVER_PORT and SEQUIN_METRICS_PORT are both {}", api.port()));
@@ -99,6 +105,17 @@ impl Settings {
         }
         let guard = "metadata, internal or off";
         let http_guard = setting(env, "SEQUIN_HTTP_GUARD", guard, &mut wrong).unwrap_or_default();
+        let metrics_login = match (env("SEQUIN_METRICS_USER"), env("SEQUIN_METRICS_PASSWORD")) {
+            (Some(user), Some(password)) => {
+                Some(web::Login::new(&STANDARD.encode(format!("{user}:{password}"))))
+            }
+            (None, None) => None,
+            _ => {
+                let what = "SEQUIN_METRICS_USER and SEQUIN_METRICS_PASSWORD go together";
+                wrong.push(format!("{what}: one of them is not set"));
+                None
+            }
+        };
         let data_dir = env("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from);
         if wrong.is_empty() {
             let memory_bytes_max = megabytes << 20;
@@ -109,6 +126,7 @@ impl Settings {
                 data_dir,
                 log_filter,
                 log_format,
+                metrics_login,
                 memory_bytes_max,
                 http_guard,
             })
@@ -121,6 +139,78 @@ impl Settings {
 /// `SEQUIN_DATA_DIR` alone, for commands that only look.
 pub(crate) fn data_dir() -> PathBuf {
     environment("SEQUIN_DATA_DIR").map_or_else(|| DATA_DIR.into(), PathBuf::from)
+}
+
+/// Settings of the predecessor that have no counterpart, because what they are about is not there: its
+/// own database, Redis, sign-up, telemetry, its connections and processes.
+const NOT_NEEDED: [&str; 62] = [
+    "PG_URL",
+    "PG_HOSTNAME",
+    "PG_DATABASE",
+    "PG_PORT",
+    "PG_USERNAME",
+    "PG_PASSWORD",
+    "PG_POOL_SIZE",
+    "PG_SSL",
+    "PG_IPV6",
+    "ECTO_IPV6",
+    "REDIS_URL",
+    "REDIS_POOL_SIZE",
+    "REDIS_IPV6",
+    "REDIS_TLS",
+    "REDIS_SSL",
+    "REDIS_TLS_CA_CERT_FILE",
+    "REDIS_TLS_CLIENT_CERT_FILE",
+    "REDIS_TLS_CLIENT_KEY_FILE",
+    "REDIS_TLS_VERIFY",
+    "SECRET_KEY_BASE",
+    "VAULT_KEY",
+    "SERVER_HOST",
+    "PHX_HOST",
+    "PHX_SERVER",
+    "SERVER_CHECK_ORIGIN",
+    "LONG_POLL_FALLBACK_MS",
+    "FEATURE_ACCOUNT_SELF_SIGNUP",
+    "FEATURE_PROVISION_DEFAULT_USER",
+    "FEATURE_FUNCTION_TRANSFORMS",
+    "GITHUB_CLIENT_ID",
+    "GITHUB_CLIENT_SECRET",
+    "GITHUB_CLIENT_REDIRECT_URI",
+    "ADMIN_USER",
+    "ADMIN_PASSWORD",
+    "METRICS_HOST",
+    "STATSD_HOST",
+    "DATADOG_API_KEY",
+    "DATADOG_APP_KEY",
+    "AGENT_ADDRESS",
+    "SEQUIN_TELEMETRY_DISABLED",
+    "TELEMETRY_ENABLED",
+    "CRASH_REPORTING_DISABLED",
+    "SENTRY_DSN",
+    "DEFAULT_WORKERS_PER_SINK",
+    "BACKFILL_MAX_PENDING_MESSAGES",
+    "MAX_MEMORY_MB",
+    "MEMORY_BUFFER_PERCENT",
+    "HTTP_POOL_SIZE",
+    "HTTP_POOL_COUNT",
+    "REPLICATION_FLUSH_MAX_ACCUMULATED_BYTES",
+    "REPLICATION_FLUSH_MAX_ACCUMULATED_MESSAGES",
+    "REPLICATION_FLUSH_MAX_ACCUMULATED_TIME_MS",
+    "LOOPS_API_KEY",
+    "RETOOL_WORKFLOW_KEY",
+    "INCIDENT_IO_API_KEY",
+    "PAGERDUTY_INTEGRATION_KEY",
+    "SELF_HOSTED",
+    "AUTO_ASSIGN_RELEASE_NODE",
+    "RELEASE_HOST",
+    "RELEASE_VERSION",
+    "RELEASE_DISTRIBUTION",
+    "RELEASE_COOKIE",
+];
+
+/// Which of the predecessor's settings are given and have no effect. Their values are not looked at.
+pub(crate) fn not_needed(env: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
+    NOT_NEEDED.into_iter().filter(|name| env(name).is_some()).collect()
 }
 
 fn setting<T: FromStr>(
@@ -166,6 +256,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_predecessor_needed_is_taken_and_named() {
+        let given = [("PG_URL", "x"), ("SECRET_KEY_BASE", "y"), ("PORT", "9100"), ("PATH", "z")];
+        let env = |name: &str| given.iter().find(|(key, _)| *key == name).map(|_| "x".to_owned());
+        assert_eq!(not_needed(&env), ["PG_URL", "SECRET_KEY_BASE"]);
+        assert_eq!(read(&given).unwrap().api.port(), 9100);
+        let both = [("PORT", "9100"), ("SERVER_PORT", "9200")];
+        assert_eq!(read(&both).unwrap().api.port(), 9200);
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_told_at_once() {
         let wrong = read(&[
             ("SERVER_PORT", "http"),
@@ -176,9 +276,10 @@ mod tests {
             ("SEQUIN_MEMORY_MB", "0"),
             ("SEQUIN_API_TOKEN", "hunter2"),
             ("SEQUIN_HTTP_GUARD", "none"),
+            ("SEQUIN_METRICS_USER", "u"),
         ]);
         let wrong = wrong.unwrap_err();
-        assert_eq!(wrong.lines().count(), 8, "{wrong}");
+        assert_eq!(wrong.lines().count(), 9, "{wrong}");
         assert!(!wrong.contains("hunter2"), "{wrong}");
         let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
         assert!(same.unwrap_err().contains("both 9000"));

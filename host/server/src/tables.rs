@@ -22,6 +22,9 @@ const SCHEMA_MISSING: &str = "schema_missing";
 /// A table has no such column.
 const COLUMN_MISSING: &str = "column_missing";
 
+/// All of them.
+pub(crate) const CODES: [&str; 3] = [TABLE_MISSING, SCHEMA_MISSING, COLUMN_MISSING];
+
 /// Between two looks while something is missing, or the server does not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 

@@ -2,14 +2,14 @@
 //!
 //! Nothing is sent anywhere here, and everything that is wrong is told at once.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Spec;
 use config::spec::{
-    self, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role, Sink, Status,
-    TableEnrichment,
+    self, Component, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role,
+    Sink, Status, TableEnrichment,
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
@@ -25,18 +25,62 @@ use crate::components::Components;
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
 
-/// Builds what the spec describes.
-///
-/// # Errors
-/// Everything that is wrong, a line each.
-pub(crate) fn build(
-    spec: &Spec,
-    data_dir: &Path,
+/// Builds what is to run, as often as the configuration changes.
+pub(crate) struct Wiring {
+    data_dir: PathBuf,
     guard: sinks::Guard,
-) -> Result<Vec<SlotSpec>, String> {
+    /// The sandbox is one per process; made when the first function asks for it.
+    host: Mutex<Option<Arc<plugin::Host>>>,
+}
+
+/// What was built.
+pub(crate) struct Built {
+    pub(crate) slots: Vec<SlotSpec>,
+    /// The digest of each function's component.
+    pub(crate) digests: BTreeMap<String, String>,
+}
+
+/// The files and directories that hold the components of a configuration: a change there is a change
+/// of it. Certificates are not among them: they are read anew with each connection.
+pub(crate) fn files(spec: &Spec) -> Vec<PathBuf> {
+    let file = |function: &spec::Function| match &function.kind {
+        FunctionKind::Plugin(plugin) => Some(match &plugin.component {
+            Component::File(path) => path.clone(),
+            Component::Named { .. } | Component::Digest(_) => spec.plugin_dir.clone(),
+        }),
+        FunctionKind::Path(_) | FunctionKind::Enrichment(_) => None,
+    };
+    spec.functions.iter().filter_map(file).collect()
+}
+
+impl Wiring {
+    pub(crate) fn new(data_dir: &Path, guard: sinks::Guard) -> Self {
+        Self { data_dir: data_dir.to_owned(), guard, host: Mutex::default() }
+    }
+
+    /// Builds what the spec describes.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each.
+    pub(crate) fn build(&self, spec: &Spec) -> Result<Built, String> {
+        build(spec, self)
+    }
+
+    fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
+        let mut kept = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = &*kept {
+            return Ok(Arc::clone(host));
+        }
+        let host = Arc::new(host(&self.data_dir)?);
+        *kept = Some(Arc::clone(&host));
+        Ok(host)
+    }
+}
+
+fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
     let mut wrong = Vec::new();
-    let plugins = plugins(spec, data_dir, &mut wrong);
-    let sinks = match sinks::Builder::new(guard) {
+    let plugins = plugins(spec, wiring, &mut wrong);
+    let sinks = match sinks::Builder::new(wiring.guard) {
         Ok(builder) => Some(builder),
         Err(error) => {
             wrong.push(error.to_string());
@@ -62,12 +106,17 @@ pub(crate) fn build(
         slots.push(SlotSpec {
             name: database.slot.name.as_str().into(),
             database: database.name.as_str().into(),
+            revision: 0,
             connect,
             sinks: specs,
         });
     }
     if wrong.is_empty() {
-        Ok(slots)
+        let digest = |(name, plugin): (&String, &Arc<dyn Plugin>)| {
+            (name.clone(), plugin.digest().to_owned())
+        };
+        let digests = plugins.iter().map(digest).collect();
+        Ok(Built { slots, digests })
     } else {
         Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
     }
@@ -76,14 +125,14 @@ pub(crate) fn build(
 /// Loads each component and binds it to its configuration.
 fn plugins(
     spec: &Spec,
-    data_dir: &Path,
+    wiring: &Wiring,
     wrong: &mut Vec<String>,
 ) -> HashMap<String, Arc<dyn Plugin>> {
     let mut plugins = HashMap::new();
     if spec.functions.is_empty() {
         return plugins;
     }
-    let host = match host(data_dir) {
+    let host = match wiring.host() {
         Ok(host) => host,
         Err(error) => {
             wrong.push(error.to_string());
@@ -177,6 +226,7 @@ fn sink_spec(
     Ok(SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
+        revision: 0,
         selection: sink.selection.clone(),
         lookup,
         enrichments,

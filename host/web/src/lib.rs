@@ -6,6 +6,7 @@
 
 mod access;
 mod health;
+mod login;
 mod metrics;
 mod pull;
 mod reply;
@@ -14,9 +15,12 @@ mod streams;
 pub use access::{Access, Token};
 pub use streams::{Stream, Streams};
 
+pub use login::Login;
+
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::routing::get;
 use engine::status::Status;
 
@@ -26,9 +30,13 @@ pub fn api(version: &'static str, streams: Arc<Streams>, access: Access) -> Rout
     health.merge(pull::routes(streams, access))
 }
 
-/// The metrics port (`SEQUIN_METRICS_PORT`).
-pub fn metrics(status: Arc<Status>) -> Router {
-    Router::new().route("/metrics", get(move || metrics::answer(Arc::clone(&status))))
+/// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.
+pub fn metrics(status: Arc<Status>, login: Option<Login>) -> Router {
+    let answer = async move |headers: HeaderMap| match &login {
+        Some(login) if !login.is_shown(&headers) => Login::refusal(),
+        _ => metrics::answer(&status),
+    };
+    Router::new().route("/metrics", get(answer))
 }
 
 /// Serves a router on a bound listener until `stop` resolves, then until its requests are done.

@@ -3,7 +3,6 @@
 //! Names that the predecessor had mean here what they meant there, with its labels; the others are
 //! ours. The families are built anew at each scrape from the engine's own counters.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::http::{StatusCode, header};
@@ -40,7 +39,10 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 5] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 6] = [
+    ("sequin_sink_paused", "1 while the sink collects and sends nothing.", |sink| {
+        sink.paused.get()
+    }),
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
     (
@@ -78,8 +80,8 @@ const SLOT_GAUGES: [(&str, &str, ReadSlot); 3] = [
     }),
 ];
 
-pub(crate) async fn answer(status: Arc<Status>) -> Response {
-    match render(&status) {
+pub(crate) fn answer(status: &Status) -> Response {
+    match render(status) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -87,7 +89,9 @@ pub(crate) async fn answer(status: Arc<Status>) -> Response {
 
 fn render(status: &Status) -> Result<String, prometheus::Error> {
     let registry = Registry::new();
-    let sinks = || status.slots.iter().flat_map(|slot| &slot.sinks);
+    let slots = status.slots.list();
+    let all: Vec<_> = slots.iter().flat_map(|slot| slot.sinks.list()).collect();
+    let sinks = || all.iter();
     for (name, help, read) in SINK_COUNTERS {
         let family = IntCounterVec::new(Opts::new(name, help), &SINK)?;
         for sink in sinks() {
@@ -112,14 +116,14 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
     registry.register(Box::new(warnings))?;
     for (name, help, read) in SLOT_COUNTERS {
         let family = IntCounterVec::new(Opts::new(name, help), &SLOT)?;
-        for slot in &status.slots {
+        for slot in &slots {
             family.with_label_values(&[&*slot.name, &*slot.database]).inc_by(read(slot));
         }
         registry.register(Box::new(family))?;
     }
     for (name, help, read) in SLOT_GAUGES {
         let family = IntGaugeVec::new(Opts::new(name, help), &SLOT)?;
-        for slot in &status.slots {
+        for slot in &slots {
             family.with_label_values(&[&*slot.name, &*slot.database]).set(signed(read(slot)));
         }
         registry.register(Box::new(family))?;
@@ -132,6 +136,37 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         gauge.set(signed(value as u64));
         registry.register(Box::new(gauge))?;
     }
+    let config = &status.config;
+    for (name, help, value) in [
+        (
+            "sequin_config_reloads_total",
+            "How often another configuration was taken up.",
+            &config.reloads,
+        ),
+        ("sequin_config_reload_failures_total", "How often one was refused.", &config.failures),
+    ] {
+        let counter = prometheus::IntCounter::new(name, help)?;
+        counter.inc_by(value.get());
+        registry.register(Box::new(counter))?;
+    }
+    let failed = u64::from(config.problem.get().is_some());
+    for (name, help, value) in [
+        (
+            "sequin_config_reload_failed",
+            "1 while the newest configuration is not the one that runs.",
+            failed,
+        ),
+        (
+            "sequin_config_applied_timestamp_seconds",
+            "When the one that runs was taken up.",
+            config.applied_at.get(),
+        ),
+        ("sequin_config_hash", "Another number for another configuration.", config.hash.get()),
+    ] {
+        let gauge = prometheus::IntGauge::new(name, help)?;
+        gauge.set(signed(value));
+        registry.register(Box::new(gauge))?;
+    }
     TextEncoder::new().encode_to_string(&registry.gather())
 }
 
@@ -141,6 +176,8 @@ fn signed(value: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use engine::budget::Budget;
 
     use super::*;
@@ -155,11 +192,14 @@ mod tests {
         let slot = SlotStatus {
             name: "s".into(),
             database: "d".into(),
-            sinks: vec![Arc::new(sink)],
+            sinks: vec![Arc::new(sink)].into(),
             ..SlotStatus::default()
         };
         slot.ingested.add(5);
-        let status = Status { slots: vec![Arc::new(slot)], budget: Budget::new(9) };
+        let config = engine::status::ConfigStatus::default();
+        config.reloads.add(2);
+        let slots = vec![Arc::new(slot)].into();
+        let status = Status { slots, budget: Budget::new(9), config };
         let text = render(&status).unwrap();
         for line in [
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
@@ -168,6 +208,8 @@ mod tests {
             // B123.
             "sequin_sink_next_retry_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
             "sequin_memory_max_bytes 9",
+            "sequin_config_reloads_total 2",
+            "sequin_config_reload_failed 0",
         ] {
             assert!(text.contains(line), "{text}");
         }

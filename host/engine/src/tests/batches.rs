@@ -132,7 +132,7 @@ async fn b105_a_message_that_is_too_large_is_put_aside_and_the_others_continue()
     assert_eq!((&*letter.reason, letter.attempts), ("delivery", 1));
     assert_eq!(letter.error, "refused for good: no", "with what the sink said");
     assert!(letter.input.len() > 5_000, "the whole message");
-    assert_eq!(status.slots[0].sinks[0].failed.get(), 1, "tried once, not again");
+    assert_eq!(status.slots.list()[0].sinks.list()[0].failed.get(), 1, "tried once, not again");
 }
 
 /// The sink is down and the budget tiny, and all that comes is of no interest to it.
@@ -151,7 +151,7 @@ async fn b106_actions_that_are_not_chosen_cost_no_room() {
     let (engine, status, _) =
         engine(&log, vec![spec, sink_spec("all", &all)], &Arc::default(), 10_000);
     run_until(engine, || log.confirmed() == log.end()).await;
-    let sinks = &status.slots[0].sinks;
+    let sinks = status.slots.list()[0].sinks.list();
     assert_eq!((sinks[0].received.get(), sinks[0].pending.get(), down.len()), (0, 0, 0));
     assert_eq!((sinks[1].received.get(), status.budget.used()), (2_001, 0));
 }
@@ -219,5 +219,5 @@ async fn b106_only_the_chosen_actions_are_delivered() {
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(sink.len(), 1);
     assert!(sink.received()[0].payload.contains("\"action\":\"delete\""));
-    assert_eq!(status.slots[0].sinks[0].received.get(), 1);
+    assert_eq!(status.slots.list()[0].sinks.list()[0].received.get(), 1);
 }

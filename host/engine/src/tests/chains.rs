@@ -84,7 +84,7 @@ async fn the_first_filter_that_does_not_keep_a_row_decides() {
         let delivered = if index { 8 + 10 + 1 } else { 8 + 1 };
         assert_eq!(sink.len(), delivered, "index: {index}");
         let filtered = if index { 11 } else { 21 };
-        assert_eq!(status.slots[0].sinks[0].filtered.get(), filtered);
+        assert_eq!(status.slots.list()[0].sinks.list()[0].filtered.get(), filtered);
     }
 }
 

@@ -38,11 +38,11 @@ async fn b071_a_sink_that_asks_for_it_gets_whole_rows() {
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
     let mut waited = false;
     run_until(engine, || {
-        waited |= status.slots[0].sinks[0].waiting.get().is_some();
+        waited |= status.slots.list()[0].sinks.list()[0].waiting.get().is_some();
         log.confirmed() == log.end()
     })
     .await;
-    assert!(waited && status.slots[0].sinks[0].waiting.get().is_none());
+    assert!(waited && status.slots.list()[0].sinks.list()[0].waiting.get().is_none());
     let found = messages(&asks);
     let records: Vec<_> = found.iter().map(|message| message["record"].clone()).collect();
     assert_eq!(
@@ -59,12 +59,12 @@ async fn b071_a_sink_that_asks_for_it_gets_whole_rows() {
     assert_eq!((&told[1]["fetched"], told[1].get("unchanged")), (&json!(["value"]), None));
     assert_eq!((&told[2]["fetched"], told[2].get("unchanged")), (&json!(["value"]), None));
     assert_eq!((&told[3]["unchanged"], told[3].get("fetched")), (&json!(["value"]), None));
-    assert_eq!(status.slots[0].sinks[0].fetched.get(), 2);
+    assert_eq!(status.slots.list()[0].sinks.list()[0].fetched.get(), 2);
     assert_eq!(table.asked(), [3], "one question for all rows that lack something");
     assert_eq!(messages(&does_not)[1]["metadata"]["unchanged"], json!(["value"]));
-    let unsent = status.slots[0].sinks.iter().map(|sink| sink.rows_unsent.get());
+    let unsent = status.slots.list()[0].sinks.list().into_iter().map(|sink| sink.rows_unsent.get());
     assert_eq!(unsent.collect::<Vec<_>>(), [0, 3]);
-    let warnings = |sink: usize| status.slots[0].sinks[sink].warnings.list();
+    let warnings = |sink: usize| status.slots.list()[0].sinks.list()[sink].warnings.list();
     assert!(warnings(0).is_empty());
     let [("toast_columns_detected", problem)] = &warnings(1)[..] else { panic!("b070") };
     assert!(problem.contains("public.t") && problem.contains("(value)"), "{problem}");

@@ -84,7 +84,7 @@ async fn b090_a_blocked_group_holds_back_nobody_else() {
         let expected: Vec<u64> = (0..20).map(|n| n * 10 + group).collect();
         assert_eq!(values, expected);
     }
-    let sick = status.slots[0].sinks[0].failed.get();
+    let sick = status.slots.list()[0].sinks.list()[0].failed.get();
     assert!((4..=10).contains(&sick), "{sick} attempts in a minute of exponential back-off");
 }
 
@@ -112,7 +112,7 @@ async fn a_failing_sink_does_not_hold_back_its_neighbour_while_the_budget_lasts(
     run_until(engine, || alive.len() == 1_000).await;
     assert_eq!(dead.len(), 0);
     assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO, "the dead one owes everything");
-    assert_eq!(status.slots[0].sinks[1].delivered.get(), 1_000);
+    assert_eq!(status.slots.list()[0].sinks.list()[1].delivered.get(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +132,7 @@ async fn reading_pauses_when_the_budget_is_full_and_goes_on_when_there_is_room()
     let highest = AtomicUsize::new(0);
     run_until(engine, || {
         highest.fetch_max(status.budget.used(), Ordering::Relaxed);
-        if status.slots[0].paused.get() == 1 {
+        if status.slots.list()[0].paused.get() == 1 {
             closed.store(false, Ordering::Relaxed);
         }
         sink.len() == 2_000
@@ -163,7 +163,7 @@ async fn a_row_that_fails_in_a_plugin_is_put_aside_and_the_others_are_delivered(
     assert_eq!(letters[0].reason, "plugin_trap");
     assert_eq!(letters[0].plugin.as_deref(), Some("sha256:f"));
     assert!(letters[0].input.contains("\"value\":\"41\""), "{}", letters[0].input);
-    assert_eq!(status.slots[0].sinks[0].filtered.get(), 1);
+    assert_eq!(status.slots.list()[0].sinks.list()[0].filtered.get(), 1);
 }
 
 /// A message that is put aside is settled only once it is kept.
@@ -211,7 +211,7 @@ async fn a_panic_in_a_sink_stops_that_sink_alone() {
     })
     .await;
     assert!(!supervisor.fatal().is_cancelled());
-    let stopped = status.slots[0].sinks[0].stopped.get().unwrap();
+    let stopped = status.slots.list()[0].sinks.list()[0].stopped.get().unwrap();
     assert!(stopped.contains("as planned"), "{stopped}");
     assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO, "what it owes is not confirmed");
 }
@@ -257,7 +257,7 @@ async fn a_broken_stream_is_opened_again_and_repeats_nothing() {
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
     assert_eq!(sink.len(), 100);
-    assert_eq!(status.slots[0].connects.get(), 2);
+    assert_eq!(status.slots.list()[0].connects.get(), 2);
 }
 
 /// A sink that says its requests fail as a whole, and then judges messages apart after all: what
@@ -300,7 +300,7 @@ async fn changes_of_a_promoted_standby_are_not_taken_for_settled_ones() {
     })
     .await;
     assert_eq!(log.confirmed(), log.end());
-    assert_eq!(status.slots[0].problem.get(), None);
+    assert_eq!(status.slots.list()[0].problem.get(), None);
 
     // The same over a restart, after the new server has passed the old one's positions.
     log.fail_over(6);
@@ -326,10 +326,10 @@ async fn a_server_behind_our_progress_is_refused_and_stays_visible() {
     run_until(first, || log.confirmed() == log.end()).await;
     log.set_back(5);
     let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(second, || status.slots[0].problem.get().is_some()).await;
-    let problem = status.slots[0].problem.get().unwrap();
+    run_until(second, || status.slots.list()[0].problem.get().is_some()).await;
+    let problem = status.slots.list()[0].problem.get().unwrap();
     assert!(problem.contains("older backup"), "{problem}");
-    assert!(!status.slots[0].connected.load(Ordering::Relaxed), "it is not read");
+    assert!(!status.slots.list()[0].connected.load(Ordering::Relaxed), "it is not read");
     assert_eq!(sink.len(), 10);
 }
 
@@ -351,7 +351,7 @@ async fn a_panic_behind_a_full_queue_does_not_stop_the_slot() {
     let specs = vec![spec, sink_spec("alive", &alive)];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
     run_until(engine, || alive.len() == 200).await;
-    assert!(status.slots[0].sinks[0].stopped.get().is_some());
+    assert!(status.slots.list()[0].sinks.list()[0].stopped.get().is_some());
 }
 
 /// Somebody drops the slot: it is not created again behind everybody's back, neither by the running
@@ -368,14 +368,14 @@ async fn b187_a_slot_that_was_dropped_is_not_recreated_silently() {
         if sink.len() == 1 && !std::mem::replace(&mut dropped, true) {
             log.drop_slot();
         }
-        status.slots[0].problem.get().is_some()
+        status.slots.list()[0].problem.get().is_some()
     })
     .await;
     let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(second, || status.slots[0].problem.get().is_some()).await;
-    let problem = status.slots[0].problem.get().unwrap();
+    run_until(second, || status.slots.list()[0].problem.get().is_some()).await;
+    let problem = status.slots.list()[0].problem.get().unwrap();
     assert!(problem.contains("the slot is gone"), "{problem}");
-    assert_eq!(status.slots[0].connects.get(), 0);
+    assert_eq!(status.slots.list()[0].connects.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -387,7 +387,7 @@ async fn b034_a_stream_that_breaks_at_one_row_is_opened_seldom_and_says_why() {
     log.break_at(Some(5));
     let sink = Recording::willing();
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
-    let slot = &status.slots[0];
+    let slot = &status.slots.list()[0];
     let start = Instant::now();
     let (mut looks, mut told) = (0, 0);
     run_until(engine, || {

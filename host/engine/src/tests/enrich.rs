@@ -116,7 +116,7 @@ async fn b115_b117_a_sink_that_gets_no_answer_waits_alone_and_says_why() {
     let (sink, other) = (Recording::willing(), Recording::willing());
     let specs = vec![spec("a", &sink, &facts), sink_spec("b", &other)];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
-    let status = || &status.slots[0].sinks[0];
+    let status = || Arc::clone(&status.slots.list()[0].sinks.list()[0]);
     let mut told = None;
     let mut others = 0;
     run_until(engine, || {

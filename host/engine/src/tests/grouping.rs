@@ -244,7 +244,7 @@ async fn b095_a_sink_says_what_is_not_known_of_the_order() {
     let sink = Recording::willing();
     let spec = SinkSpec { grouping: by(Scope::Table, &[("t", "value")]), ..sink_spec("a", &sink) };
     let (engine, status, _) = engine(&log, vec![spec], &Arc::default(), MIB);
-    let warnings = || status.slots[0].sinks[0].warnings.list();
+    let warnings = || status.slots.list()[0].sinks.list()[0].warnings.list();
     let mut steps = 0;
     run_until(engine, || {
         let settled = log.confirmed() == log.end();

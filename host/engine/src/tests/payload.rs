@@ -144,7 +144,7 @@ async fn b112_a_message_from_before_carries_the_annotations_of_now() {
         ..Answer::default()
     });
     let (before, status, _) = engine(&log, vec![spec(&down, r#"{"v":1}"#)], &store, MIB);
-    run_until(before, || status.slots[0].sinks[0].failed.get() > 2).await;
+    run_until(before, || status.slots.list()[0].sinks.list()[0].failed.get() > 2).await;
     let up = Recording::willing();
     let (after, _, _) = engine(&log, vec![spec(&up, r#"{"v":2}"#)], &store, MIB);
     run_until(after, || log.confirmed() == log.end()).await;

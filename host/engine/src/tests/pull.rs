@@ -115,7 +115,7 @@ async fn b124_a_message_waits_for_its_consumer_for_hours_and_no_attempt_is_count
         stop.cancel();
     };
     tokio::join!(engine.run(stop.clone()), consumer);
-    let sink = &status.slots[0].sinks[0];
+    let sink = &status.slots.list()[0].sinks.list()[0];
     assert_eq!((sink.delivered.get(), sink.failed.get(), sink.buried.get()), (1, 0, 0));
     assert_eq!(log.confirmed(), log.end());
 }
@@ -142,7 +142,7 @@ async fn b184_a_stop_does_not_wait_for_consumers_and_their_messages_come_again()
     })
     .await;
     assert!(stopped.unwrap().elapsed() < Duration::from_secs(1));
-    let sink = &status.slots[0].sinks[0];
+    let sink = &status.slots.list()[0].sinks.list()[0];
     assert_eq!((sink.delivered.get(), sink.failed.get(), sink.buried.get()), (1, 0, 0));
     assert!(sink.last_error.get().is_none());
 

@@ -39,7 +39,7 @@ async fn b122_after_its_last_attempt_a_message_is_put_aside_with_the_last_error(
     assert_eq!((letter.attempts, &*letter.reason), (3, "delivery"));
     assert_eq!(letter.error, "out of attempts: no");
     assert!(letter.input.contains("poison"), "{}", letter.input);
-    let sink_status = &status.slots[0].sinks[0];
+    let sink_status = &status.slots.list()[0].sinks.list()[0];
     assert_eq!((sink_status.attempts.get(), sink_status.failed.get()), (4, 3));
     assert_eq!(sink.len(), 1, "its group goes on");
     assert_eq!(sink_status.next_retry.remaining(), None, "nothing waits");
@@ -52,7 +52,7 @@ async fn b123_without_a_limit_attempts_never_stop_and_the_next_is_visible() {
     log.commit(vec![Row::update(1, "poison")]);
     let sink = failing_at_one();
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
-    let sink_status = &status.slots[0].sinks[0];
+    let sink_status = &status.slots.list()[0].sinks.list()[0];
     let start = Instant::now();
     let (mut seen, mut longest) = (0, Duration::ZERO);
     run_until(engine, || {
@@ -88,7 +88,7 @@ async fn b124_where_nothing_was_tried_nothing_is_counted() {
         ..sink_spec("a", &sink)
     };
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
-    let sink_status = &status.slots[0].sinks[0];
+    let sink_status = &status.slots.list()[0].sinks.list()[0];
     let (mut waited, start) = (false, Instant::now());
     run_until(engine, || {
         let waits = sink_status.waiting.get().is_some();
@@ -123,7 +123,10 @@ async fn b124_a_message_that_rode_behind_a_failed_one_has_not_failed() {
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
-    assert_eq!((store.letters().len(), status.slots[0].sinks[0].failed.get()), (0, 2));
+    assert_eq!(
+        (store.letters().len(), status.slots.list()[0].sinks.list()[0].failed.get()),
+        (0, 2)
+    );
 }
 
 /// A sink that is down altogether: each of its messages fails by itself, at the same time.
@@ -134,7 +137,7 @@ async fn b123_the_next_attempt_of_a_sink_that_is_down_is_visible() {
     let sink =
         Recording::new(Grouping::Apart, 10, |_| Answer { error: refusal(), ..Answer::default() });
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
-    let next = &status.slots[0].sinks[0].next_retry;
+    let next = &status.slots.list()[0].sinks.list()[0].next_retry;
     run_until(engine, || next.remaining().is_some_and(|left| left > Duration::from_secs(30))).await;
     assert_eq!(sink.len(), 0);
 }

@@ -128,7 +128,7 @@ async fn b110_a_route_that_the_sink_cannot_follow_is_put_aside_with_its_field() 
     .map(|(reason, error, plugin)| (reason.to_owned(), error.to_owned(), plugin.to_owned()));
     assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), expected);
     assert!(letters[0].input.contains("\"value\":\"nowhere\""), "{}", letters[0].input);
-    let sink = &status.slots[0].sinks[0];
+    let sink = &status.slots.list()[0].sinks.list()[0];
     assert_eq!((sink.buried.get(), sink.plugin_failures.get()), (6, 2));
     assert_eq!(sink.warnings.list(), [], "nothing had to be removed");
 }
@@ -163,7 +163,7 @@ async fn b110_a_removal_that_has_no_route_is_told_and_not_guessed() {
     letters.sort_by_key(|letter| letter.position);
     let by_hand: Vec<_> = letters.iter().map(|it| it.error.contains("remove it by hand")).collect();
     assert_eq!(by_hand, [true, false, true, true], "{letters:?}");
-    let warnings = status.slots[0].sinks[0].warnings.list();
+    let warnings = status.slots.list()[0].sinks.list()[0].warnings.list();
     let [("removal_not_routed", problem)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(problem.contains("public.t"), "{problem}");
 }

@@ -146,7 +146,7 @@ pub(super) fn flaky(kind: SinkKind, grouping: Grouping, dice: fastrand::Rng) -> 
 }
 
 /// Invariant 1: nothing below the confirmed position is undelivered.
-fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
+pub(super) fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
     let confirmed = log.confirmed();
     let settled = (0..).map(Log::commit_lsn).take_while(|lsn| *lsn < confirmed);
     for sink in sinks {
@@ -161,7 +161,7 @@ fn check_confirmed(log: &Log, sinks: &[Arc<Recording>]) {
 
 /// Nothing lost; in each group new messages arrive in order, and a repeat is followed by all that
 /// came after it, so that the last word is the newest.
-fn check_received(received: &[Arc<Message>], changes: usize) {
+pub(super) fn check_received(received: &[Arc<Message>], changes: usize) {
     let mut by_group: HashMap<GroupKey, Vec<Position>> = HashMap::new();
     for message in received {
         for key in message.groups.keys() {

@@ -39,10 +39,10 @@ async fn b187_b192_a_slot_that_was_made_anew_by_hand_is_not_taken_for_the_old_on
     commit(&log, 8..9);
     for _ in 0..2 {
         let (next, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-        run_until(next, || status.slots[0].problem.get().is_some()).await;
-        let problem = status.slots[0].problem.get().unwrap();
+        run_until(next, || status.slots.list()[0].problem.get().is_some()).await;
+        let problem = status.slots.list()[0].problem.get().unwrap();
         assert!(problem.contains(&format!("beyond {confirmed}")), "{problem}");
-        assert!(!status.slots[0].connected.load(Ordering::Relaxed), "it is not read");
+        assert!(!status.slots.list()[0].connected.load(Ordering::Relaxed), "it is not read");
         assert_eq!(sink.len(), 5);
         assert_eq!(store.recorded(ORIGIN), Some(confirmed), "and not by the next start either");
     }
@@ -67,12 +67,12 @@ async fn b192_a_slot_that_somebody_else_reads_is_told_and_what_was_read_is_deliv
             commit(&log, 20..30);
             log.move_slot();
         }
-        sink.len() == 20 && status.slots[0].problem.get().is_some()
+        sink.len() == 20 && status.slots.list()[0].problem.get().is_some()
     })
     .await;
-    let problem = status.slots[0].problem.get().unwrap();
+    let problem = status.slots.list()[0].problem.get().unwrap();
     assert!(problem.contains("somebody else reads it"), "{problem}");
-    assert_eq!(status.slots[0].connects.get(), 2);
+    assert_eq!(status.slots.list()[0].connects.get(), 2);
 }
 
 /// Our own confirmation that did not arrive, or that the server forgot in a crash: it is behind
@@ -89,7 +89,7 @@ async fn b192_a_server_that_forgot_a_confirmation_is_read_on_and_nothing_is_repe
     commit(&log, 10..12);
     let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
     run_until(second, || log.confirmed() == log.end()).await;
-    assert_eq!((sink.len(), status.slots[0].problem.get()), (12, None));
+    assert_eq!((sink.len(), status.slots.list()[0].problem.get()), (12, None));
 }
 
 /// The store is away: nothing is confirmed that is not on record, and delivery goes on.
@@ -137,7 +137,7 @@ async fn b033_a_standby_that_catches_up_is_read_on() {
     let mut to_replay = to_replay.into_iter();
     let mut done = false;
     run_until(second, || {
-        if status.slots[0].connects.get() == 1 {
+        if status.slots.list()[0].connects.get() == 1 {
             match to_replay.next() {
                 Some(rows) => log.commit(rows),
                 None if !std::mem::replace(&mut done, true) => commit(&log, 10..11),
@@ -147,5 +147,5 @@ async fn b033_a_standby_that_catches_up_is_read_on() {
         sink.len() == 11 && log.confirmed() == log.end()
     })
     .await;
-    assert_eq!(status.slots[0].problem.get(), None);
+    assert_eq!(status.slots.list()[0].problem.get(), None);
 }

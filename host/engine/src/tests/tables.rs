@@ -34,7 +34,7 @@ async fn run(log: &Log, tables: Names<Table>) -> (Vec<String>, Vec<(&'static str
     spec.selection.tables.tables = tables;
     let (engine, status, _) = engine(log, vec![spec], &Arc::default(), MIB);
     run_until(engine, || log.confirmed() == log.end()).await;
-    (received(&sink), status.slots[0].sinks[0].warnings.list())
+    (received(&sink), status.slots.list()[0].sinks.list()[0].warnings.list())
 }
 
 /// `t` is renamed to `u`, and back.

@@ -87,7 +87,7 @@ fn interpolate(arguments: &InterpolateArguments) -> Result<(), Failure> {
 /// The text, and what stands for its path: standard input is in the working directory.
 fn input(file: &Path) -> Result<(PathBuf, String), Failure> {
     if file != Path::new(STDIN) {
-        return Ok((file.to_owned(), text(file)?));
+        return Ok((file.to_owned(), text(file).map_err(Failure::Usage)?));
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("read standard input")?;

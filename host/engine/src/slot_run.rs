@@ -1,0 +1,247 @@
+//! The run of one slot: its stream, its sinks and its records, on one server after another, and the
+//! order in which they stop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::BoxFuture;
+use model::acks::Settled;
+use model::lsn::Lsn;
+use model::position::Position;
+use model::source::{Connect, Missing, Source, SourceError};
+use model::store::StoreError;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::budget::Budget;
+use crate::confirm::Confirm;
+use crate::crew::{Crew, Place, Wanted};
+use crate::progress::{Ledgers, Recorder};
+use crate::recorded::Recorded;
+use crate::run::{Settings, Stores};
+use crate::slot::{self, End, Slot};
+use crate::status::SlotStatus;
+use crate::supervise::{Supervisor, TaskKind};
+
+/// How long to wait before the store is asked again at start.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) struct SlotRun {
+    pub(crate) name: Arc<str>,
+    pub(crate) database: Arc<str>,
+    pub(crate) connect: Arc<dyn Connect>,
+    /// Its sinks, as they come and go.
+    pub(crate) wanted: watch::Receiver<Wanted>,
+    pub(crate) status: Arc<SlotStatus>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) stores: Stores,
+    pub(crate) settings: Settings,
+    pub(crate) supervisor: Supervisor,
+}
+
+impl SlotRun {
+    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+        let mut next = self.open(&cancelled).await;
+        while let Some(source) = next {
+            next = self.run_on(source, &cancelled).await;
+        }
+        // What made it end stays visible until it is told to stop.
+        cancelled.cancelled().await;
+    }
+
+    /// Opens the stream for the first time in this process. A slot that was used before is not
+    /// created anew: that would hide what is lost. None if cancelled.
+    async fn open(&self, cancelled: &CancellationToken) -> Option<Box<dyn Source>> {
+        let slot = format!("{}/{}", self.database, self.name);
+        let known = self.ask(|| self.stores.progress.is_known(&slot), cancelled).await?;
+        let missing = if known { Missing::Refuse } else { Missing::Create };
+        let connect = self.connect.as_ref();
+        let source = slot::open(connect, missing, &self.status, cancelled).await?;
+        let epoch = self.stores.epoch;
+        self.ask(|| self.stores.progress.remember(epoch, &slot), cancelled).await?;
+        Some(source)
+    }
+
+    /// Runs the slot and its sinks on one server. Returns the stream of another server, if that is
+    /// what took its place.
+    async fn run_on(
+        &mut self,
+        source: Box<dyn Source>,
+        cancelled: &CancellationToken,
+    ) -> Option<Box<dyn Source>> {
+        let origin: Arc<str> = source.origin().into();
+        let settled = Arc::new(Notify::new());
+        let confirmed = self.confirmed(&origin, source.slot_position(), cancelled).await?;
+        let mut highest = confirmed;
+        let mut restored = Vec::new();
+        let sinks = Arc::clone(&self.wanted.borrow_and_update());
+        for member in sinks.iter() {
+            let settled = self.restore(&origin, &member.spec.name, cancelled).await?;
+            highest = highest.max(settled.high.commit_lsn);
+            restored.push((Arc::clone(member), settled));
+        }
+        if let Err(error) = self.check_positions(source.as_ref(), confirmed, highest) {
+            // Until the process is started anew: nothing that an operator does mends it before.
+            slot::tell(&self.status, &error, true);
+            return None;
+        }
+        let recorded = Arc::new(Recorded::new(confirmed, Arc::clone(&settled)));
+        let ledgers = Ledgers::default();
+        let place = Place {
+            origin: Arc::clone(&origin),
+            settled: Arc::clone(&settled),
+            budget: Arc::clone(&self.budget),
+            stores: self.stores.clone(),
+            settings: self.settings,
+            supervisor: self.supervisor.clone(),
+            ledgers: ledgers.clone(),
+        };
+        let mut crew = Crew::new(place, self.wanted.clone());
+        for (member, settled) in restored {
+            crew.add(member, settled);
+        }
+        let stop_recording = CancellationToken::new();
+        let progress = Arc::clone(&self.stores.progress);
+        let recorder =
+            Recorder::new(progress, self.stores.epoch, origin, ledgers, Arc::clone(&recorded));
+        let recording = self.record(recorder, stop_recording.clone());
+        let recording = self.supervisor.spawn(TaskKind::Progress, &self.name, recording);
+
+        let mut slot = Slot {
+            status: Arc::clone(&self.status),
+            budget: Arc::clone(&self.budget),
+            connect: Arc::clone(&self.connect),
+            crew,
+            settled,
+            confirm: Confirm::default(),
+            recorded,
+            read: Position::default(),
+        };
+        // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
+        let end = slot.run(source, cancelled).await;
+        slot.crew.stop().await;
+        slot.want_settled();
+        stop_recording.cancel();
+        if let Some(Err(error)) = join(recording).await {
+            error!(slot.name = %self.name, %error, "the last progress is not recorded: a restart repeats");
+        }
+        match end {
+            End::Stopped(open) => {
+                self.close(slot, open).await;
+                None
+            }
+            End::OtherServer(source) => Some(source),
+        }
+    }
+
+    /// Records; once another process has taken over the store, this one stops.
+    fn record(
+        &self,
+        recorder: Recorder,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        let fatal = self.supervisor.fatal().clone();
+        async move {
+            let recorded = recorder.run(stop).await;
+            if let Err(error @ StoreError::Fenced { .. }) = &recorded {
+                error!(%error, "stopping");
+                fatal.cancel();
+            }
+            recorded
+        }
+    }
+
+    /// What is recorded for a sink. None if cancelled.
+    async fn restore(
+        &self,
+        origin: &str,
+        sink: &str,
+        cancelled: &CancellationToken,
+    ) -> Option<Settled> {
+        let load = || self.stores.progress.load(origin, sink);
+        self.ask(load, cancelled).await.map(Option::unwrap_or_default)
+    }
+
+    /// Asks the store until it answers. None if cancelled.
+    async fn ask<'a, T>(
+        &self,
+        question: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
+        cancelled: &CancellationToken,
+    ) -> Option<T> {
+        loop {
+            match question().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => {
+                    error!(slot.name = %self.name, %error, "the store does not answer; trying again");
+                    self.status.problem.set(format!("the store does not answer: {error}"));
+                }
+            }
+            let deadline = tokio::time::Instant::now() + STORE_RETRY;
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return None,
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// What is recorded to be confirmed. At first that is where the slot stands. None if cancelled.
+    async fn confirmed(&self, origin: &str, at: Lsn, cancelled: &CancellationToken) -> Option<Lsn> {
+        let (progress, epoch) = (&self.stores.progress, self.stores.epoch);
+        if let Some(recorded) = self.ask(|| progress.confirmed(origin), cancelled).await? {
+            return Some(recorded);
+        }
+        let record = || progress.record(epoch, origin, Vec::new(), Some(at));
+        self.ask(record, cancelled).await.map(|()| at)
+    }
+
+    /// Compares the server with what is on record here: the highest position confirmed, and the
+    /// highest of any sink.
+    fn check_positions(
+        &self,
+        source: &dyn Source,
+        confirmed: Lsn,
+        highest: Lsn,
+    ) -> Result<(), SourceError> {
+        if source.slot_position() > confirmed {
+            return Err(slot::moved(&self.name, source.slot_position(), confirmed));
+        }
+        // Going on would skip new changes whose positions were used before.
+        if let Some(at) = source.server_position().filter(|at| highest > *at) {
+            return Err(SourceError::Definite {
+                code: "server_set_back",
+                message: format!(
+                    "the sinks of slot {} have settled up to {highest}, but the server stands at \
+                     {at}: it was restored from an older backup",
+                    self.name
+                ),
+                help: format!(
+                    "stop the engine and run `sequin accept-loss {}` to deliver from the slot's own \
+                     position",
+                    self.name
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// The last confirmation, so that a restart is sent nothing again.
+    async fn close(&self, mut slot: Slot, open: Option<Box<dyn Source>>) {
+        let Some(mut source) = open else { return };
+        slot.confirm_settled(source.as_mut());
+        match source.close().await {
+            Ok(()) => info!(slot.name = %self.name, "stream closed"),
+            Err(error) => {
+                warn!(slot.name = %self.name, %error, "the stream was not closed in order");
+            }
+        }
+    }
+}
+
+/// Waits for a task. None if it panicked, which its supervisor has told already.
+async fn join<T>(task: JoinHandle<Option<T>>) -> Option<T> {
+    task.await.ok().flatten()
+}

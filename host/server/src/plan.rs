@@ -1,0 +1,327 @@
+//! What is other in a configuration than in the one before. Pure.
+//!
+//! It names what changed and shows no values but of settings that cannot be secret.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+
+use config::Spec;
+use config::spec::{Database, Function, FunctionKind, Sink, Status};
+
+/// A configuration and the components that its functions name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) spec: Spec,
+    /// The digest of each function's component, by the function's name.
+    pub(crate) digests: BTreeMap<String, String>,
+}
+
+/// What happens to one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Added,
+    Removed,
+    /// What of it.
+    Changed(Vec<String>),
+}
+
+/// Everything that changes, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) databases: BTreeMap<String, Change>,
+    pub(crate) functions: BTreeMap<String, Change>,
+    pub(crate) sinks: BTreeMap<String, Change>,
+    /// Sinks that must be started anew: a part of those above.
+    pub(crate) restarted: Vec<String>,
+}
+
+impl Plan {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.databases.is_empty() && self.functions.is_empty() && self.sinks.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds =
+            [("database", &self.databases), ("function", &self.functions), ("sink", &self.sinks)];
+        let mut first = true;
+        for (kind, changes) in kinds {
+            for (name, change) in changes {
+                let separator = if std::mem::take(&mut first) { "" } else { "; " };
+                write!(f, "{separator}{kind} `{name}` ")?;
+                match change {
+                    Change::Added => write!(f, "added")?,
+                    Change::Removed => write!(f, "removed")?,
+                    Change::Changed(what) => write!(f, "changed: {}", what.join(", "))?,
+                }
+            }
+        }
+        if first { write!(f, "nothing") } else { Ok(()) }
+    }
+}
+
+/// Compares two configurations.
+pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
+    let functions = compare(&old.spec.functions, &new.spec.functions, |function| &function.name);
+    let mut plan = Plan {
+        databases: collect(
+            compare(&old.spec.databases, &new.spec.databases, |database| &database.name),
+            |old, new| if old == new { Vec::new() } else { database(old, new) },
+        ),
+        functions: collect(functions, |was, is| {
+            let mut what = if was == is { Vec::new() } else { function(was, is) };
+            if old.digests.get(&was.name) != new.digests.get(&is.name) {
+                what.push("component".to_owned());
+            }
+            what
+        }),
+        ..Plan::default()
+    };
+    let sinks = compare(&old.spec.sinks, &new.spec.sinks, |sink| &sink.name);
+    let mut restarted = Vec::new();
+    plan.sinks = collect(sinks, |old, new| {
+        let mut what = if old == new { Vec::new() } else { sink(old, new) };
+        // Its other settings, without whether it runs.
+        let mut as_before = new.clone();
+        as_before.status = old.status;
+        let mut restarts = *old != as_before;
+        for name in new.functions().filter(|name| plan.functions.contains_key(*name)) {
+            what.push(format!("function `{name}`"));
+            restarts = true;
+        }
+        if restarts {
+            restarted.push(new.name.clone());
+        }
+        what
+    });
+    let added = plan.sinks.iter().filter(|(_, change)| **change == Change::Added);
+    restarted.extend(added.map(|(name, _)| name.clone()));
+    plan.restarted = restarted;
+    plan
+}
+
+/// Both versions of each thing.
+fn compare<'a, T>(
+    old: &'a [T],
+    new: &'a [T],
+    name: impl Fn(&'a T) -> &'a String,
+) -> BTreeMap<&'a String, (Option<&'a T>, Option<&'a T>)> {
+    let mut both: BTreeMap<_, (Option<&T>, Option<&T>)> = BTreeMap::new();
+    for thing in old {
+        both.entry(name(thing)).or_default().0 = Some(thing);
+    }
+    for thing in new {
+        both.entry(name(thing)).or_default().1 = Some(thing);
+    }
+    both
+}
+
+fn collect<T>(
+    both: BTreeMap<&String, (Option<&T>, Option<&T>)>,
+    mut differences: impl FnMut(&T, &T) -> Vec<String>,
+) -> BTreeMap<String, Change> {
+    let change = |(name, both): (&String, (Option<&T>, Option<&T>))| {
+        let change = match both {
+            (None, Some(_)) => Change::Added,
+            (Some(_), None) => Change::Removed,
+            (None, None) => return None,
+            (Some(old), Some(new)) => {
+                let what = differences(old, new);
+                if what.is_empty() {
+                    return None;
+                }
+                Change::Changed(what)
+            }
+        };
+        Some((name.clone(), change))
+    };
+    both.into_iter().filter_map(change).collect()
+}
+
+/// Collects the names of what differs. Both are known to differ.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    /// Something that may hold secrets.
+    fn of<T: PartialEq>(mut self, name: &str, old: &T, new: &T) -> Self {
+        if old != new {
+            self.0.push(name.to_owned());
+        }
+        self
+    }
+
+    /// Something that holds none.
+    fn shown<T: PartialEq + Debug>(mut self, name: &str, old: &T, new: &T) -> Self {
+        if old != new {
+            self.0.push(format!("{name} {old:?} → {new:?}"));
+        }
+        self
+    }
+
+    fn list(self) -> Vec<String> {
+        if self.0.is_empty() { vec!["other settings".to_owned()] } else { self.0 }
+    }
+}
+
+fn database(old: &Database, new: &Database) -> Vec<String> {
+    Differences::default()
+        .shown("hostname", &old.hostname, &new.hostname)
+        .shown("port", &old.port, &new.port)
+        .shown("database", &old.database, &new.database)
+        .shown("username", &old.username, &new.username)
+        .of("password (changed)", &old.password, &new.password)
+        .of("tls", &old.tls, &new.tls)
+        .of("slot", &old.slot, &new.slot)
+        .of("publication", &old.publication, &new.publication)
+        .of("annotations", &old.annotations, &new.annotations)
+        .list()
+}
+
+fn function(old: &Function, new: &Function) -> Vec<String> {
+    let (FunctionKind::Plugin(was), FunctionKind::Plugin(is)) = (&old.kind, &new.kind) else {
+        let what = match &new.kind {
+            FunctionKind::Plugin(_) => "type",
+            FunctionKind::Path(_) => "path",
+            FunctionKind::Enrichment(_) => "code",
+        };
+        return vec![what.to_owned()];
+    };
+    Differences::default()
+        .shown("type", &was.role, &is.role)
+        .shown("component", &was.component, &is.component)
+        .of("config", &was.config_json, &is.config_json)
+        .list()
+}
+
+fn sink(old: &Sink, new: &Sink) -> Vec<String> {
+    Differences::default()
+        .shown("status", &word(old.status), &word(new.status))
+        .shown("database", &old.database, &new.database)
+        .of("source or actions", &old.selection, &new.selection)
+        .of("destination", &old.destination, &new.destination)
+        .shown("batch_size", &old.batch_size, &new.batch_size)
+        .shown("batch_timeout", &old.batch_timeout, &new.batch_timeout)
+        .shown("filter", &old.filters, &new.filters)
+        .shown("routing", &old.routers, &new.routers)
+        .shown("transform", &old.transforms, &new.transforms)
+        .of("path", &old.path, &new.path)
+        .of("enrichment", &old.enrichments, &new.enrichments)
+        .of("group_column_names", &old.groups, &new.groups)
+        .shown("group_scope", &old.group_scope, &new.group_scope)
+        .shown("timestamp_format", &old.timestamps, &new.timestamps)
+        .shown("max_retry_count", &old.max_retry_count, &new.max_retry_count)
+        .of("retry_backoff", &old.backoff, &new.backoff)
+        .shown("message_grouping", &old.message_grouping, &new.message_grouping)
+        .of("unchanged_values", &old.fetch_unchanged, &new.fetch_unchanged)
+        .of("annotations", &old.annotations, &new.annotations)
+        .list()
+}
+
+struct Word(&'static str);
+
+impl Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl PartialEq for Word {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+const fn word(status: Status) -> Word {
+    Word(match status {
+        Status::Active => "active",
+        Status::Paused => "paused",
+        Status::Disabled => "disabled",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const YAML: &str = "
+databases:
+  - {name: d, url: 'postgres://u:pw@h/d', slot: {name: s}, publication: {name: p}}
+functions:
+  - {name: f, type: filter, file: f.wasm}
+http_endpoints:
+  - {name: e, url: 'http://h:1/', headers: {a: s3cret}}
+sinks:
+  - {name: one, database: d, filter: f, destination: {type: webhook, http_endpoint: e}}
+  - {name: two, database: d, batch_size: 5, destination: {type: webhook, http_endpoint: e}}
+";
+
+    fn load(yaml: &str) -> Loaded {
+        let around = config::Surroundings {
+            base_dir: Path::new(""),
+            plugin_dir: Path::new("plugins"),
+            env: &|_| None,
+            read_file: &|_| Ok(String::new()),
+        };
+        let read = config::read("x", yaml, &around);
+        let spec = read.unwrap_or_else(|wrong| panic!("{wrong:?}")).0;
+        Loaded { spec, digests: BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]) }
+    }
+
+    /// The plan as text, and who is started anew.
+    fn plan(from: &str, to: &str) -> (String, Vec<String>) {
+        let plan = diff(&load(YAML), &load(&YAML.replace(from, to)));
+        (plan.to_string(), plan.restarted)
+    }
+
+    #[test]
+    fn b238_b239_what_changed_is_named_and_nothing_else() {
+        assert_eq!(plan("", ""), ("nothing".to_owned(), vec![]));
+        let (text, restarted) = plan("batch_size: 5", "batch_size: 6");
+        assert_eq!(text, "sink `two` changed: batch_size 5 → 6");
+        assert_eq!(restarted, ["two"]);
+        let (text, restarted) = plan("name: two", "name: three");
+        assert_eq!(text, "sink `three` added; sink `two` removed");
+        assert_eq!(restarted, ["three"]);
+        let (text, restarted) = plan("filter: f, ", "");
+        assert_eq!(text, "sink `one` changed: filter [\"f\"] → []");
+        assert_eq!(restarted, ["one"]);
+        let (text, restarted) = plan("slot: {name: s}", "slot: {name: s2}");
+        assert_eq!(text, "database `d` changed: slot");
+        assert_eq!(restarted, [""; 0]);
+    }
+
+    #[test]
+    fn b238_secrets_are_not_shown() {
+        let (text, _) = plan(":pw@", ":other@");
+        assert_eq!(text, "database `d` changed: password (changed)");
+        let (text, restarted) = plan("s3cret", "other");
+        assert_eq!(text, "sink `one` changed: destination; sink `two` changed: destination");
+        assert_eq!(restarted, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_pause_starts_nothing_anew() {
+        let (text, restarted) = plan("batch_size: 5", "batch_size: 5, status: paused");
+        assert_eq!(
+            (text.as_str(), restarted),
+            ("sink `two` changed: status active → paused", vec![])
+        );
+    }
+
+    #[test]
+    fn a_function_changes_the_sinks_that_use_it() {
+        let old = load(YAML);
+        let mut new = old.clone();
+        new.digests.insert("f".to_owned(), "sha256:2".to_owned());
+        let plan = diff(&old, &new);
+        assert_eq!(
+            plan.to_string(),
+            "function `f` changed: component; sink `one` changed: function `f`"
+        );
+        assert_eq!(plan.restarted, ["one"]);
+    }
+}

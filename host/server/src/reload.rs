@@ -1,0 +1,271 @@
+//! Takes up changes of the configuration while the engine runs: on SIGHUP, and when its file or a file
+//! that it names has changed.
+//!
+//! All of it is read, checked and built before anything that runs is touched. One that is wrong
+//! changes nothing: what is wrong is logged, and the last good one goes on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use config::Spec;
+use engine::run::{Handle, Stopped};
+use engine::spec::SlotSpec;
+use engine::status::Status;
+use engine::supervise::{Supervisor, TaskKind};
+use sha2::{Digest as _, Sha256};
+use tokio::signal::unix::Signal;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config_source::ConfigSource;
+use crate::plan::{self, Change, Loaded, Plan};
+use crate::serve::{check_sinks, streams_of};
+use crate::tables;
+use crate::watch::{Seen, Watch};
+use crate::wiring::{self, Wiring};
+
+/// Between looks at the files. A change is taken up at the second look that finds it the same.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A configuration that was read and built, and nothing more.
+pub(crate) struct Ready {
+    pub(crate) loaded: Loaded,
+    pub(crate) slots: Vec<SlotSpec>,
+    pub(crate) warnings: Vec<config::Diagnostic>,
+    files: Vec<PathBuf>,
+    hash: u64,
+}
+
+/// What is wrong, and the files whose change may mend it.
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+    files: Vec<PathBuf>,
+}
+
+/// Reads and builds. Starts and sends nothing.
+pub(crate) fn load(source: &ConfigSource, wiring: &Wiring) -> Result<Ready, Refused> {
+    let own: Vec<PathBuf> = source.file().map(PathBuf::from).into_iter().collect();
+    let read = source.read().map_err(|reason| Refused { reason, files: own.clone() })?;
+    let files = [own, read.files, wiring::files(&read.spec)].concat();
+    let built = match wiring.build(&read.spec) {
+        Ok(built) => built,
+        Err(reason) => return Err(Refused { reason, files }),
+    };
+    let mut hash = Sha256::new();
+    hash.update(&read.text);
+    for (name, digest) in &built.digests {
+        hash.update(name);
+        hash.update(digest);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    // A float, which is what a metric is, holds 48 bits and more without loss.
+    let hash = digest.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let loaded = Loaded { spec: read.spec, digests: built.digests };
+    Ok(Ready { loaded, slots: built.slots, warnings: read.warnings, files, hash })
+}
+
+/// Numbers the versions of databases and sinks, for the engine to know what it runs already.
+#[derive(Default)]
+struct Revisions {
+    last: u64,
+    databases: HashMap<String, u64>,
+    sinks: HashMap<String, u64>,
+}
+
+impl Revisions {
+    /// Another number for what is another.
+    fn number(&mut self, plan: &Plan, slots: &mut [SlotSpec]) {
+        self.last += 1;
+        for (name, change) in &plan.databases {
+            if *change != Change::Removed {
+                self.databases.insert(name.clone(), self.last);
+            }
+        }
+        for name in &plan.restarted {
+            self.sinks.insert(name.clone(), self.last);
+        }
+        for slot in slots {
+            slot.revision = self.databases.get(&*slot.database).copied().unwrap_or_default();
+            for sink in &mut slot.sinks {
+                sink.revision = self.sinks.get(&*sink.name).copied().unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// What stands beside the engine and follows what it runs.
+pub(crate) struct Beside {
+    streams: Arc<web::Streams>,
+    /// By name of the sink.
+    offered: HashMap<Arc<str>, web::Stream>,
+    /// Ends the checks of the tables.
+    checks: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Beside {
+    /// Everything ends with `stop`.
+    pub(crate) fn new(streams: Arc<web::Streams>, stop: CancellationToken) -> Self {
+        Self { streams, offered: HashMap::new(), checks: stop.child_token(), stop }
+    }
+
+    /// Offers the streams of the sinks that run. One that goes on is offered as it is: what was
+    /// built of it again was not taken up.
+    pub(crate) fn offer(&mut self, streams: Vec<web::Stream>, is_new: impl Fn(&str) -> bool) {
+        let mut before = std::mem::take(&mut self.offered);
+        for stream in streams {
+            let kept = before.remove(&stream.name).filter(|_| !is_new(&stream.name));
+            self.offered.insert(Arc::clone(&stream.name), kept.unwrap_or(stream));
+        }
+        self.streams.set(self.offered.values().cloned().collect());
+    }
+
+    /// Looks for what the sinks name, and tells what is not there.
+    pub(crate) fn check_tables(&mut self, spec: &Spec, status: &Status, supervisor: &Supervisor) {
+        self.checks.cancel();
+        self.checks = self.stop.child_token();
+        let slots = status.slots.list();
+        let sinks = slots.iter().flat_map(|slot| slot.sinks.list());
+        let sinks: HashMap<_, _> = sinks.map(|sink| (sink.name.to_string(), sink)).collect();
+        for sink in sinks.values() {
+            tables::CODES.into_iter().for_each(|code| sink.warnings.clear_code(code));
+        }
+        for check in tables::checks(spec, wiring::source) {
+            let looking = check.run(sinks.clone(), self.checks.clone());
+            supervisor.spawn(TaskKind::Check, "tables", looking);
+        }
+    }
+}
+
+/// Takes up changes.
+pub(crate) struct Reloader {
+    pub(crate) source: ConfigSource,
+    pub(crate) wiring: Wiring,
+    pub(crate) handle: Handle,
+    pub(crate) status: Arc<Status>,
+    pub(crate) supervisor: Supervisor,
+    beside: Beside,
+    loaded: Loaded,
+    revisions: Revisions,
+    files: Vec<PathBuf>,
+    /// What was said last: once is enough.
+    told: Option<String>,
+}
+
+impl Reloader {
+    /// Of an engine that runs this; its slots have been taken out.
+    pub(crate) fn new(
+        source: ConfigSource,
+        wiring: Wiring,
+        handle: Handle,
+        status: Arc<Status>,
+        supervisor: Supervisor,
+        mut beside: Beside,
+        ready: Ready,
+    ) -> Self {
+        let Ready { loaded, files, hash, .. } = ready;
+        beside.check_tables(&loaded.spec, &status, &supervisor);
+        let config = &status.config;
+        config.hash.set(hash);
+        config.applied_at.set(now());
+        let revisions = Revisions::default();
+        let told = None;
+        Self { source, wiring, handle, status, supervisor, beside, loaded, revisions, files, told }
+    }
+
+    /// Works until cancelled.
+    pub(crate) async fn run(mut self, mut hangup: Signal, cancelled: CancellationToken) {
+        let mut watch = Watch::new(self.look());
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return,
+                Some(()) = hangup.recv() => {
+                    info!("SIGHUP: reading the configuration again");
+                    self.told = None;
+                }
+                _ = looks.tick() => {
+                    let seen = tokio::task::block_in_place(|| self.look());
+                    if !watch.changed(seen) {
+                        continue;
+                    }
+                    info!("the configuration has changed");
+                }
+            }
+            // Made before it is read: what changes while it is read is seen at the next look.
+            watch = Watch::new(self.look());
+            if self.reload().await.is_err() {
+                return;
+            }
+            watch = watch.go_on(self.look());
+        }
+    }
+
+    fn look(&self) -> Seen {
+        Seen::look(self.files.iter().map(PathBuf::as_path))
+    }
+
+    async fn reload(&mut self) -> Result<(), Stopped> {
+        let config = &self.status.config;
+        // Components are compiled here, on this thread and no other.
+        let ready = tokio::task::block_in_place(|| load(&self.source, &self.wiring));
+        let mut ready = match ready {
+            Ok(ready) => ready,
+            Err(Refused { reason, files }) => {
+                config.failures.add(1);
+                config.problem.set(reason.clone());
+                // What runs is watched too: it may come back.
+                let all: BTreeSet<_> = files.into_iter().chain(self.files.drain(..)).collect();
+                self.files = all.into_iter().collect();
+                if self.told.as_ref() != Some(&reason) {
+                    let reason = reason.trim_end();
+                    error!("the configuration is wrong, and the last good one goes on:\n{reason}");
+                }
+                self.told = Some(reason);
+                return Ok(());
+            }
+        };
+        for warning in &ready.warnings {
+            warn!(config = %warning, "the configuration holds something that has no effect");
+        }
+        let plan = plan::diff(&self.loaded, &ready.loaded);
+        self.files = ready.files;
+        self.told = None;
+        if plan.is_empty() {
+            info!("the configuration is as it was");
+        } else {
+            info!(%plan, "taking up another configuration");
+            self.revisions.number(&plan, &mut ready.slots);
+            let changed = |name: &str| plan.restarted.iter().any(|restarted| restarted == name);
+            check_sinks(&self.supervisor, &ready.slots, changed);
+            let streams = streams_of(&ready.slots);
+            let database_changed = |name: &str| {
+                let sinks = &ready.loaded.spec.sinks;
+                let sink = sinks.iter().find(|sink| sink.name == name);
+                sink.is_some_and(|sink| plan.databases.contains_key(&sink.database))
+            };
+            self.handle.apply(ready.slots).await?;
+            self.beside.offer(streams, |name| changed(name) || database_changed(name));
+            self.beside.check_tables(&ready.loaded.spec, &self.status, &self.supervisor);
+            config.reloads.add(1);
+            info!("the other configuration runs");
+        }
+        config.problem.set(None);
+        config.hash.set(ready.hash);
+        config.applied_at.set(now());
+        self.loaded = ready.loaded;
+        Ok(())
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "only server reads the clock")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
