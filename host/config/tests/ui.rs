@@ -188,5 +188,5 @@ fn the_sample_of_the_repository_is_good() {
     let read = config::read("sequin.yaml", &text, &around);
     let (spec, warnings) = read.unwrap_or_else(|errors| panic!("{}", render(&errors)));
     assert!(warnings.is_empty(), "{}", render(&warnings));
-    assert_eq!((spec.databases.len(), spec.functions.len(), spec.sinks.len()), (1, 2, 2));
+    assert_eq!((spec.databases.len(), spec.functions.len(), spec.sinks.len()), (1, 11, 12));
 }
