@@ -210,7 +210,7 @@ async fn components_are_found_by_name_and_by_digest() -> Result<()> {
         let functions = format!(
             "functions:
   - {{name: keep, type: filter, plugin: \"{filter}\", config: {{column: shown}}}}
-  - {{name: shape, type: transform, plugin: \"{transform}\", config: {{columns: [id]}}}}\n"
+  - {{name: shape, type: transform, plugin: \"{transform}\", config: {{only: [id]}}}}\n"
         );
         let sink = hook("hook", "", "    filter: [keep]\n    transform: [shape]\n");
         let config = yaml(1, "http://127.0.0.1:1", &(functions + &sink));

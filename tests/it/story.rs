@@ -124,7 +124,7 @@ async fn a_point_of_interest_carries_all_its_languages_into_the_index() -> Resul
     ] {
         assert_eq!(document[name], value, "{name} of {document}");
     }
-    story.document("poi_map", 1, has("location", json!([46.5, 8.0]))).await?;
+    story.document("poi_map", 1, has("location", json!([46.5, 8]))).await?;
     let pin = story.typesense.document("poi_map", "1").await?.context("it was there")?;
     assert_eq!(pin.as_object().map(|it| it.len()), Some(3), "{pin}");
 

@@ -318,3 +318,25 @@ async fn b120_a_server_that_is_killed_gets_everything_once_it_is_back() -> Resul
     drop(world.postgres);
     Ok(())
 }
+
+/// 0.24 refuses to make a document with `emplace` in which an indexed field is null.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_is_no_obstacle_and_takes_a_field_away() -> Result<()> {
+    let fields = json!([
+        {"name": "name", "type": "string", "optional": true},
+        {"name": "n", "type": "int32", "optional": true},
+        {"name": "at", "type": "float", "optional": true},
+    ]);
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, name text, n int, at float8)";
+    let world = World::start(table, fields, "", "    batch_timeout_ms: 100\n").await?;
+    world
+        .sql("INSERT INTO t VALUES (1, NULL, 7, NULL), (2, 'b', NULL, 2.5), (3, 'c', 3, 3)")
+        .await?;
+    world.until_ids(&["1", "2", "3"]).await?;
+    world.until_document("1", |document| *document == json!({"id": "1", "n": 7})).await?;
+    world.sql("UPDATE t SET name = 'a', n = NULL WHERE id = 1; UPDATE t SET at = NULL").await?;
+    world.until_document("1", |document| *document == json!({"id": "1", "name": "a"})).await?;
+    world.until_document("2", |document| *document == json!({"id": "2", "name": "b"})).await?;
+    assert_eq!(world.metric("sequin_message_deliver_failure_count").await?, 0.0);
+    Ok(())
+}

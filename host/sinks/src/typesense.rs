@@ -60,6 +60,8 @@ pub(crate) struct Typesense {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Whole,
+    /// A whole one that is not there, as the server let us know.
+    New,
     Partial,
     Removal,
 }

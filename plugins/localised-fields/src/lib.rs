@@ -175,7 +175,10 @@ impl From<Fields> for LocalisedFields {
         let single = Source { column, embedded, language, tall };
         let several = !tables.is_empty();
         if several && (single != Source::default() || table.is_some()) {
-            expected("tables", "nothing of `table` and its source beside it");
+            expected(
+                "tables",
+                "`column`, `embedded`, `language` and `tall` inside of its tables, not beside them",
+            );
         }
         for (table, source) in &tables {
             let at = format!("tables.{table}");

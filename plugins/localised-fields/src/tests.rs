@@ -334,7 +334,7 @@ fn what_is_wrong_with_a_table_is_told_with_its_name() {
         ),
         (
             tables(r#"{"public.poi": {"column": "t"}}, "column": "t""#),
-            "tables: expected nothing of `table` and its source beside it",
+            "tables: expected `column`, `embedded`, `language` and `tall` inside of its tables, not beside them",
         ),
         (tables(r#"{"public.poi": {"embedded": {"column": "t"}}}"#), "unknown field `column`"),
     ] {

@@ -16,6 +16,8 @@ pub(super) struct Imports {
     /// Completes documents that exist. One that does not must not come to be from a part: it would
     /// lack what was not sent, and nobody would know.
     partial: String,
+    /// Makes documents that do not exist.
+    new: String,
 }
 
 impl Imports {
@@ -23,7 +25,8 @@ impl Imports {
         let dirty = dirty_values.map(|dirty| format!("&dirty_values={}", dirty.name()));
         let dirty = dirty.unwrap_or_default();
         let query = |action: Action| format!("action={}{dirty}", action.name());
-        Self { whole: query(action), partial: query(Action::Update) }
+        let (partial, new) = (query(Action::Update), query(Action::Create));
+        Self { whole: query(action), partial, new }
     }
 }
 
@@ -33,6 +36,7 @@ pub(super) struct Collection {
     pub(super) url: Url,
     pub(super) whole: Url,
     pub(super) partial: Url,
+    pub(super) new: Url,
 }
 
 impl Collection {
@@ -43,7 +47,8 @@ impl Collection {
         let url = Url::parse(&format!("{base}/collections/{path}")).ok()?;
         let import = |query: &str| Url::parse(&format!("{url}/documents/import?{query}")).ok();
         let (whole, partial) = (import(&imports.whole)?, import(&imports.partial)?);
-        Some(Self { name: name.to_owned(), url, whole, partial })
+        let new = import(&imports.new)?;
+        Some(Self { name: name.to_owned(), url, whole, partial, new })
     }
 
     /// A document of it. `.` and `..` are no documents to a URL.

@@ -1,11 +1,14 @@
 //! Documents, many to a request, each with a verdict of its own.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use model::message::{Effect, Message};
 use model::sink::{Retry, SinkError, Verdict};
 use options::typesense::Action;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{Part, Placed, Results, Typesense, never, same};
@@ -13,6 +16,10 @@ use crate::http;
 
 /// Room in the import's answer for a line without its document.
 const LINE_BYTES_MAX: usize = 4096;
+
+/// How the server says that a field of a new document is null: the rest names the type that it has in
+/// the collection.
+const IS_NULL: &str = "but is null";
 
 /// What became of a request.
 enum Answer {
@@ -36,7 +43,10 @@ impl Typesense {
         let mut slices = vec![messages];
         while let Some(slice) = slices.pop() {
             match (self.import_once(collection, part, slice, deadline).await, slice) {
-                (Ok(Answer::Judged(verdicts)), _) => {
+                (Ok(Answer::Judged(mut verdicts)), _) => {
+                    if part == Part::Whole && self.action == Action::Emplace {
+                        self.make_new(collection, slice, &mut verdicts, deadline).await;
+                    }
                     let places = slice.iter().map(|(place, _)| *place);
                     results.extend(places.zip(verdicts.into_iter().map(Ok)));
                 }
@@ -55,6 +65,44 @@ impl Typesense {
         results
     }
 
+    /// Makes the documents anew that were refused because they are not there and have nulls: the
+    /// server (0.24) cannot make such ones with `emplace`, although it takes them away with it from
+    /// those that are there. A field of a new document that is null is one that it does not have.
+    async fn make_new(
+        &self,
+        collection: &str,
+        messages: &[Placed<'_>],
+        verdicts: &mut [Verdict],
+        deadline: Instant,
+    ) {
+        let refused = |verdict: &Verdict| match verdict {
+            Verdict::Rejected { error, .. } => error.contains(IS_NULL),
+            _ => false,
+        };
+        let new: Vec<(usize, Message)> = messages
+            .iter()
+            .zip(&*verdicts)
+            .enumerate()
+            .filter(|(_, (_, verdict))| refused(verdict))
+            .filter_map(|(at, ((_, message), _))| {
+                let payload = without_nulls(&message.payload)?;
+                Some((at, Message { payload, ..(*message).clone() }))
+            })
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let placed: Vec<Placed<'_>> = new.iter().map(|(at, message)| (*at, message)).collect();
+        // What fails here stays as it was judged, and is tried again as a whole.
+        let made = self.import_once(collection, Part::New, &placed, deadline).await;
+        let Ok(Answer::Judged(made)) = made else { return };
+        for ((at, _), made) in placed.into_iter().zip(made) {
+            if let Some(verdict) = verdicts.get_mut(at) {
+                *verdict = made;
+            }
+        }
+    }
+
     async fn import_once(
         &self,
         collection: &str,
@@ -67,6 +115,7 @@ impl Typesense {
         let answer_bytes_max = lines.len() * 2 + messages.len() * LINE_BYTES_MAX;
         let url = self.named(collection, |collection| match part {
             Part::Partial => collection.partial.clone(),
+            Part::New => collection.new.clone(),
             Part::Whole | Part::Removal => collection.whole.clone(),
         })?;
         let mut response = self.send(Method::POST, url, Some(lines), deadline).await?;
@@ -90,6 +139,13 @@ impl Typesense {
             ))),
         }
     }
+}
+
+/// A document without the fields that are null; None if it is no object.
+fn without_nulls(document: &str) -> Option<Box<str>> {
+    let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(document).ok()?;
+    fields.retain(|_, value| value.get() != "null");
+    serde_json::to_string(&fields).ok().map(Into::into)
 }
 
 /// One document per line. A line break within a document can only stand between its tokens, where
@@ -148,5 +204,18 @@ fn line_verdict(line: Line, action: Action, part: Part, message: Option<&Message
             let retry = Retry::Later { after: None };
             Verdict::Rejected { retry, error: http::quote(&line.error) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_are_null_go_and_the_others_stay_as_they_are() {
+        let document = r#"{"id":"1","a":null,"n":1e400,"o":{"b":null},"q\"":"null"}"#;
+        let expected = r#"{"id":"1","n":1e400,"o":{"b":null},"q\"":"null"}"#;
+        assert_eq!(without_nulls(document).as_deref(), Some(expected));
+        assert_eq!(without_nulls("[null]"), None);
     }
 }
