@@ -334,18 +334,19 @@ async fn held(story: &Story) -> Result<Vec<Held>> {
     Ok(held)
 }
 
-/// The index refuses writes, cuts connections, cannot be reached and can again, and the engine is
+/// The index is killed and comes back, cuts connections and at last refuses writes, and the engine is
 /// killed in the middle of it, again and again, so that changes are tried again and delivered again: in
 /// the end the index holds the public rows with all their texts, as they are, and nothing of any
-/// private one. (The index itself is not killed here: killed again and again, 0.24 loses documents that
-/// it had confirmed, and nobody writes them again.)
+/// private one.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_order_of_edits_retries_kills_or_replays_leaves_a_private_row_in_the_index() -> Result<()>
 {
     let mut story = start().await?;
     for seed in 1..=3_u32 {
         story.run(&edits(seed * 10, 150)).await?;
-        story.typesense.skip_writes(true).await?;
+        // Last, since 0.24 takes up what it refused in this way when it is killed later.
+        let refuses = seed == 3;
+        story.typesense.skip_writes(refuses).await?;
         story.run(&edits(seed * 10 + 1, 150)).await?;
         story.sequin.kill9().await?;
         story.typesense.skip_writes(false).await?;
@@ -372,9 +373,15 @@ async fn no_order_of_edits_retries_kills_or_replays_leaves_a_private_row_in_the_
         story.proxy.heal();
         story.sequin.kill9().await?;
         story.sequin.restart().await?;
+        if !refuses {
+            story.typesense.kill().await?;
+        }
         story.proxy.cut();
         story.run(&edits(seed * 10 + 4, 150)).await?;
         story.proxy.heal();
+        if !refuses {
+            story.typesense.start_again().await?;
+        }
         let wanted = wanted(&story).await?;
         until("the index to hold the public rows", LATER, async || {
             let held = held(&story).await?;
