@@ -143,6 +143,11 @@ impl Receiver {
         self.shared.lock().requests.clone()
     }
 
+    /// Forgets all requests.
+    pub fn forget(&self) {
+        self.shared.lock().requests.clear();
+    }
+
     /// The requests that were taken in: those answered 2xx, and those whose answer was lost.
     pub fn accepted(&self) -> Vec<Request> {
         let state = self.shared.lock();

@@ -33,6 +33,7 @@ pub(crate) async fn run(editor: &Editor<'_>) -> Result<()> {
     say(&format!("    in every sink after {seconds:.1} s: {rate:.0} rows/s"));
     editor.client.batch_execute("DELETE FROM poi WHERE name LIKE 'Camp No. %'").await?;
     settled(editor).await?;
+    editor.world.receiver.forget();
     say("    and taken away again");
     say("");
     Ok(())

@@ -31,6 +31,8 @@ impl<'a> Editor<'a> {
             ('Forest clearing', '[\"toilets\"]', 'alps', '{47.1, 9.3}', true),
             ('Dune camp', '[\"pets_allowed\"]', 'coast', '{54.3, 8.6}', true)";
         client.batch_execute(sql).await?;
+        // Each goes to the phones, the translators, a partner and a feed.
+        world.receiver.until_messages(8, ARRIVAL).await?;
         let (documents, webhooks) = (Vec::new(), Vec::new());
         Ok(Self { world, client, steps: 0, documents, webhooks })
     }
@@ -53,7 +55,10 @@ impl<'a> Editor<'a> {
             say(&format!("    before     {}", shown(&before)));
         }
         let after = if deleted { "gone".to_owned() } else { shown(&row) };
-        say(&format!("    {:<10} {after}", step.table.trim_start_matches("poi_")));
+        say(&format!(
+            "    {:<10} {after}",
+            if step.table == "poi_translation" { "text" } else { step.table }
+        ));
         let poi = if inserted && step.table == "poi" { row["id"].to_string() } else { id };
         let (webhook, document) = tokio::try_join!(
             self.webhook(step, &row, seen, committed),
@@ -68,7 +73,8 @@ impl<'a> Editor<'a> {
         self.show_requests(seen);
         if step.table == "review" && inserted {
             let job = self.world.next_job().await?;
-            say(&format!("    pulled     {} {}", job["action"], shown(&job["record"])));
+            let action = job["action"].as_str().unwrap_or_default();
+            say(&format!("    pulled     {action} {}", shown(&job["record"])));
         }
         say("");
         Ok(self.steps.is_multiple_of(SCRIPT.len()))
@@ -170,7 +176,10 @@ fn shown(value: &Value) -> String {
     let mut value = value.clone();
     if let Some(object) = value.as_object_mut() {
         let dull = ["created_at", "updated_at", "location", "description", "region"];
-        object.retain(|name, value| !dull.contains(&name.as_str()) && !value.is_null());
+        let is_set = |value: &Value| !value.is_null() && *value != Value::Bool(false);
+        object.retain(|name, value| {
+            !dull.contains(&name.as_str()) && (is_set(value) || name.starts_with("is_"))
+        });
     }
     short(&value.to_string())
 }
