@@ -30,6 +30,9 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 /// A table of percentiles, in milliseconds.
 pub(crate) async fn run(server: &Server, probes: usize) -> Result<String> {
     let target = Target::start_watching().await?;
+    // The server of a benchmark does not wait for its disk, and then replication waits for the next
+    // time that the log is written, which is every 200 ms.
+    server.client.batch_execute("SET synchronous_commit = on").await?;
     let create = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')");
     server.client.batch_execute(&create).await?;
     let to = Destination::Webhook(target);
@@ -43,6 +46,7 @@ pub(crate) async fn run(server: &Server, probes: usize) -> Result<String> {
     let idle = probe(server, target, PROBES_FROM, probes).await?;
     rows.push(percentiles("idle", idle));
     let writer = server.another_client().await?;
+    writer.batch_execute("SET synchronous_commit = on").await?;
     let loaded = tokio::select! {
         loaded = probe(server, target, PROBES_FROM + (1 << 20), probes) => loaded?,
         failed = load(&writer) => anyhow::bail!("the load ended: {failed:?}"),
