@@ -6,12 +6,16 @@ use model::change::{Change, Operation};
 use model::document::{self, Document, DocumentError};
 use model::envelope;
 use model::message::{Effect, Message, idempotency_key};
+use model::page::Row;
 use model::path::{Path, PathError};
 use model::plugin::{self, DocumentEffect, Patch};
 use model::route::Route;
 use model::sink::SinkKind;
 
 use crate::spec::SinkSpec;
+
+/// What a message has beside its record, about: 600 bytes with short names.
+const METADATA_BYTES: usize = 1_024;
 
 /// A change that goes on, and how.
 #[derive(Debug)]
@@ -77,7 +81,10 @@ pub(crate) fn messages(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message
 
 /// The message of a row.
 fn envelope(spec: &SinkSpec, decided: &Decided) -> String {
-    let mut text = String::new();
+    // Names, quotes and metadata beside the values: enough for nearly all, so that it does not grow
+    // step by step.
+    let values = decided.change.row().map_or(0, Row::bytes);
+    let mut text = String::with_capacity(values + values / 2 + METADATA_BYTES);
     spec.envelope.write(&mut text, &decided.change, decided.patch.as_ref());
     text
 }

@@ -52,7 +52,10 @@ pub fn of_row(
     timestamps: Timestamps,
 ) -> Result<Document, DocumentError> {
     let id = id_of_row(relation, row, patch)?;
-    let mut text = String::from("{");
+    // Names and quotes beside the values: enough for nearly all, so that it does not grow step by step.
+    let values = row.bytes();
+    let mut text = String::with_capacity(values + values / 2 + 512);
+    text.push('{');
     let mut fields = Fields::new(timestamps);
     fields.name(&mut text, ID);
     json::string(&mut text, &id);

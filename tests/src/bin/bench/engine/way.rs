@@ -113,6 +113,7 @@ impl Way {
     port: {port}
     database: postgres
     username: postgres
+    ssl: false
     slot: {{name: {slot}}}
     publication: {{name: bench}}
 http_endpoints:
