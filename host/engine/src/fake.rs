@@ -2,6 +2,7 @@
 //! plugins that are functions, and a store in memory that survives a "process".
 
 pub(crate) mod enrich;
+pub(crate) mod kill;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod plugin;
