@@ -231,10 +231,10 @@ impl Slot {
         again
     }
 
-    /// The highest commit that was handed over.
+    /// The highest commit that was handed over: to a sink that is here, or to one that went.
     fn offered(&self) -> Lsn {
         let offered = self.crew.outlets.iter().filter_map(|outlet| outlet.ledger.lock().offered());
-        offered.max().map_or(Lsn::ZERO, |position| position.commit_lsn)
+        offered.max().unwrap_or_default().max(self.read).commit_lsn
     }
 
     /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 sinks that

@@ -277,6 +277,36 @@ async fn a_message_that_got_through_behind_a_failed_one_is_sent_again_behind_it(
     assert_eq!(values(&sink), [0, 2, 1, 2]);
 }
 
+/// What is put aside holds back nobody: what got through behind it is not sent again, and is settled
+/// with it, never before.
+#[tokio::test(start_paused = true)]
+async fn b122_what_got_through_behind_a_message_that_is_put_aside_is_not_sent_again() {
+    let log = Log::new();
+    log.commit((0..3).map(|n| Row::update(1, n)).collect());
+    let sink = Recording::new(Grouping::Together, 10, move |batch| {
+        let poison = batch.messages().iter().position(|message| value(message) == 0);
+        let rejected = poison.map(|index| (index, Retry::Never)).into_iter().collect();
+        Answer { rejected, ..Answer::default() }
+    });
+    let store: Arc<Store> = Arc::default();
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    let pending = || status.slots.list()[0].sinks.list()[0].pending.get();
+    let mut waited = None;
+    run_until(engine, || {
+        if sink.len() == 2 && waited.is_none() {
+            waited = Some(pending());
+            store.set_away(false);
+        } else if waited.is_none() {
+            store.set_away(pending() > 0);
+        }
+        waited.is_some() && log.confirmed() == log.end()
+    })
+    .await;
+    assert_eq!(waited, Some(3), "none is settled while the letter is not on disk");
+    assert_eq!((values(&sink), store.letters().len()), (vec![1, 2], 1));
+    assert_eq!(sink.requests(), [3]);
+}
+
 /// A standby that lacks the newest transactions takes over: the positions of its new transactions
 /// were used before, and mean other changes now.
 #[tokio::test(start_paused = true)]

@@ -176,7 +176,7 @@ fn b182_b183_a_kill_after_changes_were_decoded() {
 }
 
 #[test]
-fn b182_b183_a_kill_after_delivery_before_it_is_settled() {
+fn b114_b182_b183_a_kill_after_delivery_before_it_is_settled() {
     kill_at(Point::Delivered);
 }
 
