@@ -47,7 +47,7 @@ pub(crate) struct Deliver {
 /// Something that was under way is done.
 enum Done {
     /// A request.
-    Sent { tickets: Vec<Ticket>, verdicts: Result<Vec<Verdict>, SinkError> },
+    Sent { tickets: Vec<Ticket>, began: Instant, verdicts: Result<Vec<Verdict>, SinkError> },
     /// Messages that were put aside.
     Buried { tickets: Vec<Ticket> },
 }
@@ -144,6 +144,10 @@ impl Deliver {
         let Some(batch) = Batch::new(messages) else { return };
         self.status.attempts.add(tickets.len() as u64);
         state.requests += 1;
+        let began = Instant::now();
+        if let Some(read_at) = state.lanes.read_at(&tickets) {
+            self.status.internal.observe(began.saturating_duration_since(read_at));
+        }
         let sink = Arc::clone(&self.spec.sink);
         let waits = Arc::clone(&sink).pull().is_some();
         state.under_way.push(Box::pin(async move {
@@ -154,13 +158,13 @@ impl Deliver {
                 let sent = tokio::time::timeout(REQUEST_DEADLINE, delivery).await;
                 sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")))
             };
-            Done::Sent { tickets, verdicts }
+            Done::Sent { tickets, began, verdicts }
         }));
     }
 
     fn finish(&self, state: &mut State, done: Done) {
         match done {
-            Done::Sent { tickets, verdicts } => {
+            Done::Sent { tickets, began, verdicts } => {
                 state.requests -= 1;
                 let verdicts = match verdicts {
                     Ok(verdicts) if verdicts.len() == tickets.len() => verdicts,
@@ -170,6 +174,13 @@ impl Deliver {
                     }
                     Err(error) => refused(tickets.len(), &error),
                 };
+                let is_through =
+                    |verdict: &Verdict| matches!(verdict, Verdict::Delivered | Verdict::Skipped);
+                let is_delivered = verdicts.iter().all(is_through);
+                let Self { status, .. } = self;
+                let requests =
+                    if is_delivered { &status.requests_delivered } else { &status.requests_failed };
+                requests.observe(began.elapsed());
                 self.judge(state, tickets, verdicts);
             }
             Done::Buried { tickets } => self.settle(state, &tickets),
@@ -337,8 +348,9 @@ impl Deliver {
 
 fn admit(lanes: &mut Lanes, admitted: Admitted) {
     let now = Instant::now();
-    for (message, charge) in admitted {
-        lanes.admit(message, Some(charge), now);
+    let Admitted { read_at, messages } = admitted;
+    for (message, charge) in messages {
+        lanes.admit(message, Some(charge), read_at, now);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use model::BoxFuture;
 use model::acks::Settled;
@@ -14,6 +15,7 @@ use model::route::{Route, RouteError};
 use model::sink::{Sink, SinkError, SinkKind, Verdict};
 use model::source::{Connect, Event, Missing, Source, SourceError};
 use model::store::{Epoch, Letter, Letters, Progress, StoreError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
@@ -219,7 +221,11 @@ impl Progress for Mortal<Memory> {
                 }
             }
             // The fake writes as soon as it is called.
-            let record = async { store.record(epoch, origin, sinks, confirmed).await };
+            let record = async {
+                // A disk takes a while, in which other tasks have their turn.
+                tokio::time::sleep_until(Instant::now() + Duration::from_millis(1)).await;
+                store.record(epoch, origin, sinks, confirmed).await
+            };
             let recorded = self.life.lives(record).await;
             // The first record says where a new slot begins.
             if confirmed.is_some_and(|confirmed| confirmed > Lsn::ZERO) {

@@ -80,7 +80,7 @@ impl World {
         let memory = Mortal::new(life, (Arc::clone(&self.store), Arc::clone(&self.sink)));
         let progress = Arc::<Mortal<_>>::clone(&memory);
         let stores = Stores { progress, letters: memory, epoch: self.store.next_epoch() };
-        let settings = Settings { drain_deadline: Duration::from_secs(25) };
+        let settings = Settings { drain_deadline: Duration::from_secs(25), clock_us: || 0 };
         let budget = Budget::new(1 << 16);
         let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());
         // A runtime of its own: dropping it ends every task where it waits.
