@@ -136,20 +136,19 @@ async fn b182_a_kill_before_the_server_is_told_repeats_nothing() -> Result<()> {
 
     proxy.stall(Way::ToServer);
     client.batch_execute("INSERT INTO t SELECT n, n FROM generate_series(1, 50) n").await?;
-    receiver.until_messages(51, SOON).await?;
-    let told =
-        "SELECT (confirmed_flush_lsn - '0/0')::float8, (pg_current_wal_lsn() - '0/0')::float8
-                FROM pg_replication_slots WHERE slot_name = 'sequin_it'";
-    let row = client.query_one(told, &[]).await?;
-    let (confirmed, before): (f64, f64) = (row.get(0), row.get(1));
+    let messages = receiver.until_messages(51, SOON).await?;
+    let commit = messages.last().and_then(|message| message["metadata"]["commit_lsn"].as_f64());
+    let commit = commit.context("a position")?;
     until("the engine to record it", SOON, async || {
         let recorded = sequin.metric("sequin_slot_confirmed_lsn", &[]).await?;
-        Ok(if recorded > confirmed { Ok(()) } else { Err(format!("{recorded} of {before}")) })
+        Ok(if recorded > commit { Ok(()) } else { Err(format!("{recorded} of {commit}")) })
     })
     .await?;
     sequin.kill9().await?;
-    let unheard: f64 = client.query_one(told, &[]).await?.get(0);
-    assert!(unheard <= confirmed, "the server was not told");
+    let told = "SELECT (confirmed_flush_lsn - '0/0')::float8 FROM pg_replication_slots
+                WHERE slot_name = 'sequin_it'";
+    let told: f64 = client.query_one(told, &[]).await?.get(0);
+    assert!(told <= commit, "the server was not told");
 
     proxy.heal();
     sequin.restart().await?;
