@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tests::Behaviour;
+use tests::{Behaviour, Cluster, Proxy, Receiver, Way, until};
 use tokio_postgres::Client;
 
 use crate::checker;
-use crate::world::{LATER, World};
+use crate::world::{LATER, SOON, World, engine, hook, settled, streaming, yaml};
 
 /// Sequences are not replicated: this one counts the changes without being one.
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint); CREATE SEQUENCE written";
@@ -90,5 +90,71 @@ async fn b184_a_graceful_stop_repeats_nothing() -> Result<()> {
     assert_eq!(checker::distinct(&messages), written(&world.client).await?, "nothing is lost");
     assert_eq!(checker::check_order(&messages), 0, "no repeats");
     assert_eq!(checker::replayed(&messages), rows(&world.client).await?);
+    Ok(())
+}
+
+/// The receiver has a batch and its answer is on the way when the engine is killed: that batch comes
+/// again, under the same keys, and nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn b114_b182_a_kill_before_the_answer_repeats_what_was_under_way() -> Result<()> {
+    let mut world = World::start(TABLE, "    batch_size: 10\n").await?;
+    let insert = "INSERT INTO t SELECT n, n FROM generate_series";
+    world.messages_after(&format!("{insert}(1, 10) n"), 10).await?;
+    world.settled().await?;
+    // Longer than the test: it is never heard.
+    world.receiver.set(Behaviour::Slow(Duration::from_secs(600)));
+    world.messages_after(&format!("{insert}(11, 20) n"), 20).await?;
+    world.sequin.kill9().await?;
+    world.receiver.set(Behaviour::Ok);
+    world.sequin.restart().await?;
+    world.receiver.until_messages(30, SOON).await?;
+    world.settled().await?;
+    let messages = world.receiver.messages();
+    let mut keys: Vec<_> =
+        messages.iter().map(|message| message["metadata"]["idempotency_key"].to_string()).collect();
+    assert_eq!(keys.len(), 30);
+    let again = keys.split_off(20);
+    assert_eq!(keys.split_off(10), again);
+    Ok(())
+}
+
+/// The engine has recorded how far it came and the server cannot hear it when it is killed: the server
+/// sends all of it again, and the receiver is sent nothing again.
+#[tokio::test(flavor = "multi_thread")]
+async fn b182_a_kill_before_the_server_is_told_repeats_nothing() -> Result<()> {
+    let postgres = Cluster::start().await?;
+    let proxy = Proxy::start(postgres.port()).await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute(TABLE).await?;
+    let receiver = Receiver::start().await?;
+    let config = yaml(proxy.port(), &receiver.url(), &hook("hook", "", "    batch_size: 10\n"));
+    let mut sequin = engine(&config).start().await?;
+    streaming(&sequin).await?;
+    client.batch_execute("INSERT INTO t VALUES (0, 0)").await?;
+    receiver.until_messages(1, SOON).await?;
+    settled(&client).await?;
+
+    proxy.stall(Way::ToServer);
+    client.batch_execute("INSERT INTO t SELECT n, n FROM generate_series(1, 50) n").await?;
+    let messages = receiver.until_messages(51, SOON).await?;
+    let commit = messages.last().and_then(|message| message["metadata"]["commit_lsn"].as_f64());
+    let commit = commit.context("a position")?;
+    until("the engine to record it", SOON, async || {
+        let recorded = sequin.metric("sequin_slot_confirmed_lsn", &[]).await?;
+        Ok(if recorded > commit { Ok(()) } else { Err(format!("{recorded} of {commit}")) })
+    })
+    .await?;
+    sequin.kill9().await?;
+    let told = "SELECT (confirmed_flush_lsn - '0/0')::float8 FROM pg_replication_slots
+                WHERE slot_name = 'sequin_it'";
+    let told: f64 = client.query_one(told, &[]).await?.get(0);
+    assert!(told <= commit, "the server was not told");
+
+    proxy.heal();
+    sequin.restart().await?;
+    client.batch_execute("INSERT INTO t VALUES (51, 51)").await?;
+    settled(&client).await?;
+    let messages = receiver.messages();
+    assert_eq!((messages.len(), checker::distinct(&messages)), (52, 52));
     Ok(())
 }

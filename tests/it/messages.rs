@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tests::{Behaviour, until};
 
 use crate::checker::position;
-use crate::world::World;
+use crate::world::{LATER, World};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, name text, n integer)";
 
@@ -224,4 +225,49 @@ async fn b071_b072_an_unchanged_value_is_fetched_where_a_sink_asks_for_it() -> R
     assert_eq!(messages[2]["record"]["long"], long("y"), "a new value is sent whole");
     assert_eq!(messages[2]["metadata"].get("fetched"), None);
     Ok(())
+}
+
+/// The predecessor's names, as its dashboards read them.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_say_how_long_things_take_and_how_everybody_is() -> Result<()> {
+    let world = World::start("CREATE TABLE t (id int PRIMARY KEY)", "    batch_size: 10\n").await?;
+    world.messages_after("INSERT INTO t SELECT generate_series(1, 30)", 30).await?;
+    world.settled().await?;
+    let metric =
+        async |name: &str, labels: &[(&str, &str)]| world.sequin.metric(name, labels).await;
+    let sink = ("consumer_name", "hook");
+    // Three batches at least; whoever made the rows and whoever read them have one clock.
+    let through = [sink, ("success", "true")];
+    assert!(metric("sequin_delivery_latency_us_count", &through).await? >= 3.0);
+    let refused = [sink, ("success", "false")];
+    assert_eq!(metric("sequin_delivery_latency_us_count", &refused).await?, 0.0);
+    assert!(metric("sequin_delivery_latency_us_sum", &through).await? > 0.0);
+    assert!(metric("sequin_internal_latency_us_count", &[sink]).await? >= 3.0);
+    let slot = ("slot_name", "sequin_it");
+    let ingestion = metric("sequin_ingestion_latency_us", &[slot]).await?;
+    assert!(ingestion > 0.0 && ingestion < 30e6, "{ingestion}");
+    for (name, kind) in [("sequin_it", "postgres_replication_slot"), ("hook", "sink_consumer")] {
+        let labels = [("entity_name", name), ("entity_type", kind), ("status", "ok")];
+        assert_eq!(metric("sequin_entity_health", &labels).await?, 1.0, "{name}");
+    }
+    // It goes up while the sink takes nothing.
+    world.receiver.set(Behaviour::Status(503));
+    let wide = "INSERT INTO t SELECT generate_series(31, 40000)";
+    world.client.batch_execute(wide).await?;
+    until("the slot to hold log back", LATER, async || {
+        let text = world.sequin.metrics().await?;
+        let labels = [("database_name", "source"), slot];
+        // The server is asked on a slow clock.
+        let held = if text.contains("sequin_replication_slot_size{") {
+            metric("sequin_replication_slot_size", &labels).await?
+        } else {
+            0.0
+        };
+        let labels = [("entity_name", "hook"), ("status", "error")];
+        let fails =
+            text.contains("entity_name=\"hook\",entity_type=\"sink_consumer\",status=\"error\"");
+        let is_told = held > 2e6 && fails && metric("sequin_entity_health", &labels).await? == 1.0;
+        Ok(if is_told { Ok(()) } else { Err(format!("{held} bytes, fails: {fails}")) })
+    })
+    .await
 }

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use model::batch::{Batch, BatchPolicy};
-use model::groups::GroupKey;
+use model::groups::{GroupKey, Groups};
 use model::message::Message;
 use model::sink::{Retry, SinkError, Verdict};
 use model::store::Letter;
@@ -47,7 +47,7 @@ pub(crate) struct Deliver {
 /// Something that was under way is done.
 enum Done {
     /// A request.
-    Sent { tickets: Vec<Ticket>, verdicts: Result<Vec<Verdict>, SinkError> },
+    Sent { tickets: Vec<Ticket>, began: Instant, verdicts: Result<Vec<Verdict>, SinkError> },
     /// Messages that were put aside.
     Buried { tickets: Vec<Ticket> },
 }
@@ -144,6 +144,10 @@ impl Deliver {
         let Some(batch) = Batch::new(messages) else { return };
         self.status.attempts.add(tickets.len() as u64);
         state.requests += 1;
+        let began = Instant::now();
+        if let Some(read_at) = state.lanes.read_at(&tickets) {
+            self.status.internal.observe(began.saturating_duration_since(read_at));
+        }
         let sink = Arc::clone(&self.spec.sink);
         let waits = Arc::clone(&sink).pull().is_some();
         state.under_way.push(Box::pin(async move {
@@ -154,13 +158,13 @@ impl Deliver {
                 let sent = tokio::time::timeout(REQUEST_DEADLINE, delivery).await;
                 sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")))
             };
-            Done::Sent { tickets, verdicts }
+            Done::Sent { tickets, began, verdicts }
         }));
     }
 
     fn finish(&self, state: &mut State, done: Done) {
         match done {
-            Done::Sent { tickets, verdicts } => {
+            Done::Sent { tickets, began, verdicts } => {
                 state.requests -= 1;
                 let verdicts = match verdicts {
                     Ok(verdicts) if verdicts.len() == tickets.len() => verdicts,
@@ -170,6 +174,13 @@ impl Deliver {
                     }
                     Err(error) => refused(tickets.len(), &error),
                 };
+                let is_through =
+                    |verdict: &Verdict| matches!(verdict, Verdict::Delivered | Verdict::Skipped);
+                let is_delivered = verdicts.iter().all(is_through);
+                let Self { status, .. } = self;
+                let requests =
+                    if is_delivered { &status.requests_delivered } else { &status.requests_failed };
+                requests.observe(began.elapsed());
                 self.judge(state, tickets, verdicts);
             }
             Done::Buried { tickets } => self.settle(state, &tickets),
@@ -178,75 +189,103 @@ impl Deliver {
 
     /// Settles what was delivered; keeps what failed at the head of its groups. Messages of a group
     /// behind a failed one are sent again too, even if they got through: order within the group.
+    /// Behind one that is put aside they are settled with it, not before: a kill in between must
+    /// not bring it alone.
     fn judge(&self, state: &mut State, tickets: Vec<Ticket>, verdicts: Vec<Verdict>) {
         let now = Instant::now();
         let (mut delivered, mut skipped) = (Vec::new(), Vec::new());
+        let (mut again, mut later) = (Vec::new(), Vec::new());
         let mut dead: Vec<(Ticket, String)> = Vec::new();
+        let mut behind_dead: Vec<Ticket> = Vec::new();
         let mut failed_groups: HashSet<GroupKey> = HashSet::new();
+        let mut dead_groups: HashSet<GroupKey> = HashSet::new();
         let mut last_error: Option<String> = None;
-        let mut failures = 0_u64;
+        let (mut passed, mut dropped, mut failures) = (0_u64, 0_u64, 0_u64);
         for (ticket, verdict) in tickets.into_iter().zip(verdicts) {
             let groups = state.lanes.get(ticket).map(|(message, _)| message.groups);
-            let behind_failed =
-                groups.is_some_and(|groups| groups.keys().any(|key| failed_groups.contains(&key)));
+            let keys = || groups.into_iter().flat_map(Groups::keys);
             match verdict {
-                Verdict::Delivered | Verdict::Skipped if behind_failed => {
+                Verdict::Delivered | Verdict::Skipped
+                    if keys().any(|key| failed_groups.contains(&key)) =>
+                {
                     // What is behind it in its other groups is sent again behind it.
-                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
-                    state.lanes.put_back(ticket);
+                    failed_groups.extend(keys());
+                    again.push(ticket);
                 }
-                Verdict::Delivered => delivered.push(ticket),
-                Verdict::Skipped => skipped.push(ticket),
+                Verdict::Delivered | Verdict::Skipped => {
+                    let is_delivered = verdict == Verdict::Delivered;
+                    passed += u64::from(is_delivered);
+                    dropped += u64::from(!is_delivered);
+                    if keys().any(|key| dead_groups.contains(&key)) {
+                        dead_groups.extend(keys());
+                        behind_dead.push(ticket);
+                    } else if is_delivered {
+                        delivered.push(ticket);
+                    } else {
+                        skipped.push(ticket);
+                    }
+                }
                 Verdict::Untried => {
-                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
-                    state.lanes.put_back(ticket);
+                    failed_groups.extend(keys());
+                    again.push(ticket);
                 }
                 Verdict::Rejected { retry, error } => {
                     failures += 1;
-                    failed_groups.extend(groups.into_iter().flat_map(model::groups::Groups::keys));
-                    if let Some(reason) = self.give_up(state, ticket, retry, now) {
+                    if let Some(reason) = self.gives_up(state, ticket, retry) {
+                        dead_groups.extend(keys());
                         dead.push((ticket, format!("{reason}: {error}")));
+                    } else {
+                        failed_groups.extend(keys());
+                        later.push((ticket, retry));
                     }
                     last_error = Some(error);
                 }
             }
         }
         self.status.failed.add(failures);
-        self.status.delivered.add(delivered.len() as u64);
-        self.status.filtered.add(skipped.len() as u64);
+        self.status.delivered.add(passed);
+        self.status.filtered.add(dropped);
         self.settle(state, &delivered);
         self.settle(state, &skipped);
-        self.note(state, !delivered.is_empty() || !skipped.is_empty(), last_error, failures);
+        // Now it shows which of the others are the first of their groups.
+        for ticket in again {
+            state.lanes.put_back(ticket);
+        }
+        for (ticket, retry) in later {
+            self.wait(state, ticket, retry, now);
+        }
+        self.note(state, passed + dropped > 0, last_error, failures);
         if !dead.is_empty() {
-            self.bury(state, dead);
+            self.bury(state, dead, behind_dead);
         }
     }
 
-    /// Arranges the next attempt of a message, or says why there is none.
-    fn give_up(
-        &self,
-        state: &mut State,
-        ticket: Ticket,
-        retry: Retry,
-        now: Instant,
-    ) -> Option<&'static str> {
+    /// Why there is no next attempt of a message, if there is none.
+    fn gives_up(&self, state: &State, ticket: Ticket, retry: Retry) -> Option<&'static str> {
         let tried = state.lanes.get(ticket).map_or(0, |(_, attempts)| attempts) + 1;
         match retry {
             Retry::Never => Some("refused for good"),
             Retry::Later { .. } if self.spec.attempts_max.is_some_and(|max| tried >= max) => {
                 Some("out of attempts")
             }
-            Retry::Later { after } => {
-                let delay = self.spec.backoff.delay(tried, state.dice.f64());
-                // A destination may ask for more time, not for less.
-                let delay = after.map_or(delay, |after| after.max(delay));
-                state.lanes.fail(ticket, now + delay);
-                None
-            }
+            Retry::Later { .. } => None,
         }
     }
 
-    fn bury(&self, state: &mut State, dead: Vec<(Ticket, String)>) {
+    /// Arranges the next attempt of a message.
+    fn wait(&self, state: &mut State, ticket: Ticket, retry: Retry, now: Instant) {
+        let tried = state.lanes.get(ticket).map_or(0, |(_, attempts)| attempts) + 1;
+        let delay = self.spec.backoff.delay(tried, state.dice.f64());
+        // A destination may ask for more time, not for less.
+        let delay = match retry {
+            Retry::Later { after: Some(after) } => after.max(delay),
+            Retry::Later { after: None } | Retry::Never => delay,
+        };
+        state.lanes.fail(ticket, now + delay);
+    }
+
+    /// Puts messages aside; then they are settled, and what got through behind them.
+    fn bury(&self, state: &mut State, dead: Vec<(Ticket, String)>, behind: Vec<Ticket>) {
         let letters: Vec<Letter> = dead
             .iter()
             .filter_map(|(ticket, error)| {
@@ -254,7 +293,7 @@ impl Deliver {
                 Some(self.letter(message, attempts + 1, error.clone()))
             })
             .collect();
-        let tickets = dead.into_iter().map(|(ticket, _)| ticket).collect();
+        let tickets = dead.into_iter().map(|(ticket, _)| ticket).chain(behind).collect();
         let burial = self.burial.clone();
         state.under_way.push(Box::pin(async move {
             burial.bury(letters).await;
@@ -309,8 +348,9 @@ impl Deliver {
 
 fn admit(lanes: &mut Lanes, admitted: Admitted) {
     let now = Instant::now();
-    for (message, charge) in admitted {
-        lanes.admit(message, Some(charge), now);
+    let Admitted { read_at, messages } = admitted;
+    for (message, charge) in messages {
+        lanes.admit(message, Some(charge), read_at, now);
     }
 }
 

@@ -2,6 +2,7 @@
 //! plugins that are functions, and a store in memory that survives a "process".
 
 pub(crate) mod enrich;
+pub(crate) mod kill;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod plugin;
@@ -22,6 +23,9 @@ use crate::select::Selection;
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::Status;
 use crate::supervise::Supervisor;
+
+/// The time of day. The fake log's commits are of time 0.
+pub(crate) const NOW_US: i64 = 4_321;
 
 /// A sink's spec with nothing special about it.
 pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
@@ -72,7 +76,7 @@ pub(crate) fn engine(
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();
-    let settings = Settings { drain_deadline: Duration::from_secs(25) };
+    let settings = Settings { drain_deadline: Duration::from_secs(25), clock_us: || NOW_US };
     let budget = Budget::new(budget_bytes);
     let engine =
         Engine::new(vec![slot_spec(log, sinks)], budget, stores, settings, supervisor.clone());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use model::change::{Change, Operation};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::budget::Charge;
@@ -19,6 +20,7 @@ use crate::status::{SinkStatus, SlotStatus};
 #[derive(Debug)]
 pub(crate) struct Handed {
     pub(crate) changes: Vec<Change>,
+    pub(crate) read_at: Instant,
     pub(crate) _charge: Charge,
 }
 

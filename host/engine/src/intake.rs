@@ -13,6 +13,7 @@ use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
 use model::route::Route;
 use model::store::Letter;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -37,7 +38,11 @@ const ROWS_MAX: usize = 256;
 const UNSENT: &str = "toast_columns_detected";
 
 /// Messages on their way to the lanes.
-pub(crate) type Admitted = Vec<(Arc<Message>, Charge)>;
+pub(crate) struct Admitted {
+    /// When the slot read their changes.
+    pub(crate) read_at: Instant,
+    pub(crate) messages: Vec<(Arc<Message>, Charge)>,
+}
 
 /// Everything the intake of one sink works with.
 pub(crate) struct Intake {
@@ -92,21 +97,23 @@ impl Intake {
 
     /// False if the delivery is gone.
     async fn take_in(&mut self, portion: Portion) -> bool {
+        let read_at = portion.handed.read_at;
         let changes = portion.picks.iter().filter_map(|index| portion.handed.changes.get(*index));
         let mut run: Vec<Change> = Vec::new();
         for change in changes {
             let same = run.last().is_none_or(|last| Arc::ptr_eq(&last.relation, &change.relation));
-            if (!same || run.len() == ROWS_MAX) && !self.take_in_run(std::mem::take(&mut run)).await
+            if (!same || run.len() == ROWS_MAX)
+                && !self.take_in_run(std::mem::take(&mut run), read_at).await
             {
                 return false;
             }
             run.push(change.clone());
         }
-        run.is_empty() || self.take_in_run(run).await
+        run.is_empty() || self.take_in_run(run, read_at).await
     }
 
     /// One run of changes of the same relation version.
-    async fn take_in_run(&mut self, changes: Vec<Change>) -> bool {
+    async fn take_in_run(&mut self, changes: Vec<Change>, read_at: Instant) -> bool {
         let mut letters: Vec<Letter> = Vec::new();
         // Held until the messages are charged for themselves.
         let (changes, _charges) = match &self.spec.lookup {
@@ -130,7 +137,7 @@ impl Intake {
             decided.extend(refused);
             decided.sort_by_key(|decided| decided.change.position);
         }
-        let mut admitted: Admitted = Vec::new();
+        let mut admitted = Admitted { read_at, messages: Vec::new() };
         for decided in decided {
             match encode::messages(&self.spec, &decided) {
                 Ok(messages) if messages.is_empty() && decided.failed => {}
@@ -144,7 +151,7 @@ impl Intake {
                     }
                     for message in encode::shared(messages) {
                         let charge = self.budget.charge(message.bytes());
-                        admitted.push((message, charge));
+                        admitted.messages.push((message, charge));
                     }
                 }
                 Err(_) if decided.failed => {}
@@ -161,7 +168,7 @@ impl Intake {
             self.burial.bury(letters).await;
             self.ledger.settle(positions);
         }
-        admitted.is_empty() || self.lanes.send(admitted).await.is_ok()
+        admitted.messages.is_empty() || self.lanes.send(admitted).await.is_ok()
     }
 
     /// Says once per table that rows of it come without values that were not sent: whoever reads

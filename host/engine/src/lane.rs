@@ -45,6 +45,8 @@ pub struct Lanes {
 struct Entry {
     message: Arc<Message>,
     _charge: Option<Charge>,
+    /// When its change was read.
+    read_at: Instant,
     admitted: Instant,
     attempts: u32,
     /// In how many of its groups another message is before it.
@@ -92,14 +94,29 @@ impl Lanes {
         self.entries.get(&ticket).map(|entry| (&entry.message, entry.attempts))
     }
 
+    /// When the oldest of these that were never tried was read.
+    #[must_use]
+    pub fn read_at(&self, tickets: &[Ticket]) -> Option<Instant> {
+        let entries = tickets.iter().filter_map(|ticket| self.entries.get(ticket));
+        // Tickets rise with the time of reading.
+        entries.filter(|entry| entry.attempts == 0).map(|entry| entry.read_at).next()
+    }
+
     /// Takes in the next message, behind everything of its groups.
-    pub fn admit(&mut self, message: Arc<Message>, charge: Option<Charge>, now: Instant) {
+    pub fn admit(
+        &mut self,
+        message: Arc<Message>,
+        charge: Option<Charge>,
+        read_at: Instant,
+        now: Instant,
+    ) {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.bytes += message.bytes();
         let entry = Entry {
             message,
             _charge: charge,
+            read_at,
             admitted: now,
             attempts: 0,
             behind: 0,

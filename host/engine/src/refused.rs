@@ -46,7 +46,19 @@ impl Intake {
             }
             judged = kept;
         }
-        let routed = self.route(removals, letters).await;
+        let mut unrouted = Vec::new();
+        let routed = self.route(removals, &mut unrouted).await;
+        // A row has one letter: the store would keep the last one alone.
+        for more in unrouted {
+            match letters.iter_mut().find(|letter| letter.position == more.position) {
+                Some(letter) => {
+                    letter.error.push_str("; and its removal: ");
+                    letter.error.push_str(&more.error);
+                    letter.plugin = more.plugin;
+                }
+                None => letters.push(more),
+            }
+        }
         let removal = |passed: Passed| {
             let Passed { change, evicted, route } = passed;
             Decided { change, evicted, route, patch: None, made: Made::Row, failed: true }

@@ -31,11 +31,13 @@ pub struct Stores {
     pub epoch: Epoch,
 }
 
-/// Limits of a run.
+/// Limits of a run, and its clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How long requests under way may take after a stop.
     pub drain_deadline: Duration,
+    /// The time of day, in microseconds since 1970: commits are compared with it.
+    pub clock_us: fn() -> i64,
 }
 
 /// The engine, ready to run.

@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) settled: Arc<Notify>,
     pub(crate) confirm: Confirm,
     pub(crate) recorded: Arc<Recorded>,
+    /// See [`crate::run::Settings`].
+    pub(crate) clock_us: fn() -> i64,
     /// The highest position that was handed over, or passed by.
     pub(crate) read: Position,
 }
@@ -76,6 +78,7 @@ pub(crate) async fn open(
             Ok(source) => {
                 let (slot, origin) = (&status.name, source.origin());
                 info!(slot.name = %slot, origin, server_position = ?source.server_position(), "streaming");
+                status.held.set(source.held());
                 status.connected.store(true, Ordering::Relaxed);
                 status.connects.add(1);
                 status.problem.set(None);
@@ -131,6 +134,7 @@ pub(crate) fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
         }
     }
     status.connected.store(false, Ordering::Relaxed);
+    status.held.set(None);
     status.problem.set(text);
 }
 
@@ -141,6 +145,7 @@ async fn close(source: Box<dyn Source>, status: Arc<SlotStatus>) {
         warn!(slot.name = %status.name, %error, "the stream was not closed in order");
     }
     status.connected.store(false, Ordering::Relaxed);
+    status.held.set(None);
 }
 
 impl Slot {
@@ -231,10 +236,10 @@ impl Slot {
         again
     }
 
-    /// The highest commit that was handed over.
+    /// The highest commit that was handed over: to a sink that is here, or to one that went.
     fn offered(&self) -> Lsn {
         let offered = self.crew.outlets.iter().filter_map(|outlet| outlet.ledger.lock().offered());
-        offered.max().map_or(Lsn::ZERO, |position| position.commit_lsn)
+        offered.max().unwrap_or_default().max(self.read).commit_lsn
     }
 
     /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 sinks that
@@ -288,9 +293,13 @@ impl Slot {
                 // with a whole one.
                 let whole = last.map(|last| Position::new(last.commit_lsn, u64::MAX));
                 self.read = self.read.max(whole.unwrap_or_default());
-                if !batch.changes.is_empty() {
+                if let Some(last) = batch.changes.last() {
+                    // The server's clock may be ahead of ours.
+                    let age = (self.clock_us)().saturating_sub(last.transaction.committed_at_us);
+                    self.status.ingestion_us.set(u64::try_from(age).unwrap_or(0));
                     let charge = self.budget.charge(batch.bytes);
-                    let handed = Handed { changes: batch.changes, _charge: charge };
+                    let read_at = Instant::now();
+                    let handed = Handed { changes: batch.changes, read_at, _charge: charge };
                     fan_out(&self.status, &mut self.crew.outlets, handed);
                 }
                 for commit in batch.commits {

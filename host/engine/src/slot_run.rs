@@ -118,6 +118,7 @@ impl SlotRun {
             settled,
             confirm: Confirm::default(),
             recorded,
+            clock_us: self.settings.clock_us,
             read: Position::default(),
         };
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.

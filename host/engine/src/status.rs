@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use model::source::Held;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
@@ -77,6 +78,71 @@ impl Note {
     #[must_use]
     pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Upper bounds of a [`Histogram`]'s classes, in microseconds: the predecessor's.
+pub const LATENCIES_US: [u64; 11] = [
+    10, 100, 1_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 10_000_000, 50_000_000,
+];
+
+/// How long things took.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    classes: [AtomicU64; LATENCIES_US.len()],
+    count: AtomicU64,
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one.
+    pub fn observe(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let class = LATENCIES_US.partition_point(|bound| *bound < us);
+        if let Some(class) = self.classes.get(class) {
+            class.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// How many there were of at most each of [`LATENCIES_US`].
+    #[must_use]
+    pub fn cumulative(&self) -> [u64; LATENCIES_US.len()] {
+        let mut sum = 0;
+        self.classes.each_ref().map(|class| {
+            sum += class.load(Ordering::Relaxed);
+            sum
+        })
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// All together, in microseconds.
+    #[must_use]
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed)
+    }
+}
+
+/// What the server keeps for a slot, while it can be asked.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Option<Held>>);
+
+impl Kept {
+    /// Another stream is open, or none.
+    pub fn set(&self, held: Option<Held>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
+    /// Bytes of log.
+    #[must_use]
+    pub fn get(&self) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get()
     }
 }
 
@@ -202,6 +268,11 @@ pub struct SlotStatus {
     pub confirmed: Gauge,
     /// 1 while nothing is read because the budget or a queue is full.
     pub paused: Gauge,
+    /// From the last commit that was handed over, by the server's clock, to when it was, by ours, in
+    /// microseconds.
+    pub ingestion_us: Gauge,
+    /// What the server keeps for it; None if there is no stream.
+    pub held: Kept,
     /// Its sinks.
     pub sinks: Shown<SinkStatus>,
 }
@@ -235,6 +306,12 @@ pub struct SinkStatus {
     pub pending: Gauge,
     /// Their bytes.
     pub pending_bytes: Gauge,
+    /// From being read to the first attempt: of the oldest message of each batch.
+    pub internal: Histogram,
+    /// Requests after which all of their messages were delivered, or had nothing to say.
+    pub requests_delivered: Histogram,
+    /// The other requests.
+    pub requests_failed: Histogram,
     /// When the next message whose attempt failed is tried again; None if none waits.
     pub next_retry: Due,
     /// 1 while it collects and sends nothing because it was told so.

@@ -8,6 +8,7 @@ mod edits;
 mod edits_seeded;
 mod enrich;
 mod grouping;
+mod kills;
 mod outputs;
 mod payload;
 mod pull;

@@ -1,5 +1,8 @@
 //! The port to a replication slot.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::BoxFuture;
 use crate::change::Change;
 use crate::lsn::Lsn;
@@ -35,6 +38,12 @@ pub trait Source: Send {
     /// confirmed it.
     fn slot_position(&self) -> Lsn;
 
+    /// How much of its log the server keeps for the slot, for whoever wants to see it, also while the
+    /// stream is not read. None if nobody asks the server.
+    fn held(&self) -> Option<Held> {
+        None
+    }
+
     /// The next event, in commit order. Cancel-safe: a dropped call loses nothing.
     ///
     /// # Errors
@@ -50,6 +59,32 @@ pub trait Source: Send {
     /// # Errors
     /// The position may not have reached the server.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>>;
+}
+
+/// Bytes of log that a server keeps for a slot, as last seen. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Held(Arc<AtomicU64>);
+
+impl Held {
+    /// No log is as long.
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// The server has said so.
+    pub fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// None if the server has not been asked yet.
+    #[must_use]
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|bytes| *bytes != Self::UNKNOWN)
+    }
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(Self::UNKNOWN)))
+    }
 }
 
 /// What a stream hands over.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use model::lsn::Lsn;
 use model::relation::Ancestor;
-use model::source::SourceError;
+use model::source::{Held, SourceError};
 use tokio::time::timeout;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::error;
@@ -78,6 +79,16 @@ const TYPES: &str = "
 const HEARTBEAT: &str = "
     select pg_catalog.pg_logical_emit_message(false, 'sequin.heartbeat', '')::text";
 
+/// A standby keeps log for its slots, too, of what it has received.
+const HELD: &str = "
+    select pg_catalog.pg_wal_lsn_diff(
+        case when pg_catalog.pg_is_in_recovery()
+            then coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
+            else pg_catalog.pg_current_wal_lsn() end,
+        s.restart_lsn)::bigint
+    from pg_catalog.pg_replication_slots s
+    where s.slot_name = $1::text::name";
+
 /// What was seen of the server.
 #[derive(Debug)]
 pub(crate) enum Look {
@@ -94,17 +105,19 @@ pub(crate) enum Look {
 pub(crate) struct Catalog {
     options: Arc<Options>,
     sql: Option<Sql>,
+    /// What the server keeps for the slot.
+    held: Held,
 }
 
 impl Catalog {
-    pub(crate) fn new(options: Arc<Options>, sql: Sql) -> Self {
-        Self { options, sql: Some(sql) }
+    pub(crate) fn new(options: Arc<Options>, sql: Sql, held: Held) -> Self {
+        Self { options, sql: Some(sql), held }
     }
 
     /// A catalog whose session is yet to be opened.
     #[cfg(test)]
     pub(crate) fn unopened(options: Arc<Options>) -> Self {
-        Self { options, sql: None }
+        Self { options, sql: None, held: Held::default() }
     }
 
     /// Answers a question.
@@ -122,7 +135,7 @@ impl Catalog {
         answer
     }
 
-    /// Looks whether the server takes sessions, and writes a heartbeat if there shall be one.
+    /// Looks whether the server takes sessions and what it keeps for the slot, and writes a heartbeat if there shall be one.
     pub(crate) async fn look(&mut self, heartbeat: bool) -> Look {
         let look = timeout(ANSWER_TIMEOUT, self.look_around(heartbeat)).await;
         let look = look.unwrap_or_else(|_| Look::Failed("no answer".to_owned()));
@@ -133,10 +146,9 @@ impl Catalog {
     }
 
     async fn look_around(&mut self, heartbeat: bool) -> Look {
-        let query = if heartbeat { HEARTBEAT } else { "select 1" };
         if let Some(sql) = &mut self.sql {
-            match sql.rows(query, &[]).await {
-                Ok(_) => return Look::Fine,
+            match ask_around(sql, heartbeat, &self.options.slot, &self.held).await {
+                Ok(()) => return Look::Fine,
                 Err(error) => tracing::debug!(%error, "the session broke, opening another"),
             }
         }
@@ -146,8 +158,8 @@ impl Catalog {
             Err(Refused::Unreached(error)) => return Look::Failed(error.to_string()),
             Err(Refused::Sql(error)) => return Look::Failed(error.to_string()),
         };
-        match sql.rows(query, &[]).await {
-            Ok(_) => Look::Fine,
+        match ask_around(sql, heartbeat, &self.options.slot, &self.held).await {
+            Ok(()) => Look::Fine,
             Err(error) => Look::Failed(error.to_source(&self.options).to_string()),
         }
     }
@@ -171,6 +183,32 @@ impl Catalog {
         let facts = facts(sql, question, &self.options.publication).await;
         facts.map_err(|error| error.to_source(&self.options))
     }
+}
+
+/// Notes the bytes of log that the server keeps for the slot, then writes a heartbeat if there shall
+/// be one: a standby writes none.
+async fn ask_around(
+    sql: &mut Sql,
+    heartbeat: bool,
+    slot: &String,
+    held: &Held,
+) -> Result<(), QueryError> {
+    let bytes: Option<i64> = match sql.rows(HELD, &[(slot, Type::TEXT)]).await {
+        Ok(rows) => rows.first().map(|row| row.try_get(0)).transpose()?.flatten(),
+        // A hardened server need not tell.
+        Err(QueryError::Sql(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(bytes) = bytes {
+        // The slot of a standby may be ahead of what is replayed.
+        held.set(u64::try_from(bytes).unwrap_or(0));
+    }
+    if heartbeat {
+        sql.rows(HEARTBEAT, &[]).await?;
+    }
+    Ok(())
 }
 
 async fn facts(

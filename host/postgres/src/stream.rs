@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 
 use model::BoxFuture;
 use model::lsn::Lsn;
-use model::source::{Connect, Event, Missing, Source, SourceError};
+use model::source::{Connect, Event, Held, Missing, Source, SourceError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -66,12 +66,14 @@ impl Connect for Connector {
                 stop: CancellationToken::new(),
                 closing: CancellationToken::new(),
                 confirmed: Arc::default(),
+                held: Held::default(),
                 lineages: Arc::clone(&self.lineages),
                 events: events_sender,
             };
             // Dropped with this future or with the stream: the thread stops.
             let stop = link.stop.clone().drop_guard();
             let (closing, confirmed) = (link.closing.clone(), Arc::clone(&link.confirmed));
+            let held = link.held.clone();
             let options = Arc::clone(&self.options);
             let thread = std::thread::Builder::new()
                 .name(format!("slot-{}", options.slot))
@@ -83,6 +85,7 @@ impl Connect for Connector {
                 origin,
                 server_position,
                 slot_position,
+                held,
                 events,
                 confirmed,
                 closing,
@@ -111,6 +114,8 @@ struct Link {
     /// Send the last status and say goodbye.
     closing: CancellationToken,
     confirmed: Arc<Confirmed>,
+    /// What the server keeps for the slot.
+    held: Held,
     lineages: Arc<Lineages>,
     events: mpsc::Sender<Result<Event, SourceError>>,
 }
@@ -182,6 +187,7 @@ struct Stream {
     origin: String,
     server_position: Option<Lsn>,
     slot_position: Lsn,
+    held: Held,
     events: mpsc::Receiver<Result<Event, SourceError>>,
     confirmed: Arc<Confirmed>,
     closing: CancellationToken,
@@ -202,6 +208,10 @@ impl Source for Stream {
 
     fn slot_position(&self) -> Lsn {
         self.slot_position
+    }
+
+    fn held(&self) -> Option<Held> {
+        Some(self.held.clone())
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {

@@ -1,7 +1,7 @@
 //! `sequin serve`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use engine::budget::Budget;
@@ -92,7 +92,7 @@ async fn serve(
         epoch: store.epoch(),
     };
     let budget = Budget::new(settings.memory_bytes_max);
-    let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE };
+    let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE, clock_us };
     let slots = std::mem::take(&mut ready.slots);
     check_sinks(&supervisor, &slots, |_| true);
     let streams = Arc::new(web::Streams::default());
@@ -192,4 +192,12 @@ pub(crate) fn check_sinks(
             }
         });
     }
+}
+
+/// The time of day, in microseconds since 1970.
+fn clock_us() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the clock is read here")]
+    let now = SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -3,6 +3,9 @@
 //! Names that the predecessor had mean here what they meant there, with its labels; the others are
 //! ours. The families are built anew at each scrape from the engine's own counters.
 
+mod latency;
+mod state;
+
 use std::sync::atomic::Ordering;
 
 use axum::http::{StatusCode, header};
@@ -13,8 +16,12 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 const SINK: [&str; 2] = ["consumer_id", "consumer_name"];
 const SLOT: [&str; 2] = ["slot_name", "database_name"];
 
+/// The predecessor's id of a slot was a random one; here it is database and name.
+const SLOT_ID: [&str; 3] = ["replication_slot_id", SLOT[0], SLOT[1]];
+
 type ReadSink = fn(&SinkStatus) -> u64;
 type ReadSlot = fn(&SlotStatus) -> u64;
+type ReadKnown = fn(&SlotStatus) -> Option<u64>;
 
 /// Per sink: name, help, how to read it.
 const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
@@ -80,6 +87,20 @@ const SLOT_GAUGES: [(&str, &str, ReadSlot); 3] = [
     }),
 ];
 
+/// Per slot, where it is known.
+const SLOT_KNOWN: [(&str, &str, ReadKnown); 2] = [
+    (
+        "sequin_ingestion_latency_us",
+        "Microseconds from the last commit that was read, by the server's clock, to its reading.",
+        |slot| (slot.ingested.get() > 0).then(|| slot.ingestion_us.get()),
+    ),
+    (
+        "sequin_replication_slot_size",
+        "Bytes of log that the server keeps for the slot. It is asked every few seconds.",
+        |slot| slot.held.get(),
+    ),
+];
+
 pub(crate) fn answer(status: &Status) -> Response {
     match render(status) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
@@ -106,6 +127,19 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         }
         registry.register(Box::new(family))?;
     }
+    for (name, help, read) in SLOT_KNOWN {
+        let family = IntGaugeVec::new(Opts::new(name, help), &SLOT_ID)?;
+        for slot in &slots {
+            // Nothing is said of what is not known.
+            if let Some(value) = read(slot) {
+                let id = format!("{}/{}", slot.database, slot.name);
+                let labels = [&*id, &*slot.name, &*slot.database];
+                family.with_label_values(&labels).set(signed(value));
+            }
+        }
+        registry.register(Box::new(family))?;
+    }
+    state::register(&registry, &slots)?;
     let warnings = Opts::new("sequin_sink_warnings", "Conditions the sink's owner should know.");
     let warnings = IntGaugeVec::new(warnings, &[SINK[0], SINK[1], "code"])?;
     for sink in sinks() {
@@ -167,7 +201,12 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         gauge.set(signed(value));
         registry.register(Box::new(gauge))?;
     }
-    TextEncoder::new().encode_to_string(&registry.gather())
+    let mut families = registry.gather();
+    // Of no sink there is nothing to encode.
+    if !all.is_empty() {
+        families.extend(latency::families(all.iter().map(AsRef::as_ref)));
+    }
+    TextEncoder::new().encode_to_string(&families)
 }
 
 fn signed(value: u64) -> i64 {
@@ -186,6 +225,10 @@ mod tests {
     fn metrics_have_the_predecessors_names_and_labels() {
         let sink = SinkStatus { id: "i".into(), name: "poi".into(), ..SinkStatus::default() };
         sink.delivered.add(3);
+        for us in [7, 10, 400, 60_000_000] {
+            sink.requests_delivered.observe(std::time::Duration::from_micros(us));
+        }
+        sink.internal.observe(std::time::Duration::from_micros(2_000));
         let due = tokio::time::Instant::now() + std::time::Duration::from_millis(8_500);
         sink.next_retry.set(Some(due));
         sink.warnings.raise("table_renamed", "public.t", "…".to_owned());
@@ -196,15 +239,33 @@ mod tests {
             ..SlotStatus::default()
         };
         slot.ingested.add(5);
+        slot.ingestion_us.set(1_234);
+        let held = model::source::Held::default();
+        slot.held.set(Some(held.clone()));
         let config = engine::status::ConfigStatus::default();
         config.reloads.add(2);
         let slots = vec![Arc::new(slot)].into();
         let status = Status { slots, budget: Budget::new(9), config };
+        let before = render(&status).unwrap();
+        assert!(!before.contains("sequin_replication_slot_size{"), "not asked yet");
+        held.set(77);
         let text = render(&status).unwrap();
         for line in [
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
             "sequin_messages_ingested_count{database_name=\"d\",slot_name=\"s\"} 5",
             "sequin_sink_warnings{code=\"table_renamed\",consumer_id=\"i\",consumer_name=\"poi\"} 1",
+            "sequin_ingestion_latency_us{database_name=\"d\",replication_slot_id=\"d/s\",slot_name=\"s\"} 1234",
+            "sequin_replication_slot_size{database_name=\"d\",replication_slot_id=\"d/s\",slot_name=\"s\"} 77",
+            "# TYPE sequin_delivery_latency_us histogram",
+            "sequin_delivery_latency_us_bucket{consumer_id=\"i\",consumer_name=\"poi\",success=\"true\",le=\"10\"} 2",
+            "sequin_delivery_latency_us_bucket{consumer_id=\"i\",consumer_name=\"poi\",success=\"true\",le=\"50000000\"} 3",
+            "sequin_delivery_latency_us_bucket{consumer_id=\"i\",consumer_name=\"poi\",success=\"true\",le=\"+Inf\"} 4",
+            "sequin_delivery_latency_us_sum{consumer_id=\"i\",consumer_name=\"poi\",success=\"true\"} 60000417",
+            "sequin_delivery_latency_us_count{consumer_id=\"i\",consumer_name=\"poi\",success=\"false\"} 0",
+            "sequin_internal_latency_us_bucket{consumer_id=\"i\",consumer_name=\"poi\",le=\"1000\"} 0",
+            "sequin_internal_latency_us_bucket{consumer_id=\"i\",consumer_name=\"poi\",le=\"10000\"} 1",
+            "sequin_entity_health{entity_id=\"i\",entity_name=\"poi\",entity_type=\"sink_consumer\",status=\"warn\"} 1",
+            "sequin_entity_health{entity_id=\"d/s\",entity_name=\"s\",entity_type=\"postgres_replication_slot\",status=\"error\"} 1",
             // B123.
             "sequin_sink_next_retry_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
             "sequin_memory_max_bytes 9",

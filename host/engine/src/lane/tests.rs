@@ -42,7 +42,7 @@ impl Bench {
         self.sent += 1;
         let now = self.now();
         let message = Message { route: route.map(to), ..message(self.sent, groups) };
-        self.lanes.admit(Arc::new(message), None, now);
+        self.lanes.admit(Arc::new(message), None, now, now);
     }
 
     fn now(&self) -> Instant {
@@ -52,7 +52,7 @@ impl Bench {
     fn admit(&mut self, groups: Groups) {
         self.sent += 1;
         let now = self.now();
-        self.lanes.admit(Arc::new(message(self.sent, groups)), None, now);
+        self.lanes.admit(Arc::new(message(self.sent, groups)), None, now, now);
     }
 
     /// Numbers of the messages of the next batch, counted from 1 in the order of admission.

@@ -14,7 +14,8 @@ use crate::fake::log::{Log, Row};
 use crate::fake::plugin::{function, slow_function};
 use crate::fake::sink::{Answer, Recording, refusal};
 use crate::fake::store::Store;
-use crate::fake::{engine, run_until, sink_spec};
+use crate::fake::{NOW_US, engine, run_until, sink_spec};
+use crate::status::Histogram;
 
 const MIB: usize = 1 << 20;
 
@@ -277,6 +278,36 @@ async fn a_message_that_got_through_behind_a_failed_one_is_sent_again_behind_it(
     assert_eq!(values(&sink), [0, 2, 1, 2]);
 }
 
+/// What is put aside holds back nobody: what got through behind it is not sent again, and is settled
+/// with it, never before.
+#[tokio::test(start_paused = true)]
+async fn b122_what_got_through_behind_a_message_that_is_put_aside_is_not_sent_again() {
+    let log = Log::new();
+    log.commit((0..3).map(|n| Row::update(1, n)).collect());
+    let sink = Recording::new(Grouping::Together, 10, move |batch| {
+        let poison = batch.messages().iter().position(|message| value(message) == 0);
+        let rejected = poison.map(|index| (index, Retry::Never)).into_iter().collect();
+        Answer { rejected, ..Answer::default() }
+    });
+    let store: Arc<Store> = Arc::default();
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
+    let pending = || status.slots.list()[0].sinks.list()[0].pending.get();
+    let mut waited = None;
+    run_until(engine, || {
+        if sink.len() == 2 && waited.is_none() {
+            waited = Some(pending());
+            store.set_away(false);
+        } else if waited.is_none() {
+            store.set_away(pending() > 0);
+        }
+        waited.is_some() && log.confirmed() == log.end()
+    })
+    .await;
+    assert_eq!(waited, Some(3), "none is settled while the letter is not on disk");
+    assert_eq!((values(&sink), store.letters().len()), (vec![1, 2], 1));
+    assert_eq!(sink.requests(), [3]);
+}
+
 /// A standby that lacks the newest transactions takes over: the positions of its new transactions
 /// were used before, and mean other changes now.
 #[tokio::test(start_paused = true)]
@@ -406,4 +437,26 @@ async fn b034_a_stream_that_breaks_at_one_row_is_opened_seldom_and_says_why() {
     assert!(told * 100 > looks * 95, "{told} of {looks} looks saw the problem");
     assert_eq!(values(&sink), (0..10).collect::<Vec<u64>>(), "nothing twice, nothing lost");
     assert_eq!(slot.problem.get(), None);
+}
+
+/// What metrics say of time: one observation a batch, and none of a repeat's way through the engine.
+#[tokio::test(start_paused = true)]
+async fn latencies_are_observed_once_a_batch() {
+    let log = Log::new();
+    log.commit((0..10).map(|n| Row::update(n, n)).collect());
+    let mut requests = 0;
+    let sink = Recording::new(Grouping::Together, 10, move |_| {
+        requests += 1;
+        let error = if requests == 1 { refusal() } else { None };
+        Answer { after: Duration::from_millis(200), error, ..Answer::default() }
+    });
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    let slot = &status.slots.list()[0];
+    assert_eq!(slot.ingestion_us.get(), u64::try_from(NOW_US).unwrap());
+    let sink = &slot.sinks.list()[0];
+    let counts = |histogram: &Histogram| (histogram.count(), histogram.sum_us() / 100_000);
+    assert_eq!(counts(&sink.requests_failed), (1, 2));
+    assert_eq!(counts(&sink.requests_delivered), (1, 2));
+    assert_eq!(counts(&sink.internal), (1, 0), "the linger time of 5 ms, and no retry");
 }

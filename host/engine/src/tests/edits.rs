@@ -222,6 +222,78 @@ async fn b209_requests_under_way_finish_under_the_old_version() {
     assert_eq!(keys(&next), (5..10).collect::<Vec<_>>());
 }
 
+/// What a removed sink has under way is awaited, and one of its name that comes meanwhile waits for
+/// it: the newer message is never overtaken.
+#[tokio::test(start_paused = true)]
+async fn b208_requests_of_a_removed_sink_end_before_the_next_of_its_name_begins() {
+    let slow = Recording::new(Grouping::Apart, 100, |_| Answer {
+        after: Duration::from_secs(10),
+        ..Answer::default()
+    });
+    let (next, neighbour) = (Recording::willing(), Recording::willing());
+    let stays = || sink_spec("neighbour", &neighbour);
+    run(vec![sink_spec("a", &slow), stays()], async |world| {
+        world.commit(0..5);
+        until(|| world.sink("a").attempts.get() == 5).await;
+        let at = Instant::now();
+        world.apply(vec![stays()]).await;
+        world.all_is_confirmed().await;
+        assert!(at.elapsed() < Duration::from_secs(1), "it holds nobody back");
+        world.apply(vec![stays(), changed("a", &next, 1)]).await;
+        until(|| world.status.slots.list()[0].sinks.list().len() == 2).await;
+        world.commit(5..10);
+        until(|| neighbour.len() == 10).await;
+        assert_eq!((slow.len(), next.len()), (0, 0));
+        until(|| next.len() > 0).await;
+        assert_eq!(slow.len(), 5, "they ended first");
+        world.all_is_confirmed().await;
+    })
+    .await;
+    assert_eq!(keys(&next), (5..10).collect::<Vec<_>>());
+    assert_eq!(keys(&neighbour), (0..10).collect::<Vec<_>>());
+}
+
+/// What was removed is stopped with the others: its requests are awaited then, too.
+#[tokio::test(start_paused = true)]
+async fn b184_b208_a_stop_awaits_the_requests_of_a_sink_that_was_removed() {
+    let slow = Recording::new(Grouping::Apart, 100, |_| Answer {
+        after: Duration::from_secs(10),
+        ..Answer::default()
+    });
+    run(vec![sink_spec("a", &slow)], async |world| {
+        world.commit(0..5);
+        until(|| world.sink("a").attempts.get() == 5).await;
+        world.apply(Vec::new()).await;
+        world.all_is_confirmed().await;
+        assert_eq!(slow.len(), 0);
+    })
+    .await;
+    assert_eq!(slow.len(), 5);
+}
+
+/// The sink that was offered the most is gone when the server comes back from an older backup: what
+/// the slot has read tells all the same, and nothing new is taken for settled.
+#[tokio::test(start_paused = true)]
+async fn b209_a_server_that_was_set_back_is_noticed_also_after_an_edit() {
+    let sink = Recording::willing();
+    run(vec![sink_spec("a", &sink)], async |world| {
+        world.commit(0..10);
+        world.all_is_confirmed().await;
+        world.apply(vec![changed("a", &sink, 1)]).await;
+        world.apply(vec![changed("a", &sink, 2)]).await;
+        tokio::time::sleep_until(Instant::now() + Duration::from_secs(1)).await;
+        world.log.set_back(5);
+        world.log.break_after(0);
+        world.log.commit(vec![Row::update(0, 0)]);
+        until(|| world.connects() > 1).await;
+        until(|| world.status.slots.list()[0].problem.get().is_some()).await;
+        let problem = world.status.slots.list()[0].problem.get().unwrap();
+        assert!(problem.contains("restored from an older backup"), "{problem}");
+    })
+    .await;
+    assert_eq!(sink.len(), 10, "nothing is sent under positions that mean something else");
+}
+
 /// Nothing is opened anew, and what was collected goes out.
 #[tokio::test(start_paused = true)]
 async fn a_sink_is_paused_and_goes_on_where_it_was() {

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::fake::enrich::Facts;
 use crate::fake::log::{Log, Row};
-use crate::fake::plugin::{document, function};
+use crate::fake::plugin::{document, function, refusal, shown};
 use crate::fake::sink::Recording;
 use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
@@ -175,4 +175,34 @@ async fn b115_a_row_that_has_to_go_goes_also_if_it_is_refused() {
     assert_eq!(sink.len(), 4);
     let ordinals: Vec<_> = store.letters().iter().map(|letter| letter.position.ordinal).collect();
     assert_eq!(ordinals, [1, 2, 3, 5]);
+}
+
+/// Refused, and nobody can say from where it has to go: one letter says both, and it settles once.
+#[tokio::test(start_paused = true)]
+async fn b115_b110_a_refused_row_that_has_no_route_has_one_letter_that_says_both() {
+    let log = Log::new();
+    let delete = |key| Row { operation: Operation::Delete, ..Row::update(key, "x") };
+    log.commit(vec![Row::update(1, "x"), delete(2), delete(3)]);
+    log.commit(vec![Row::update(1, "x")]);
+    let facts = Facts::new(|key| match key {
+        1 => Ok(None),
+        key => Err(RowRefused(format!("2 rows for the row with id {key}"))),
+    });
+    let (sink, store) = (Recording::index().routed(), Arc::<Store>::default());
+    let mut spec = spec("a", &sink, &facts);
+    spec.routers = vec![function(|change| match shown(change, "id").as_deref() {
+        Some("2") => refusal(),
+        _ => Ok(Outcome::Keep),
+    })];
+    let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    let letters = store.letters();
+    let [both, one] = &letters[..] else { panic!("{letters:?}") };
+    assert_eq!((both.position.ordinal, both.reason.as_str()), (1, "enrichment"));
+    assert!(both.error.starts_with("2 rows for the row with id 2; and its removal: "), "{both:?}");
+    assert!(both.error.ends_with("remove it by hand") && both.plugin.is_some(), "{both:?}");
+    assert_eq!((one.position.ordinal, one.error.as_str()), (2, "2 rows for the row with id 3"));
+    let effects: Vec<_> = sink.received().iter().map(|message| message.effect).collect();
+    assert_eq!(effects.iter().filter(|effect| **effect == Effect::Remove).count(), 1);
+    assert_eq!(effects.len(), 3);
 }

@@ -1,6 +1,6 @@
 //! Attempts: how many there are, when the next one is, and what counts as one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::batch::Grouping;
@@ -127,6 +127,27 @@ async fn b124_a_message_that_rode_behind_a_failed_one_has_not_failed() {
         (store.letters().len(), status.slots.list()[0].sinks.list()[0].failed.get()),
         (0, 2)
     );
+}
+
+/// It becomes the first of its group in the moment in which it fails: it waits all the same.
+#[tokio::test(start_paused = true)]
+async fn b119_a_message_that_failed_behind_a_delivered_one_waits_as_long_as_it_was_told() {
+    let log = Log::new();
+    log.commit((0..3).map(|n| Row::update(1, n)).collect());
+    let requests = Arc::<Mutex<Vec<Instant>>>::default();
+    let times = Arc::clone(&requests);
+    let sink = Recording::new(Grouping::Together, 10, move |_| {
+        let mut times = times.lock().unwrap();
+        times.push(Instant::now());
+        let later = Retry::Later { after: Some(Duration::from_secs(60)) };
+        let rejected = if times.len() == 1 { vec![(1, later)] } else { vec![] };
+        Answer { rejected, ..Answer::default() }
+    });
+    let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
+    run_until(engine, || log.confirmed() == log.end()).await;
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[1] - requests[0] >= Duration::from_secs(60), "{requests:?}");
 }
 
 /// A sink that is down altogether: each of its messages fails by itself, at the same time.

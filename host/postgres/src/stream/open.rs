@@ -72,7 +72,7 @@ pub(super) async fn open(
         "the stream of the slot begins"
     );
     let feedback = Feedback::new(confirmed, settings.sender_timeout, Instant::now());
-    let catalog = Catalog::new(Arc::clone(&options), sql);
+    let catalog = Catalog::new(Arc::clone(&options), sql, link.held.clone());
     // The publication too: another one sends other rows, and ordinals count those.
     let mut origin = format!(
         "{}/{}/{}/{}/{}",

@@ -415,6 +415,8 @@ async fn b033_a_standby_is_read_and_its_slot_follows_what_is_not_published() {
         until("the slot follows", async || other.value(&follows).await == "t").await;
         let told = format!("no heartbeat can be written slot.name=\"{slot}\"");
         until("the heartbeat's failure is told", async || !log::lines(&told).is_empty()).await;
+        let held = source.held().unwrap();
+        until("the standby says what it keeps", async || held.get().is_some()).await;
         source.close().await.unwrap();
         let told = log::lines(&told);
         assert!(told.iter().all(|line| line.contains("during recovery")), "{told:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::lsn::Lsn;
 use model::source::{Connect as _, Event, Missing, SourceError};
-use postgres::Connector;
+use postgres::{Connector, Options};
 use tokio::time::timeout;
 
 use crate::cluster::{Database, PATIENCE, until};
@@ -193,4 +193,25 @@ async fn next_is_cancel_safe() {
     }
     let texts: Vec<String> = got.iter().map(text).collect();
     assert_eq!(texts, (0..200).map(|n| format!("insert t ({n})")).collect::<Vec<_>>());
+}
+
+/// Seen also while nobody reads the stream. There is nothing to see
+/// before the server was asked.
+#[tokio::test]
+async fn the_server_says_how_much_log_it_keeps_for_the_slot() {
+    let mut db = Database::create().await;
+    db.sql.run("create table t (v text)").await;
+    let options = Options { heartbeat: Some(Duration::from_millis(100)), ..db.options() };
+    let source = connect(options).await;
+    let held = source.held().unwrap();
+    db.sql.run("insert into t select repeat('x', 1000) from generate_series(1, 3000)").await;
+    until("the log is counted", async || held.get().is_some_and(|held| held > 3_000_000)).await;
+    let query = format!(
+        "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint::text
+         from pg_replication_slots where slot_name = '{}'",
+        db.slot()
+    );
+    // Others write on the same server.
+    let kept: u64 = db.sql.value(&query).await.parse().unwrap();
+    assert!(held.get().unwrap() <= kept, "{held:?} of {kept}");
 }

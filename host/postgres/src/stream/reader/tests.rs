@@ -32,6 +32,7 @@ fn rig() -> (Reader<DuplexStream>, Rig) {
         stop: CancellationToken::new(),
         closing: CancellationToken::new(),
         confirmed: Arc::default(),
+        held: model::source::Held::default(),
         lineages: Arc::default(),
         events: events_sender,
     };
