@@ -19,10 +19,11 @@ pub(crate) fn install(names: &[&str]) -> anyhow::Result<()> {
 /// Builds the image without a container engine: 70 MB of packages in 12 s. What it is for needs root,
 /// so the test of the image passes over where it is not, and says so.
 pub(super) fn ensure_buildah() {
-    if env::find_executable("buildah").is_none() && available() {
-        if let Err(error) = install(&["buildah", "crun"]) {
-            println!("buildah: cannot be had here: {error:#}");
-        }
+    if env::find_executable("buildah").is_none()
+        && available()
+        && let Err(error) = install(&["buildah", "crun"])
+    {
+        println!("buildah: cannot be had here: {error:#}");
     }
     match env::find_executable("buildah") {
         Some(program) => println!("buildah: {}", program.display()),
