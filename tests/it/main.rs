@@ -7,6 +7,7 @@ mod crash;
 mod file;
 mod fixtures;
 mod harness;
+mod image;
 mod isolation;
 mod messages;
 mod plugin_cli;

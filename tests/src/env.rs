@@ -9,7 +9,7 @@ pub(crate) fn path(name: &str) -> Option<PathBuf> {
 }
 
 /// The executable that `PATH` finds under this name, behind its links.
-pub(crate) fn find_executable(name: &str) -> Option<PathBuf> {
+pub fn find_executable(name: &str) -> Option<PathBuf> {
     let search = path("PATH")?;
     let mut dirs = std::env::split_paths(&search);
     dirs.find_map(|dir| dir.join(name).canonicalize().ok().filter(|file| file.is_file()))

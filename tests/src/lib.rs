@@ -21,7 +21,8 @@ mod tail;
 pub mod typesense;
 mod until;
 
-pub use postgres::Cluster;
+pub use env::find_executable;
+pub use postgres::{Cluster, is_root};
 pub use proxy::{Harm, Proxy, Way};
 pub use receiver::{Behaviour, Receiver};
 pub use sequin::Sequin;

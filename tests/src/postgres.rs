@@ -275,7 +275,8 @@ impl Cluster {
     }
 }
 
-fn is_root() -> bool {
+/// Whether this process is root's.
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

@@ -24,6 +24,11 @@ pub(crate) enum Command {
     Tail(TailArguments),
     /// Print messages that were put aside (dead letters), one JSON object a line.
     Letters(LettersArguments),
+    /// Ask the engine on this machine whether it is up; for health checks.
+    ///
+    /// It asks /health where `sequin serve` would listen with the same SERVER_PORT and SEQUIN_BIND.
+    /// Exit status: 0 it answered that it is, else 70.
+    Health,
     /// Go on with a slot that lost changes, which the engine refuses by itself.
     ///
     /// For the states slot_missing, slot_lost, slot_moved and server_set_back, with the engine

@@ -8,6 +8,7 @@ mod cli;
 mod components;
 mod config_source;
 mod configuration;
+mod health;
 mod letters;
 mod plan;
 mod plugin;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Tail(arguments) => tail::run(&arguments),
         cli::Command::Letters(arguments) => letters::run(&arguments),
+        cli::Command::Health => health::run(),
         cli::Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
         cli::Command::Plugin(command) => plugin::run(&command),
         cli::Command::Config(command) => configuration::command::run(&command),

@@ -62,14 +62,11 @@ impl Settings {
     /// Everything that is wrong, a line each.
     pub(crate) fn read(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let mut wrong = Vec::new();
-        let all: IpAddr = Ipv4Addr::UNSPECIFIED.into();
-        let bind = setting(env, "SEQUIN_BIND", "an IP address", &mut wrong).unwrap_or(all);
+        let bind = bind(env, &mut wrong);
         let port = |name, default, wrong: &mut Vec<String>| {
             SocketAddr::new(bind, setting(env, name, "a port", wrong).unwrap_or(default))
         };
-        // The predecessor's order.
-        let api_port = if env("SERVER_PORT").is_some() { "SERVER_PORT" } else { "PORT" };
-        let api = port(api_port, SERVER_PORT, &mut wrong);
+        let api = port(api_port(env), SERVER_PORT, &mut wrong);
         let metrics = port("SEQUIN_METRICS_PORT", METRICS_PORT, &mut wrong);
         if api == metrics && api.port() != 0 {
             wrong.push(format!("SERVER_PORT and SEQUIN_METRICS_PORT are both {}", api.port()));
@@ -134,6 +131,31 @@ impl Settings {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
         }
     }
+}
+
+/// `SEQUIN_BIND` and `SERVER_PORT` alone, for what asks the engine.
+///
+/// # Errors
+/// What is wrong with them, a line each.
+pub(crate) fn api(env: &dyn Fn(&str) -> Option<String>) -> Result<SocketAddr, String> {
+    let mut wrong = Vec::new();
+    let bind = bind(env, &mut wrong);
+    let port = setting(env, api_port(env), "a port", &mut wrong).unwrap_or(SERVER_PORT);
+    if wrong.is_empty() {
+        Ok(SocketAddr::new(bind, port))
+    } else {
+        Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
+    }
+}
+
+fn bind(env: &dyn Fn(&str) -> Option<String>, wrong: &mut Vec<String>) -> IpAddr {
+    let all = Ipv4Addr::UNSPECIFIED.into();
+    setting(env, "SEQUIN_BIND", "an IP address", wrong).unwrap_or(all)
+}
+
+/// The predecessor's order.
+fn api_port(env: &dyn Fn(&str) -> Option<String>) -> &'static str {
+    if env("SERVER_PORT").is_some() { "SERVER_PORT" } else { "PORT" }
 }
 
 /// `SEQUIN_DATA_DIR` alone, for commands that only look.

@@ -16,6 +16,21 @@ pub(crate) fn install(names: &[&str]) -> anyhow::Result<()> {
     command::run(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(names))
 }
 
+/// Builds the image without a container engine: 70 MB of packages in 12 s. What it is for needs root,
+/// so the test of the image passes over where it is not, and says so.
+pub(super) fn ensure_buildah() {
+    if env::find_executable("buildah").is_none()
+        && available()
+        && let Err(error) = install(&["buildah", "crun"])
+    {
+        println!("buildah: cannot be had here: {error:#}");
+    }
+    match env::find_executable("buildah") {
+        Some(program) => println!("buildah: {}", program.display()),
+        None => println!("buildah: not here, so the image is not tested"),
+    }
+}
+
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
