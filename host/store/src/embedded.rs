@@ -215,6 +215,7 @@ mod tests {
         connection.pragma_update(None, "user_version", 99).unwrap();
         drop(connection);
         let Err(error) = Embedded::open(directory.path()) else { panic!("it was opened") };
-        assert!(error.to_string().contains("newer version"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert!(cause.to_string().contains("newer version"), "{error}: {cause}");
     }
 }
