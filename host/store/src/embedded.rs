@@ -35,7 +35,9 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or written.
-    #[error("the data directory {path} cannot be used: {source}")]
+    #[error(
+        "the data directory {path} cannot be used (SEQUIN_DATA_DIR; we have to be able to write there)"
+    )]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -51,7 +53,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The file is damaged or of a newer version.
-    #[error("the state in {path} cannot be opened: {source}")]
+    #[error("the state in {path} cannot be opened")]
     Database {
         /// The file.
         path: PathBuf,
@@ -213,6 +215,7 @@ mod tests {
         connection.pragma_update(None, "user_version", 99).unwrap();
         drop(connection);
         let Err(error) = Embedded::open(directory.path()) else { panic!("it was opened") };
-        assert!(error.to_string().contains("newer version"), "{error}");
+        let cause = std::error::Error::source(&error).unwrap();
+        assert!(cause.to_string().contains("newer version"), "{error}: {cause}");
     }
 }
