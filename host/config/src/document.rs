@@ -205,7 +205,6 @@ fn resources<T>(
             name => format!("{kind} `{name}`"),
         });
         let place = node.place_of(&["name"]);
-        let before = report.errors();
         if !matches!(node.kind, Kind::Map(_)) {
             report.error(node.place, format_args!("must be a map, not {}", node.describe()));
             continue;
@@ -222,7 +221,8 @@ fn resources<T>(
         resources.names.push(name.clone());
         places.push(place);
         let value = read(node.clone(), report);
-        if let Some(value) = value.filter(|_| report.errors() == before && node.is_whole()) {
+        // What is wrong elsewhere in a resource does not keep the rest of it from being checked.
+        if let Some(value) = value.filter(|_| node.is_whole()) {
             resources.list.push(Resource { name, value, node });
         }
     }

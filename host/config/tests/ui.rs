@@ -93,6 +93,7 @@ pairs! {
     b079_tables_by_oid
     b079_bad_oids
     b126_bare_messages_one_by_one
+    b240_a_mistake_hides_no_other
     b240_every_mistake_at_once
     b241_malformed_yaml
     b241_not_a_map

@@ -12,7 +12,8 @@ use crate::tree::{self, Kind, Node};
 
 pub(crate) struct Sink {
     pub(crate) fields: Fields,
-    pub(crate) destination: Written,
+    /// None if it could not be read, which was told.
+    pub(crate) destination: Option<Written>,
     pub(crate) annotations: String,
 }
 
@@ -161,6 +162,13 @@ pub(crate) struct TableFields {
     pub(crate) enrichment: Option<String>,
 }
 
+impl Sink {
+    /// The type of the destination; empty if it could not be read.
+    pub(crate) fn destination_type(&self) -> &str {
+        self.destination.as_ref().map_or("", Written::name)
+    }
+}
+
 /// One function, or ours: several, in the order that they are run in.
 pub(crate) enum Chain {
     One(String),
@@ -225,7 +233,7 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
         }
     };
     let fields = tree::read(&node, report);
-    Some(Sink { fields: fields?, destination: destination?, annotations })
+    Some(Sink { fields: fields?, destination, annotations })
 }
 
 /// The predecessor had a word for throwing changes away, took it, and paused all the same.

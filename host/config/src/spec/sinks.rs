@@ -65,7 +65,7 @@ fn resolve_one(
     let backoff = backoff(sink, report);
     check_actions(sink, report);
     let destination =
-        sink.value.destination.ready(context.document, context.endpoints, sink, report);
+        sink.value.destination.as_ref()?.ready(context.document, context.endpoints, sink, report);
     Some(Sink {
         name: sink.name.clone(),
         id: id("sink", &sink.name),
@@ -142,7 +142,7 @@ fn number(
 /// What is written somewhere costs by the write, so as much as is there goes into one.
 fn batch_size(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> i64 {
     let given = sink.value.fields.batch_size;
-    let default = match sink.value.destination.name() {
+    let default = match sink.value.destination_type() {
         "file" | "stdout" | "benchmark" => BATCH_SIZE_MAX,
         "sequin_stream" if given.is_some() => {
             let message = "`batch_size` is ignored: a consumer of a stream says how many it wants";
@@ -204,7 +204,7 @@ fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions 
 
 fn check_actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) {
     let mut given = sink.value.fields.actions.iter().flatten();
-    if sink.value.destination.name() == "typesense" && given.any(|one| *one == Action::Truncate) {
+    if sink.value.destination_type() == "typesense" && given.any(|one| *one == Action::Truncate) {
         report.error_with_help(
             sink.place(&["actions"]),
             "`truncate` cannot be delivered to a Typesense collection",

@@ -38,8 +38,8 @@ pub(super) fn resolve(
     for (at, name) in chain(sink, "routing", fields.routing.as_ref(), report) {
         match find(context, sink, &at, name, report) {
             Some(FunctionKind::Plugin(Plugin { role: Role::Route, sink_type, .. })) => {
-                let destination = sink.value.destination.name();
-                if sink_type != destination {
+                let destination = sink.value.destination_type();
+                if sink_type != destination && !destination.is_empty() {
                     let message = format!(
                         "the function `{name}` routes for `{sink_type}`, and this sink's \
                          destination is `{destination}`"
