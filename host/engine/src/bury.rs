@@ -34,7 +34,8 @@ impl Burial {
         warn!(
             sink.name = %self.spec.name,
             count = letters.len(),
-            position = ?first.position,
+            lsn = %first.position.commit_lsn,
+            ordinal = first.position.ordinal,
             reason = first.reason,
             error = first.error,
             "messages are put aside; the first of them is shown"

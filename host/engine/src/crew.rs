@@ -167,7 +167,7 @@ impl Crew {
             let name = &member.spec.name;
             let runs = self.running.iter().any(|running| running.member.spec.name == *name);
             if !runs {
-                info!(sink.name = %name, behind = ?read, "the sink is new");
+                info!(sink.name = %name, behind = %read.commit_lsn, "the sink is new");
                 let settled = Settled { high: read, open: Vec::new() };
                 if self.leaving_names.contains(name) {
                     self.reserve(Arc::clone(member), settled);

@@ -77,7 +77,7 @@ pub(crate) async fn open(
         let error = match connected {
             Ok(source) => {
                 let (slot, origin) = (&status.name, source.origin());
-                info!(slot.name = %slot, origin, server_position = ?source.server_position(), "streaming");
+                info!(slot.name = %slot, origin, server_position = source.server_position().map(display), "streaming");
                 status.held.set(source.held());
                 status.connected.store(true, Ordering::Relaxed);
                 status.connects.add(1);
@@ -198,7 +198,7 @@ impl Slot {
                     slot.name = %self.status.name,
                     before = origin,
                     now = source.origin(),
-                    position = ?source.server_position(),
+                    position = source.server_position().map(display),
                     "the server is not the one it was; starting over with it"
                 );
                 return End::OtherServer(source);
