@@ -226,7 +226,7 @@ async fn components_are_found_by_name_and_by_digest() -> Result<()> {
     assert!(output.contains("did you mean `public-rows@0.1.0`?"), "{output}");
     assert!(output.contains(&format!("there is no plugin {missing}")), "{output}");
     assert!(output.contains("pick@0.1.0, public-rows@0.1.0"), "{output}");
-    assert!(output.contains("broken.wasm (not a component"), "{output}");
+    assert!(output.contains("broken.wasm (this is not a component"), "{output}");
 
     // The same bytes under two names are no question; others of that name and version are.
     copy("public-rows", &dir.join("again.wasm"))?;
