@@ -100,7 +100,7 @@ impl Way {
             .map(|number| {
                 format!(
                     "  - {{name: sink-{number}, database: bench, {roles} batch_size: 500, \
-                     source: {{include_tables: [poi]}}, destination: {destination}}}\n"
+                     batch_timeout_ms: 0, source: {{include_tables: [poi]}}, destination: {destination}}}\n"
                 )
             })
             .collect();
