@@ -57,3 +57,22 @@ async fn the_benchmark_of_plugins_measures_every_way() -> Result<()> {
     assert_eq!(rare.matches("one row of it traps").count(), 2, "{said}");
     Ok(())
 }
+
+/// Every way takes every row (the benchmark waits for that), by stage, and rows arrive one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_benchmark_of_the_engine_measures_every_way() -> Result<()> {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(["engine", "--rows", "2000", "--repeats", "1", "--probes", "5"]);
+    let output = bench.kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {complaint}\n{said}", output.status);
+    for way in ["null", "plugins", "twelve", "webhook", "typesense", "idle", "beside 2,000 rows/s"]
+    {
+        let line = said.lines().find(|line| line.trim_start().starts_with(way));
+        let line = line.unwrap_or_else(|| panic!("{way} in {said}"));
+        let last = line.split_whitespace().next_back().and_then(|cell| cell.parse::<f64>().ok());
+        assert!(last.is_some_and(|figure| figure > 0.0), "{line}");
+    }
+    Ok(())
+}
