@@ -70,7 +70,7 @@ fn check(name: &str) {
 }
 
 macro_rules! pairs {
-    ($($name:ident)*) => {
+    ($(fn $name:ident;)*) => {
         $(#[test] fn $name() { check(stringify!($name)); })*
 
         #[test]
@@ -84,51 +84,51 @@ macro_rules! pairs {
 }
 
 pairs! {
-    maximal
-    minimal
-    nothing
-    forms_of_the_predecessor
-    environment
-    b019_truncate
-    b079_tables_by_oid
-    b079_bad_oids
-    b126_bare_messages_one_by_one
-    b240_a_mistake_hides_no_other
-    b240_every_mistake_at_once
-    b241_malformed_yaml
-    b241_not_a_map
-    b241_duplicate_key
-    b241_tab
-    b241_unclosed
-    b242_duplicate_names
-    b243_unknown_keys
-    b243_not_supported_yet
-    b243_ignored_keys
-    b244_missing_variable
-    b245_anchors
-    b245_mistake_in_an_anchor
-    b245_unknown_anchor
-    b245_merge_lists
-    b246_both_forms
-    b246_forms_that_fit
-    b248_include_and_exclude
-    b249_grouping_mistakes
-    b250_dangling_references
-    b251_functions
-    b256_url_and_fields
-    b257_numbers_out_of_bounds
-    b237_secrets_never_show
-    wrong_types
-    endpoints
-    environment_mistakes
-    functions
-    function_mistakes
-    grouping
-    tls
-    tls_mistakes
-    slot_mistakes
-    streams_and_files
-    streams_and_files_mistakes
+    fn maximal;
+    fn minimal;
+    fn nothing;
+    fn forms_of_the_predecessor;
+    fn environment;
+    fn b019_truncate;
+    fn b079_tables_by_oid;
+    fn b079_bad_oids;
+    fn b126_bare_messages_one_by_one;
+    fn b240_a_mistake_hides_no_other;
+    fn b240_every_mistake_at_once;
+    fn b241_malformed_yaml;
+    fn b241_not_a_map;
+    fn b241_duplicate_key;
+    fn b241_tab;
+    fn b241_unclosed;
+    fn b242_duplicate_names;
+    fn b243_unknown_keys;
+    fn b243_not_supported_yet;
+    fn b243_ignored_keys;
+    fn b244_missing_variable;
+    fn b245_anchors;
+    fn b245_mistake_in_an_anchor;
+    fn b245_unknown_anchor;
+    fn b245_merge_lists;
+    fn b246_both_forms;
+    fn b246_forms_that_fit;
+    fn b248_include_and_exclude;
+    fn b249_grouping_mistakes;
+    fn b250_dangling_references;
+    fn b251_functions;
+    fn b256_url_and_fields;
+    fn b257_numbers_out_of_bounds;
+    fn b237_secrets_never_show;
+    fn wrong_types;
+    fn endpoints;
+    fn environment_mistakes;
+    fn functions;
+    fn function_mistakes;
+    fn grouping;
+    fn tls;
+    fn tls_mistakes;
+    fn slot_mistakes;
+    fn streams_and_files;
+    fn streams_and_files_mistakes;
 }
 
 /// Every configuration here that is good, by its name.

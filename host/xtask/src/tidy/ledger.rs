@@ -1,8 +1,7 @@
 //! Each behaviour that `tests/BEHAVIOURS.md` promises has a test of its name, and each test named so
 //! stands in it.
 //!
-//! Such a name is `b`, three digits, and words: `fn b012_a_restart_repeats_nothing()`. A line of it
-//! alone is one too: of a list that a macro makes tests of.
+//! Such a name is `b`, three digits, and words: `fn b012_a_restart_repeats_nothing()`.
 
 use std::collections::BTreeSet;
 
@@ -45,9 +44,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// The function that a line begins to define.
 fn function(line: &str) -> Option<&str> {
-    let Some((before, after)) = line.split_once("fn ") else {
-        return Some(line.trim()).filter(|line| words(line).count() == 1);
-    };
+    let (before, after) = line.split_once("fn ")?;
     let modifiers = ["pub", "async", ""];
     let is_definition = before.split_whitespace().all(|word| modifiers.contains(&word));
     words(after).next().filter(|_| is_definition)
