@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::BoxFuture;
 use crate::change::Change;
 use crate::lsn::Lsn;
+use crate::position::Position;
 
 /// Opens the slot, as often as its stream breaks.
 pub trait Connect: Send + Sync {
@@ -103,8 +104,22 @@ pub struct Changes {
     pub changes: Vec<Change>,
     /// The transactions that ended, in order: all their changes are in this batch or came before.
     pub commits: Vec<Commit>,
+    /// The marks that came among the changes, in order.
+    pub marks: Vec<Mark>,
     /// The memory that the batch takes, in bytes.
     pub bytes: usize,
+}
+
+/// A mark that was written with [`crate::backfill::Tables::mark`], as the only thing of its
+/// transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its place: rows that are handed over at it have its commit, and ordinals behind its own.
+    pub position: Position,
+    /// How many of the batch's changes come before it.
+    pub before: usize,
+    /// What it says.
+    pub text: Arc<str>,
 }
 
 /// The end of a transaction.

@@ -185,7 +185,7 @@ impl Decoder {
         let builder = std::mem::replace(&mut self.builder, next);
         let bytes = builder.bytes();
         let commits = std::mem::take(&mut self.commits);
-        Changes { changes: builder.finish(), commits, bytes }
+        Changes { changes: builder.finish(), commits, marks: Vec::new(), bytes }
     }
 
     /// What must be known before the message can be taken.

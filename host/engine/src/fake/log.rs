@@ -231,7 +231,8 @@ impl Log {
         }
         let bytes = builder.bytes();
         let commits = vec![Commit { commit_lsn, end_lsn: Lsn(commit_lsn.0 + STEP / 2) }];
-        Some(Event::Changes(Changes { changes: builder.finish(), commits, bytes }))
+        let (changes, marks) = (builder.finish(), Vec::new());
+        Some(Event::Changes(Changes { changes, commits, marks, bytes }))
     }
 }
 
