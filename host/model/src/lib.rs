@@ -10,6 +10,7 @@ pub mod backfill;
 pub mod backoff;
 pub mod batch;
 pub mod change;
+pub mod chunk;
 pub mod document;
 pub mod enrich;
 pub mod envelope;

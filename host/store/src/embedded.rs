@@ -26,6 +26,7 @@ pub struct Embedded {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     epoch: Epoch,
+    directory: PathBuf,
     _lock: File,
 }
 
@@ -92,13 +93,19 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread =
             thread.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, _lock: lock })
+        let directory = directory.to_owned();
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, directory, _lock: lock })
     }
 
     /// The epoch of this process.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Runs `work` on the store's thread.

@@ -5,6 +5,7 @@
 //! shows the epoch that this process got when it opened the store.
 #![warn(missing_docs)]
 
+mod change_log;
 mod embedded;
 mod forget;
 mod letters;
