@@ -239,6 +239,7 @@ impl Crew {
         status.stopped.set(None);
         status.waiting.set(None);
         status.warnings.clear_all();
+        status.trip.resume();
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         place.ledgers.set(&spec.name, &ledger);
         let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);

@@ -49,6 +49,8 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         paused: false,
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
         attempts_max: None,
+        rate_limit: None,
+        letter_limit: None,
     }
 }
 

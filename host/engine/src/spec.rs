@@ -13,6 +13,9 @@ use model::source::Connect;
 
 use crate::grouping::Grouping;
 use crate::select::{Selection, Table};
+use crate::trip::LetterLimit;
+
+pub use crate::deliver::RateLimit;
 
 /// One slot and the sinks it feeds.
 pub struct SlotSpec {
@@ -66,4 +69,8 @@ pub struct SinkSpec {
     pub backoff: Backoff,
     /// After this many attempts a message is put aside; None: never.
     pub attempts_max: Option<u32>,
+    /// It sends no more than this; None: as much as its destination takes.
+    pub rate_limit: Option<RateLimit>,
+    /// It stops if more are put aside; None: never.
+    pub letter_limit: Option<LetterLimit>,
 }

@@ -70,6 +70,9 @@ impl Recording {
         let policy = BatchPolicy {
             messages_max,
             bytes_max: 1 << 20,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: Duration::from_millis(5),
             requests_max: 4,
             grouping,

@@ -22,6 +22,9 @@ impl Bench {
         let policy = BatchPolicy {
             messages_max,
             bytes_max: 1_000,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: Duration::ZERO,
             requests_max: 8,
             grouping,
