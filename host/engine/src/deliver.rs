@@ -178,9 +178,10 @@ impl Deliver {
         while self.can_send(state) && state.lanes.has_ready() {
             state.policy = self.spec.sink.batch_policy();
             let probe = state.breaker.next_probe();
-            let probed = probe.and_then(|_| state.lanes.next_one(state.probed));
+            let suspect = state.breaker.suspect();
+            let probed = probe.and_then(|_| state.lanes.next_one(suspect.or(state.probed)));
             // If only one message ever failed, another one says at once whether it is the message.
-            let is_other = state.breaker.suspect().is_some_and(|suspect| probed != Some(suspect));
+            let is_other = suspect.is_some() && probed != suspect;
             if probe.is_some_and(|next| next > now) && !is_other {
                 return probe;
             }

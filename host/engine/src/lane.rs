@@ -47,6 +47,8 @@ struct Entry {
     _charge: Option<Charge>,
     /// When its change was read.
     read_at: Instant,
+    /// Whether a request had it.
+    tried: bool,
     admitted: Instant,
     attempts: u32,
     /// Of these, the last ones, which an outage of the destination may explain.
@@ -107,7 +109,7 @@ impl Lanes {
     pub fn read_at(&self, tickets: &[Ticket]) -> Option<Instant> {
         let entries = tickets.iter().filter_map(|ticket| self.entries.get(ticket));
         // Tickets rise with the time of reading.
-        entries.filter(|entry| entry.attempts == 0).map(|entry| entry.read_at).next()
+        entries.filter(|entry| !entry.tried).map(|entry| entry.read_at).next()
     }
 
     /// Takes in the next message, behind everything of its groups.
@@ -125,6 +127,7 @@ impl Lanes {
             message,
             _charge: charge,
             read_at,
+            tried: false,
             admitted: now,
             attempts: 0,
             doubtful: 0,
@@ -278,7 +281,7 @@ impl Lanes {
     /// stays where it is until `due`.
     pub fn wait(&mut self, ticket: Ticket, due: Instant) {
         let Some(entry) = self.entries.get_mut(&ticket) else { return };
-        entry.in_flight = false;
+        (entry.in_flight, entry.tried) = (false, true);
         entry.due = Some(due);
         self.offer(ticket);
     }
@@ -321,7 +324,7 @@ impl Lanes {
     /// again in its place, and the attempt does not count.
     pub fn put_back(&mut self, ticket: Ticket) {
         let Some(entry) = self.entries.get_mut(&ticket) else { return };
-        entry.in_flight = false;
+        (entry.in_flight, entry.tried) = (false, true);
         self.offer(ticket);
     }
 
@@ -499,7 +502,9 @@ impl Assembled {
         let message = entry.message.payload.len();
         let bytes = self.bytes.saturating_add(message).saturating_add(policy.message_overhead);
         let room = policy.bytes_max.saturating_sub(policy.request_overhead);
-        let together_max = self.together_max.min(entry.together_max);
+        let is_too_large = policy.message_bytes_max.is_some_and(|max| message > max);
+        let alone = if is_too_large { 1 } else { usize::MAX };
+        let together_max = self.together_max.min(entry.together_max).min(alone);
         // One message always goes, however large: who cannot take it says so, or its policy does.
         if !self.tickets.is_empty() && (bytes > room || self.tickets.len() >= together_max) {
             self.full = true;

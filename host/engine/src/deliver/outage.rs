@@ -67,6 +67,9 @@ impl Deliver {
 
     fn opened(&self, state: &mut State, error: &SinkError) {
         state.lanes.absolve(state.up);
+        if let Some(suspect) = state.breaker.suspect() {
+            state.lanes.part(suspect, 1);
+        }
         let (name, code) = (&self.spec.name, code(error.failure));
         let problem = match error.failure {
             Failure::Misconfigured => format!(
@@ -101,14 +104,18 @@ impl Deliver {
                 Some(reason) => self.give_up(state, ticket, reason, error),
                 None => {
                     let due = self.due(state, ticket, error.retry, now);
+                    // It may be its own matter: it takes no other with it.
+                    state.lanes.part(ticket, 1);
                     state.lanes.fail_in_doubt(ticket, state.up, now, due);
                 }
             }
             return;
         }
         let half = tickets.len().div_ceil(2);
+        let Some(first) = tickets.first() else { return };
+        // The same for all, so that the halves go together.
+        let due = self.due(state, *first, error.retry, now);
         for ticket in tickets {
-            let due = self.due(state, ticket, error.retry, now);
             state.lanes.part(ticket, half);
             state.lanes.wait_in_doubt(ticket, now, due);
         }
@@ -127,20 +134,21 @@ impl Deliver {
                 Some(reason) => self.give_up(state, ticket, reason, &error),
                 None => {
                     let due = self.due(state, ticket, retry, now);
+                    state.lanes.part(ticket, 1);
                     state.lanes.fail(ticket, due);
                 }
             }
             return;
         }
         let half = tickets.len().div_ceil(2);
+        let Some(first) = tickets.first() else { return };
+        // The same for all, so that the halves go together.
+        let due = self.due(state, *first, retry, now);
         for ticket in tickets {
             state.lanes.part(ticket, half);
             match retry {
                 Retry::Never => state.lanes.put_back(ticket),
-                Retry::Later { .. } => {
-                    let due = self.due(state, ticket, retry, now);
-                    state.lanes.wait(ticket, due);
-                }
+                Retry::Later { .. } => state.lanes.wait(ticket, due),
             }
         }
     }

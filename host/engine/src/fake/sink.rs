@@ -95,6 +95,13 @@ impl Recording {
         Arc::new(Self { routed: true, policy, ..sink })
     }
 
+    /// The same, and it takes no message that has more bytes.
+    pub(crate) fn bounded(self: Arc<Self>, message_bytes_max: usize) -> Arc<Self> {
+        let Ok(sink) = Arc::try_unwrap(self) else { panic!("in use already") };
+        let policy = BatchPolicy { message_bytes_max: Some(message_bytes_max), ..sink.policy };
+        Arc::new(Self { policy, ..sink })
+    }
+
     /// Accepts everything.
     pub(crate) fn willing() -> Arc<Self> {
         Self::new(Grouping::Apart, 10, |_| Answer::default())
