@@ -213,6 +213,8 @@ fn sink(old: &Sink, new: &Sink) -> Vec<String> {
         .shown("timestamp_format", &old.timestamps, &new.timestamps)
         .shown("max_retry_count", &old.max_retry_count, &new.max_retry_count)
         .of("retry_backoff", &old.backoff, &new.backoff)
+        .of("rate_limit", &old.rate_limit, &new.rate_limit)
+        .of("dead_letter_limit", &old.letter_limit, &new.letter_limit)
         .shown("message_grouping", &old.message_grouping, &new.message_grouping)
         .of("unchanged_values", &old.fetch_unchanged, &new.fetch_unchanged)
         .of("annotations", &old.annotations, &new.annotations)

@@ -240,6 +240,8 @@ fn sink_spec(
         paused: sink.status == Status::Paused,
         backoff: sink.backoff,
         attempts_max: sink.max_retry_count,
+        rate_limit: sink.rate_limit,
+        letter_limit: Some(sink.letter_limit),
     })
 }
 
