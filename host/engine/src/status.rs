@@ -284,13 +284,15 @@ pub struct Status {
 }
 
 impl Status {
-    /// Lets the sink of this name go on, if it stopped itself because of too many letters. None if
+    /// Lets the sink of this name or id go on, if it stopped itself because of too many letters. None if
     /// there is no such sink, false if it did not stand.
     #[must_use]
     pub fn resume(&self, sink: &str) -> Option<bool> {
         let slots = self.slots.list();
         let mut sinks = slots.iter().flat_map(|slot| slot.sinks.list());
-        sinks.find(|status| *status.name == *sink).map(|status| status.trip.resume())
+        sinks
+            .find(|status| *status.name == *sink || *status.id == *sink)
+            .map(|status| status.trip.resume())
     }
 }
 

@@ -86,6 +86,13 @@ impl Trip {
         self.tripped.borrow().is_some()
     }
 
+    /// The sink stands from now on, until it is resumed or its time is over.
+    pub fn stop(&self, reason: String, cooldown: Option<Duration>) {
+        let since = Instant::now();
+        let until = cooldown.map(|cooldown| since + cooldown);
+        self.tripped.send_replace(Some(Tripped { reason, since, until }));
+    }
+
     /// The sink goes on. What was counted before is forgotten. False if it did not stand.
     pub fn resume(&self) -> bool {
         self.window().parts.clear();
@@ -135,16 +142,14 @@ impl Trip {
         if all < limit.messages_min || !is_too_much || self.is_tripped() {
             return None;
         }
-        let since = Instant::now();
-        let until = limit.cooldown.map(|cooldown| since + cooldown);
         let reason = format!(
             "{buried} of the last {all} messages were put aside within {:?}, more than {} %. Look at \
              them, mend the cause, and resume the sink{}",
             limit.window,
             limit.percent_max,
-            if until.is_some() { ", or wait: it resumes by itself" } else { "" }
+            if limit.cooldown.is_some() { ", or wait: it resumes by itself" } else { "" }
         );
-        self.tripped.send_replace(Some(Tripped { reason: reason.clone(), since, until }));
+        self.stop(reason.clone(), limit.cooldown);
         Some(reason)
     }
 
