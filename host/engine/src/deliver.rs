@@ -166,9 +166,7 @@ impl Deliver {
     fn can_send(&self, state: &State) -> bool {
         // While the destination is away, one request at a time says whether it is back.
         let requests_max = if state.breaker.is_open() { 1 } else { state.policy.requests_max };
-        !*self.paused.borrow()
-            && self.status.trip.get().is_none()
-            && state.requests < requests_max
+        !*self.paused.borrow() && self.status.trip.get().is_none() && state.requests < requests_max
     }
 
     /// Sends what may go now. Returns when more may, if only time keeps it back.

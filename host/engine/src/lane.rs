@@ -260,7 +260,13 @@ impl Lanes {
 
     /// As [`Lanes::fail`], where it may be an outage of the destination that speaks. `up` is when the
     /// destination took a message the last time: what was doubtful before counts.
-    pub fn fail_in_doubt(&mut self, ticket: Ticket, up: Option<Instant>, now: Instant, due: Instant) {
+    pub fn fail_in_doubt(
+        &mut self,
+        ticket: Ticket,
+        up: Option<Instant>,
+        now: Instant,
+        due: Instant,
+    ) {
         if let Some(entry) = self.entries.get_mut(&ticket) {
             if entry.doubted <= up {
                 entry.doubtful = 0;

@@ -246,7 +246,10 @@ fn never(error: impl Into<String>) -> Verdict {
 }
 
 fn verdict(result: Result<Verdict, SinkError>) -> Verdict {
-    result.unwrap_or_else(|SinkError { message: error, retry, .. }| Verdict::Rejected { retry, error })
+    result.unwrap_or_else(|SinkError { message: error, retry, .. }| Verdict::Rejected {
+        retry,
+        error,
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! is an attempt of nobody's either; until that is known, a message alone is given up only if others
 //! got through meanwhile.
 
-
 use model::sink::{Failure, Retry, SinkError};
 use tokio::time::Instant;
 use tracing::{info, warn};

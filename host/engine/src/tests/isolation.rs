@@ -58,7 +58,10 @@ fn b089_b090_b092_a_blocked_group_keeps_its_order_through_restarts_and_holds_bac
             runtime.block_on(async {
                 let start = Instant::now();
                 for n in 1..=20 {
-                    log.commit(vec![Row::update(1, life * 20 + n), Row::update(n + 1, life * 20 + n)]);
+                    log.commit(vec![
+                        Row::update(1, life * 20 + n),
+                        Row::update(n + 1, life * 20 + n),
+                    ]);
                 }
                 let watch = async {
                     let others = |message: &Arc<Message>| of(message).0 != 1;
@@ -68,7 +71,8 @@ fn b089_b090_b092_a_blocked_group_keeps_its_order_through_restarts_and_holds_bac
                         tokio::time::sleep_until(Instant::now() + Duration::from_millis(5)).await;
                         assert!(start.elapsed() < Duration::from_secs(2), "the others flow");
                     }
-                    while start.elapsed() < Duration::from_secs(720) && log.confirmed() < log.end() {
+                    while start.elapsed() < Duration::from_secs(720) && log.confirmed() < log.end()
+                    {
                         tokio::time::sleep_until(Instant::now() + Duration::from_millis(50)).await;
                     }
                 };
@@ -142,7 +146,10 @@ async fn b200_a_dead_sink_costs_its_neighbours_nothing() {
         late.sort_unstable();
         times.push(late[late.len() * 99 / 100]);
     }
-    assert!(times[1] <= times[0] + times[0] / 10, "p99 beside a well one and a dead one: {times:?}");
+    assert!(
+        times[1] <= times[0] + times[0] / 10,
+        "p99 beside a well one and a dead one: {times:?}"
+    );
 }
 
 /// Thirty messages a second and no more, whatever waits; its neighbour sends them all at once.
@@ -204,7 +211,7 @@ fn b198_jumps_of_the_wall_clock_change_nothing_but_what_is_shown() {
             let sink = Recording::new(Grouping::Apart, 3, move |_| {
                 let mut seen = seen.lock().unwrap();
                 seen.push(start.elapsed());
-                let fails = seen.len() % 3 != 0;
+                let fails = !seen.len().is_multiple_of(3);
                 let error = fails.then(|| SinkError::later("503"));
                 Answer { after: Duration::from_millis(10), error, ..Answer::default() }
             });

@@ -80,7 +80,8 @@ async fn b123_b124_an_outage_costs_no_attempts_and_little_traffic_and_ends_at_on
 /// many attempts as are allowed.
 #[tokio::test(start_paused = true)]
 async fn b122_a_message_that_its_receiver_fails_on_is_put_aside_while_others_get_through() {
-    for (grouping, batch) in [(Grouping::Together, 1), (Grouping::Together, 5), (Grouping::Apart, 5)]
+    for (grouping, batch) in
+        [(Grouping::Together, 1), (Grouping::Together, 5), (Grouping::Apart, 5)]
     {
         let log = Log::new();
         log.commit(vec![Row::update(1_000, "poison"), Row::update(1_000, "next")]);

@@ -21,7 +21,9 @@ fn never(text: &str) -> SinkError {
 /// Two poisons among a hundred, of one row or of many: each is found within a few requests.
 #[tokio::test(start_paused = true)]
 async fn b122_b131_a_refused_batch_is_halved_until_the_poison_is_alone() {
-    for (rows, grouping) in [(1, Grouping::Together), (100, Grouping::Together), (100, Grouping::Apart)] {
+    for (rows, grouping) in
+        [(1, Grouping::Together), (100, Grouping::Together), (100, Grouping::Apart)]
+    {
         for error in [never("400"), SinkError::too_large("413"), SinkError::later("409")] {
             let log = Log::new();
             log.commit((0..100).map(|n| Row::update(n % rows, n)).collect());

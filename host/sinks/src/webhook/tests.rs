@@ -288,7 +288,8 @@ async fn b104_b105_no_body_is_larger_than_the_bound_and_what_is_alone_is_named()
         let messages: Vec<_> = (0..400_usize)
             .map(|number| {
                 // Of all sizes up to a half, in no order, and some that fill a body.
-                let bytes = if number % 10 == 0 { largest } else { 10 + number * 7_919 % (largest / 2) };
+                let bytes =
+                    if number % 10 == 0 { largest } else { 10 + number * 7_919 % (largest / 2) };
                 let payload = format!("\"{}\"", "7".repeat(bytes - 2)).into();
                 Arc::new(Message { payload, ..(*message(number as u64, Effect::Write)).clone() })
             })

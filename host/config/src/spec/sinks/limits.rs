@@ -15,10 +15,7 @@ const MESSAGES_MAX: i64 = 1_000_000_000;
 const WINDOW_MS_MAX: i64 = 86_400_000;
 
 /// None if there is none.
-pub(super) fn rate(
-    sink: &Resource<document::Sink>,
-    report: &mut Report<'_>,
-) -> Option<RateLimit> {
+pub(super) fn rate(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Option<RateLimit> {
     let given = sink.value.fields.rate_limit.as_ref()?;
     let mut number = |key, given, default, bounds| {
         number(sink, &["rate_limit", key], given, default, bounds, report)
