@@ -310,6 +310,7 @@ impl Crew {
         status.stopped.set(None);
         status.waiting.set(None);
         status.warnings.clear_all();
+        status.trip.resume();
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
         self.register(spec, &ledger, &backlog);

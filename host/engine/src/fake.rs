@@ -51,6 +51,8 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
         on_full: crate::spec::OnFull::Pause,
         attempts_max: None,
+        rate_limit: None,
+        letter_limit: None,
     }
 }
 

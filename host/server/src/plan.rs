@@ -214,6 +214,8 @@ fn sink(old: &Sink, new: &Sink) -> Vec<String> {
         .shown("max_retry_count", &old.max_retry_count, &new.max_retry_count)
         .shown("load_shedding_policy", &old.on_full, &new.on_full)
         .of("retry_backoff", &old.backoff, &new.backoff)
+        .of("rate_limit", &old.rate_limit, &new.rate_limit)
+        .of("dead_letter_limit", &old.letter_limit, &new.letter_limit)
         .shown("message_grouping", &old.message_grouping, &new.message_grouping)
         .of("unchanged_values", &old.fetch_unchanged, &new.fetch_unchanged)
         .of("annotations", &old.annotations, &new.annotations)

@@ -241,6 +241,8 @@ fn sink_spec(
         backoff: sink.backoff,
         on_full: sink.on_full,
         attempts_max: sink.max_retry_count,
+        rate_limit: sink.rate_limit,
+        letter_limit: Some(sink.letter_limit),
     })
 }
 

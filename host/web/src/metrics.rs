@@ -51,7 +51,7 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 10] = [
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 8] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 12] = [
     ("sequin_sink_paused", "1 while the sink collects and sends nothing.", |sink| {
         sink.paused.get()
     }),
@@ -74,6 +74,27 @@ const SINK_GAUGES: [(&str, &str, ReadSink); 8] = [
         "sequin_sink_next_retry_seconds",
         "Time until a message whose attempt failed is tried again, rounded up; 0 if none waits.",
         |sink| sink.next_retry.remaining().map_or(0, |remaining| remaining.as_secs() + 1),
+    ),
+    (
+        "sequin_sink_breaker",
+        "How requests go: 0 all, 1 the destination is away and one message is being tried, 2 it is \
+         away and the next try is still to come.",
+        |sink| sink.breaker.get().map_or(0, |away| if away.is_probing { 1 } else { 2 }),
+    ),
+    (
+        "sequin_sink_away_seconds",
+        "For how long the destination has been away; 0 while it is there.",
+        |sink| sink.breaker.get().map_or(0, |away| away.since.elapsed().as_secs()),
+    ),
+    (
+        "sequin_sink_rate_limited_seconds",
+        "Time until the sink's rate limit lets it send on, rounded up; 0 while it does.",
+        |sink| sink.rate_limited.remaining().map_or(0, |remaining| remaining.as_secs() + 1),
+    ),
+    (
+        "sequin_sink_tripped",
+        "1 while the sink stands because too many of its messages were put aside.",
+        |sink| u64::from(sink.trip.is_tripped()),
     ),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
@@ -250,6 +271,7 @@ mod tests {
         sink.internal.observe(std::time::Duration::from_micros(2_000));
         let due = tokio::time::Instant::now() + std::time::Duration::from_millis(8_500);
         sink.next_retry.set(Some(due));
+        sink.rate_limited.set(Some(due));
         sink.warnings.raise("table_renamed", "public.t", "…".to_owned());
         let slot = SlotStatus {
             name: "s".into(),
@@ -287,6 +309,9 @@ mod tests {
             "sequin_entity_health{entity_id=\"d/s\",entity_name=\"s\",entity_type=\"postgres_replication_slot\",status=\"error\"} 1",
             // B123.
             "sequin_sink_next_retry_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
+            "sequin_sink_rate_limited_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
+            "sequin_sink_breaker{consumer_id=\"i\",consumer_name=\"poi\"} 0",
+            "sequin_sink_tripped{consumer_id=\"i\",consumer_name=\"poi\"} 0",
             "sequin_memory_max_bytes 9",
             "sequin_config_reloads_total 2",
             "sequin_config_reload_failed 0",

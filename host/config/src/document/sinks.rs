@@ -48,6 +48,10 @@ pub(crate) struct Fields {
     pub(crate) load_shedding_policy: Option<LoadShedding>,
     /// Ours.
     pub(crate) retry_backoff: Option<RetryBackoff>,
+    /// Ours.
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Ours.
+    pub(crate) dead_letter_limit: Option<DeadLetterLimit>,
     /// Taken out before, like the next, and here to be named among the keys that are known.
     #[serde(rename = "destination")]
     _destination: Option<IgnoredAny>,
@@ -156,6 +160,22 @@ impl<'de> Deserialize<'de> for Table {
 pub(crate) struct RetryBackoff {
     pub(crate) first_ms: Option<i64>,
     pub(crate) cap_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    pub(crate) messages: i64,
+    pub(crate) per_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadLetterLimit {
+    pub(crate) max_percent: Option<i64>,
+    pub(crate) min_messages: Option<i64>,
+    pub(crate) window_ms: Option<i64>,
+    pub(crate) resume_after_ms: Option<i64>,
 }
 
 /// What a table has beside being selected.

@@ -82,6 +82,7 @@ pub(crate) async fn keep(
         let changes = open.iter().filter_map(|(_, raw)| raw.change());
         let address = append_kept(spool, sink, changes).await?;
         let place = Place { part: Part::Kept, address };
+        spool.status.logged.add(open.len() as u64);
         ledger.logged(open.into_iter().map(|(position, _)| position), place);
     }
 }
