@@ -103,21 +103,16 @@ async fn read(
         return Err(table::missing(&format!("{}.{}", wanted.schema, wanted.table)).into());
     };
     let head = begin(&mut session.sql, part.table, &name, ask.timeout).await?;
+    if gone {
+        let table = table::describe_empty(session, part.table, &name, options).await?;
+        session.sql.batch("commit", ask.timeout).await?;
+        let (relation, rows) = (Arc::clone(&table.relation), Vec::new());
+        let (snapshot, took) = (head.snapshot, started.elapsed());
+        return Ok(Page { relation, rows, bytes: 0, snapshot, next: None, took });
+    }
     let described = table::describe(session, part.table, &name, options).await?;
     let Session { sql, .. } = session;
     let relation = Arc::clone(&described.table.relation);
-    if gone {
-        sql.batch("commit", ask.timeout).await?;
-        let (rows, snapshot) = (Vec::new(), head.snapshot);
-        return Ok(Page {
-            relation,
-            rows,
-            bytes: 0,
-            snapshot,
-            next: None,
-            took: started.elapsed(),
-        });
-    }
     let order = order(sql, &part, &head).await?;
     add_to_path(sql, &order).await?;
     let target = Target {

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::place::{By, Reached};
-use super::table::OrderColumn;
+use super::table::{Nulls, OrderColumn};
 
 /// Blocks that one page looks at by their place, at most: 128 MB.
 const BLOCKS_MAX: u32 = 16_384;
@@ -165,12 +165,15 @@ impl Query {
             let value = self.parameter(to);
             bounds.push(format!("{} < {}", first.of(alias), first.value(&value)));
         }
-        // Of a key it is never null.
-        bounds.push(if first.composite {
-            format!("{alias}.{} is distinct from null", first.quoted)
-        } else {
-            format!("{alias}.{} is not null", first.quoted)
-        });
+        let column = format!("{alias}.{}", first.quoted);
+        match first.nulls {
+            Nulls::None => {}
+            Nulls::Some => bounds.push(format!("{column} is not null")),
+            Nulls::Composite => bounds.push(format!("{column} is distinct from null")),
+        }
+        if bounds.is_empty() {
+            return Some(String::new());
+        }
         Some(format!(" where {}", bounds.join(" and ")))
     }
 

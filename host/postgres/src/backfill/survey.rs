@@ -18,7 +18,7 @@ use crate::sql::{Parameter, QUERY_TIMEOUT, Sql};
 /// server's log.
 const TABLES: &str = "
     select c.oid, c.relkind::text, l.oid, l.reltuples::float8,
-        pg_catalog.format('%I.%I', ln.nspname, l.relname)
+        case when l.oid is not null then pg_catalog.format('%I.%I', ln.nspname, l.relname) end
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     left join lateral (

@@ -76,7 +76,7 @@ const DEFINITION: &str = "
 const KEYS: &str = "
     select i.indexrelid, a.attname::text, pg_catalog.quote_ident(a.attname),
         pg_catalog.format_type(b.oid, -1),
-        case when k.collation <> 0 then pg_catalog.format(' collate %I.%I', cn.nspname, co.collname)
+        case when k.coll <> 0 then pg_catalog.format(' collate %I.%I', cn.nspname, co.collname)
             else '' end,
         (select n.nspname::text
             from pg_catalog.pg_amop o
@@ -89,7 +89,7 @@ const KEYS: &str = "
     join pg_catalog.pg_am am on am.oid = ic.relam and am.amname = 'btree'
     cross join lateral unnest(
         (i.indkey::int2[])[0:i.indnkeyatts - 1], (i.indcollation::oid[])[0:i.indnkeyatts - 1],
-        (i.indclass::oid[])[0:i.indnkeyatts - 1]) with ordinality k (attnum, collation, class, nth)
+        (i.indclass::oid[])[0:i.indnkeyatts - 1]) with ordinality k (attnum, coll, class, nth)
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
     join pg_catalog.pg_opclass oc on oc.oid = k.class
     cross join lateral (
@@ -100,7 +100,7 @@ const KEYS: &str = "
             where t.typtype = 'd')
         select base.oid from base join pg_catalog.pg_type t on t.oid = base.oid
         where t.typtype <> 'd') b
-    left join pg_catalog.pg_collation co on co.oid = k.collation
+    left join pg_catalog.pg_collation co on co.oid = k.coll
     left join pg_catalog.pg_namespace cn on cn.oid = co.collnamespace
     where i.indrelid = $1 and i.indisunique and i.indisvalid
       and i.indpred is null and i.indexprs is null
@@ -171,8 +171,17 @@ pub(super) struct OrderColumn {
     pub(super) collate: String,
     /// Where the operators of its order are.
     pub(super) operators: Option<String>,
-    /// Whether a value may be no null although SQL's `IS NULL` is true of it.
-    pub(super) composite: bool,
+    pub(super) nulls: Nulls,
+}
+
+/// Which nulls a column may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nulls {
+    /// It is of a key. Of a composite value in it, SQL's `IS NULL` may be true all the same.
+    None,
+    Some,
+    /// Of composite values that are none, SQL's `IS NULL` may be true, too.
+    Composite,
 }
 
 /// How a table's rows look in the stream.
@@ -206,6 +215,21 @@ impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         Self::Source(error)
     }
+}
+
+/// A table that has no rows of its own: its relation is named, and nothing is published as that.
+pub(super) async fn describe_empty(
+    session: &mut Session,
+    oid: u32,
+    name: &str,
+    options: &Options,
+) -> Result<Arc<Table>, Failure> {
+    let published = Published { oid, columns: None, filter: None };
+    let definition = definition(&mut session.sql, &published, name).await?;
+    let mut question = Question::default();
+    question.add(&definition);
+    let facts = catalog::facts(&mut session.sql, &question, &options.publication).await?;
+    Ok(Arc::new(Table::new(&definition, &facts, Vec::new())))
 }
 
 /// As what the rows of this table come in the stream.
@@ -311,7 +335,7 @@ pub(super) async fn key(
     let mut indexes: Vec<(u32, Vec<OrderColumn>)> = Vec::new();
     for row in sql.rows(KEYS, &[(&oid, Type::OID)]).await? {
         let index: u32 = row.try_get(0)?;
-        let column = order_column(&row, false)?;
+        let column = order_column(&row, Nulls::None)?;
         match indexes.last_mut() {
             Some((last, columns)) if *last == index => columns.push(column),
             _ => indexes.push((index, vec![column])),
@@ -332,13 +356,13 @@ pub(super) async fn column(
     let parameters: [Parameter<'_>; 2] = [(&oid, Type::OID), (&name, Type::TEXT)];
     let rows = sql.rows(COLUMN, &parameters).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let composite = row.try_get(6)?;
-    Ok(Some(order_column(row, composite)?))
+    let nulls = if row.try_get(6)? { Nulls::Composite } else { Nulls::Some };
+    Ok(Some(order_column(row, nulls)?))
 }
 
 fn order_column(
     row: &tokio_postgres::Row,
-    composite: bool,
+    nulls: Nulls,
 ) -> Result<OrderColumn, tokio_postgres::Error> {
     Ok(OrderColumn {
         name: row.try_get(1)?,
@@ -346,7 +370,7 @@ fn order_column(
         type_text: row.try_get(3)?,
         collate: row.try_get(4)?,
         operators: row.try_get(5)?,
-        composite,
+        nulls,
     })
 }
 
