@@ -134,7 +134,7 @@ async fn b168_a_page_over_its_time_says_so_and_is_ended_at_the_server() {
             () = crate::cluster::until("it runs", async || db.sql.value(running).await == "1") => {}
         }
     }
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     crate::cluster::until("it ended", async || db.sql.value(running).await == "0").await;
     assert!(started.elapsed() < 10 * SECOND, "its sleep takes twice that");
     assert_eq!(sorted(column(&read(&tables, &super::wanted("t"), 5).await, 0)), numbers(20));
