@@ -72,8 +72,7 @@ fn b089_b090_b092_a_blocked_group_keeps_its_order_through_restarts_and_holds_bac
                         tokio::time::sleep_until(Instant::now() + Duration::from_millis(5)).await;
                         assert!(start.elapsed() < Duration::from_secs(2), "the others flow");
                     }
-                    while start.elapsed() < Duration::from_secs(720) && log.confirmed() < log.end()
-                    {
+                    while start.elapsed() < Duration::from_secs(720) && !log.settled() {
                         tokio::time::sleep_until(Instant::now() + Duration::from_millis(50)).await;
                     }
                 };
@@ -178,7 +177,7 @@ async fn a_rate_limit_holds_for_one_sink_and_the_next_send_is_visible() {
         if fast.len() == 300 {
             fast_end.get_or_insert(start.elapsed());
         }
-        log.confirmed() == log.end()
+        log.settled()
     })
     .await;
     let times = times.lock().unwrap();
@@ -228,6 +227,7 @@ fn b198_jumps_of_the_wall_clock_change_nothing_but_what_is_shown() {
             let budget = Budget::new(MIB);
             let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());
             let status = engine.status();
+            log.is_read_by(&status);
             let mut steps = 0_usize;
             run_until(engine, || {
                 let slot = &status.slots.list()[0];
@@ -238,7 +238,7 @@ fn b198_jumps_of_the_wall_clock_change_nothing_but_what_is_shown() {
                     log.commit(vec![Row::update(steps as u64 % 4, steps)]);
                     steps += 1;
                 }
-                steps == 30 && log.confirmed() == log.end()
+                steps == 30 && log.settled()
             })
             .await;
         });

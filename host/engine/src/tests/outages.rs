@@ -58,7 +58,7 @@ async fn b123_b124_an_outage_costs_no_attempts_and_little_traffic_and_ends_at_on
                 codes = shown.warnings.list();
                 assert!(shown.next_retry.remaining().is_some());
             }
-            log.confirmed() == log.end()
+            log.settled()
         })
         .await;
         assert_eq!(store.letters().len(), 0);
@@ -101,7 +101,7 @@ async fn b122_a_message_that_its_receiver_fails_on_is_put_aside_while_others_get
                 log.commit(vec![Row::update(next.1, next.1)]);
                 next = (Instant::now() + Duration::from_millis(100), next.1 + 1);
             }
-            next.1 == 600 && log.confirmed() == log.end()
+            next.1 == 600 && log.settled()
         })
         .await;
         let letters = store.letters();

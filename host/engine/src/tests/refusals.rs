@@ -42,7 +42,7 @@ async fn b122_b131_a_refused_batch_is_halved_until_the_poison_is_alone() {
             let store = Arc::<Store>::default();
             let spec = SinkSpec { attempts_max: Some(2), ..sink_spec("a", &sink) };
             let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
-            run_until(engine, || log.confirmed() == log.end()).await;
+            run_until(engine, || log.settled()).await;
             let mut letters = store.letters();
             letters.sort_by_key(|letter| letter.position);
             let [first, second] = &letters[..] else { panic!("{rows} {error}: {letters:?}") };
@@ -83,7 +83,7 @@ async fn b104_b105_what_is_larger_than_the_sink_takes_is_put_aside_and_never_sen
     let sink = sink.bounded(4_000);
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let letters = store.letters();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((&*letter.reason, letter.attempts), ("too_large", 0));

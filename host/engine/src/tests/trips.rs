@@ -66,7 +66,7 @@ async fn too_many_letters_stop_the_sink_until_it_is_resumed_and_no_other() {
                         assert!(cooldown.is_some() || status.resume("bad") == Some(true));
                     }
                 }
-                log.confirmed() == log.end()
+                log.settled()
             })
             .await;
             let (since, letters) = stood.expect("it stops");
