@@ -24,7 +24,7 @@ const MIB: usize = 1 << 20;
 #[tokio::test(start_paused = true)]
 async fn too_many_letters_stop_the_sink_until_it_is_resumed_and_no_other() {
     for by_plugin in [false, true] {
-        for cooldown in [None, Some(Duration::from_secs(300))] {
+        for cooldown in [None, Some(Duration::from_secs(30))] {
             let log = Log::new();
             for n in 0..20 {
                 log.commit((n * 100..n * 100 + 100).map(|n| Row::update(n, n)).collect());
@@ -61,7 +61,7 @@ async fn too_many_letters_stop_the_sink_until_it_is_resumed_and_no_other() {
                     let since = stood.get_or_insert((Instant::now(), store.letters().len())).0;
                     assert!(tripped.reason.contains("were put aside"), "{}", tripped.reason);
                     mended.store(true, Ordering::Relaxed);
-                    if since.elapsed() > Duration::from_secs(200) {
+                    if since.elapsed() > Duration::from_secs(20) {
                         // Somebody resumes it, or it does so by itself a little later.
                         assert!(cooldown.is_some() || status.resume("bad") == Some(true));
                     }
@@ -75,7 +75,7 @@ async fn too_many_letters_stop_the_sink_until_it_is_resumed_and_no_other() {
             // What was under way when it stopped is the only one that came later.
             assert!(store.letters().len() <= letters + 40);
             let stood = since.elapsed();
-            assert!(stood > Duration::from_secs(200), "{stood:?}");
+            assert!(stood > Duration::from_secs(20), "{stood:?}");
             assert_eq!(shown.trip.get(), None);
             assert_eq!(status.resume("bad"), Some(false));
             assert_eq!(status.resume("nobody"), None);
