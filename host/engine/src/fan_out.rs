@@ -16,7 +16,7 @@ use crate::budget::{Budget, Charge, Share, ShareCharge};
 use crate::follow::Follow;
 use crate::ledger::{Ledger, Raw};
 use crate::spec::SinkSpec;
-use crate::spool::backlog::Backlog;
+use crate::spool::backlog::{Backlog, Sent};
 use crate::status::{SinkStatus, SlotStatus};
 
 /// A batch as it was read, shared by the sinks that want something of it.
@@ -79,22 +79,23 @@ pub(crate) struct Outlet {
     way: Way,
     /// The highest position that it was handed, or that went to the log for it.
     seen: Position,
-    /// The last position that went to the log for it in this run.
-    spooled: Option<Position>,
+    /// What went to the log for it in this run.
+    sent: Arc<Sent>,
     follow: Follow,
 }
 
 impl Outlet {
     /// Of a sink that begins with what the log may have for it.
     pub(crate) fn new(spec: Arc<SinkSpec>, status: Arc<SinkStatus>, hands: Hands) -> Self {
-        let (way, follow) = (Way::Logged, Follow::default());
-        Self { spec, status, hands, way, seen: Position::ZERO, spooled: None, follow }
+        let (way, seen) = (Way::Logged, Position::ZERO);
+        let (sent, follow) = (Arc::default(), Follow::default());
+        Self { spec, status, hands, way, seen, sent, follow }
     }
 
     /// Another version of the sink takes its place.
     pub(crate) fn replace(&mut self, spec: Arc<SinkSpec>, status: Arc<SinkStatus>, hands: Hands) {
-        let Self { seen, spooled, .. } = *self;
-        *self = Self { seen, spooled, ..Self::new(spec, status, hands) };
+        let (seen, sent) = (self.seen, Arc::clone(&self.sent));
+        *self = Self { seen, sent, ..Self::new(spec, status, hands) };
     }
 
     /// The highest position that it was handed, or that went to the log for it.
@@ -125,7 +126,7 @@ impl Outlet {
             self.catch_up();
         }
         let Hands { ledger, backlog, .. } = &self.hands;
-        ledger.lock().is_empty() && backlog.is_read(self.spooled)
+        ledger.lock().is_empty() && backlog.is_read(&self.sent)
     }
 
     /// From here on its changes go through the log, until it has caught up.
@@ -144,7 +145,7 @@ impl Outlet {
         let has_caught_up = !intake.is_closed()
             && intake.capacity() > intake.max_capacity() / 2
             && share.used() < share.bytes_max() / 2 + 1
-            && backlog.is_read(self.spooled);
+            && backlog.is_read(&self.sent);
         if has_caught_up {
             self.way = Way::Direct { full_since: None };
             backlog.set_direct(true);
@@ -201,7 +202,7 @@ impl Outlet {
             self.catch_up();
         }
         if self.way == Way::Logged {
-            self.spooled = picks.last().and_then(position).or(self.spooled);
+            self.sent.send();
             return picks;
         }
         let held = Held::new(handed, picks.len(), &self.hands.share);
@@ -235,7 +236,7 @@ pub(crate) struct ToLog {
     pub(crate) handed: Arc<Handed>,
     /// Pairs of a change's index and a sink's among `sinks`, rising.
     pub(crate) owed: Vec<(usize, usize)>,
-    pub(crate) sinks: Vec<Arc<str>>,
+    pub(crate) sinks: Vec<(Arc<str>, Arc<Sent>)>,
 }
 
 impl ToLog {
@@ -243,10 +244,10 @@ impl ToLog {
         Self { handed, owed: Vec::new(), sinks: Vec::new() }
     }
 
-    fn add(&mut self, sink: &Arc<str>, picks: Vec<usize>) {
+    fn add(&mut self, outlet: &Outlet, picks: Vec<usize>) {
         if !picks.is_empty() {
             let owner = self.sinks.len();
-            self.sinks.push(Arc::clone(sink));
+            self.sinks.push((Arc::clone(&outlet.spec.name), Arc::clone(&outlet.sent)));
             self.owed.extend(picks.into_iter().map(|pick| (pick, owner)));
         }
     }
@@ -275,7 +276,7 @@ pub(crate) fn fan_out(slot: &SlotStatus, outlets: &mut [Outlet], handed: Handed)
     let mut to_log = ToLog::new(Arc::new(handed));
     for outlet in outlets {
         let picks = outlet.hand_over(&Arc::clone(&to_log.handed));
-        to_log.add(&outlet.spec.name, picks);
+        to_log.add(outlet, picks);
     }
     to_log.finish()
 }

@@ -2,9 +2,45 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use model::position::Position;
 use model::store::Address;
 use tokio::sync::Notify;
+
+/// What went to the log for one sink, in all its versions. Positions would not do: what an earlier
+/// process left there may go beyond what is sent again.
+#[derive(Debug, Default)]
+pub(crate) struct Sent(Mutex<Under>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Under {
+    /// Batches that are not written yet.
+    way: usize,
+    /// Behind the last one that is.
+    written: Address,
+}
+
+impl Sent {
+    fn lock(&self) -> MutexGuard<'_, Under> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch with something for it is on its way.
+    pub(crate) fn send(&self) {
+        self.lock().way += 1;
+    }
+
+    /// A batch with something for it is in the log, and ends there.
+    pub(super) fn write(&self, end: Address) {
+        let mut under = self.lock();
+        under.way = under.way.saturating_sub(1);
+        under.written = under.written.max(end);
+    }
+
+    /// Behind the last of all; None while something is on its way.
+    fn written(&self) -> Option<Address> {
+        let under = self.lock();
+        (under.way == 0).then_some(under.written)
+    }
+}
 
 /// Shared by the sink's reader, the slot, and who trims the log.
 #[derive(Debug, Default)]
@@ -16,8 +52,6 @@ pub(crate) struct Backlog {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The highest position that was read, or passed.
-    read: Position,
     /// Everything of the stream's part below was read.
     at: Address,
     /// What was in the log when the sink was started is read.
@@ -40,10 +74,10 @@ impl Backlog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether all is read up to what went to the log last.
-    pub(crate) fn is_read(&self, last: Option<Position>) -> bool {
+    /// Whether all is read that went to the log.
+    pub(crate) fn is_read(&self, sent: &Sent) -> bool {
         let state = self.lock();
-        state.caught_up && last.is_none_or(|last| last <= state.read)
+        state.caught_up && sent.written().is_some_and(|written| written <= state.at)
     }
 
     /// Whether the slot hands the sink its changes itself, from now on. Said before anything for it
@@ -62,10 +96,9 @@ impl Backlog {
         state.at
     }
 
-    pub(super) fn passed(&self, at: Address, high: Position) {
+    pub(super) fn passed(&self, at: Address) {
         let mut state = self.lock();
         state.at = state.at.max(at);
-        state.read = state.read.max(high);
     }
 
     /// Whether what was in the log when the sink was started is read.

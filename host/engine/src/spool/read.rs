@@ -84,9 +84,9 @@ impl Read {
             }
             match logged {
                 Some(logged) if self.room().await? => {
-                    let (next, high) = (logged.next, logged.span.1);
+                    let next = logged.next;
                     self.hand_over(&logged, &mut kept).await?;
-                    self.backlog.passed(next, high);
+                    self.backlog.passed(next);
                 }
                 // Something is to be thrown away.
                 Some(_) => {}
@@ -132,6 +132,9 @@ impl Read {
                 Err(StoreError::Damaged { what, next }) if next > from => {
                     self.tell_damage(&what);
                     from = next;
+                    if part == Part::Stream {
+                        self.backlog.passed(next);
+                    }
                 }
                 Err(error) => self.retry(&error).await,
             }
@@ -299,7 +302,7 @@ impl Read {
                 Chunk::open(&logged.bytes).and_then(|chunk| chunk.positions_of(&self.sink));
             let owed = positions.unwrap_or_default();
             count += owed.into_iter().filter(|at| self.owes(&logged)(*at)).count() as u64;
-            self.backlog.passed(logged.next, logged.span.1);
+            self.backlog.passed(logged.next);
         }
         if count > 0 {
             self.status.discarded.add(count);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::Spool;
+use super::backlog::Sent;
 use crate::fan_out::ToLog;
 
 /// Batches are put into one chunk up to about so many bytes: small enough to be read back piece by
@@ -64,7 +65,14 @@ async fn take(spool: &Spool, first: ToLog, queue: &mut mpsc::Receiver<ToLog>) ->
         return batches.len();
     }
     if let Some(chunk) = encode(spool, &batches) {
-        append(spool, Part::Stream, chunk).await;
+        if append(spool, Part::Stream, chunk).await.is_none() {
+            return batches.len();
+        }
+        // Nobody else appends to this part.
+        let end = spool.log.end(Part::Stream);
+        for (_, sent) in batches.iter().flat_map(|batch| &batch.sinks) {
+            sent.write(end);
+        }
         let logged: usize = batches.iter().map(|batch| batch.owed.len()).sum();
         spool.status.logged.add(logged as u64);
         spool.status.log_bytes.set(spool.log.bytes());
@@ -97,7 +105,7 @@ fn encode(spool: &Spool, batches: &[ToLog]) -> Option<Written> {
     let mut sinks: Vec<Arc<str>> = Vec::new();
     let mut owners: Vec<Vec<usize>> = Vec::new();
     for batch in batches {
-        let owner = |sink: &Arc<str>| {
+        let owner = |(sink, _): &(Arc<str>, Arc<Sent>)| {
             sinks.iter().position(|known| known == sink).unwrap_or_else(|| {
                 sinks.push(Arc::clone(sink));
                 sinks.len() - 1
