@@ -78,6 +78,18 @@ impl Row {
         self.cells().get(index).map_or(Value::Unchanged, |cell| self.page.value(*cell))
     }
 
+    /// How many columns it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The values in order. Behind the last one each is [`Value::Unchanged`].
     pub(crate) fn values(&self) -> impl Iterator<Item = Value<'_>> {
         let mut cells = self.cells().iter();

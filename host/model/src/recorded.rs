@@ -282,6 +282,12 @@ fn no(reason: impl fmt::Display) -> NoMessage {
     NoMessage(reason.to_string())
 }
 
+/// The fields of an object in their order; None if it is none.
+pub(crate) fn fields(json: &str) -> Option<Vec<(String, Box<RawValue>)>> {
+    let fields = object(json).ok()?;
+    Some(fields.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
+}
+
 /// The fields of an object in their order, values as they stand.
 fn object(json: &str) -> Result<Fields<'_>, NoMessage> {
     struct Object;

@@ -3,13 +3,17 @@
 mod letters;
 
 pub use letters::{
-    Close, Counts, Edit, Letter, LetterBox, LetterId, LetterPage, LetterQuery, LetterState, Letters,
-    Stage, StoredLetter,
+    Close, Counts, Edit, Letter, LetterBox, LetterId, LetterPage, LetterQuery, LetterState,
+    Letters, Stage, StoredLetter,
 };
+
+use std::sync::Arc;
 
 use crate::BoxFuture;
 use crate::acks::Settled;
+use crate::chunk::{RelationHash, Written};
 use crate::lsn::Lsn;
+use crate::position::Position;
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a
 /// lower one are refused.
@@ -46,7 +50,10 @@ pub trait Progress: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>>;
+    fn confirmed<'a>(
+        &'a self,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Confirmed>, StoreError>>;
 
     /// Records all of these, or none. With a position to be confirmed, all is on disk when this
     /// returns; a lower one than was recorded before changes nothing.
@@ -58,8 +65,116 @@ pub trait Progress: Send + Sync {
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
-        confirmed: Option<Lsn>,
+        confirmed: Option<Confirmed>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// What was recorded to be confirmed of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Everything below is settled, or in the change log.
+    pub lsn: Lsn,
+    /// Up to where that was on the disk.
+    pub log: Synced,
+}
+
+/// The change logs of a store, one for each stream.
+pub trait ChangeLogs: Send + Sync {
+    /// Opens the log of a stream, which is empty at first. Changes of transactions at or above
+    /// `refetched` that earlier processes appended are void from now on: they come in the stream
+    /// again. `synced` is the last [`ChangeLog::sync`] that is on record.
+    ///
+    /// # Errors
+    /// It cannot be read or written; [`StoreError::Damaged`] if something is missing of what was
+    /// synced.
+    fn open<'a>(
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+        refetched: Lsn,
+        synced: Option<Synced>,
+    ) -> BoxFuture<'a, Result<Arc<dyn ChangeLog>, StoreError>>;
+}
+
+/// The durable log of raw changes of one stream, in two parts. Writes show the epoch with which it
+/// was opened.
+pub trait ChangeLog: Send + Sync {
+    /// Appends a chunk, with the relation versions that it needs as far as they are not there yet. It
+    /// survives the end of the process when this returns, and a power cut once it is synced.
+    ///
+    /// # Errors
+    /// Nothing was appended; [`StoreError::Full`] if there is no room for it.
+    fn append(&self, part: Part, chunk: Written) -> BoxFuture<'_, Result<Address, StoreError>>;
+
+    /// Brings all that was appended to the disk.
+    ///
+    /// # Errors
+    /// It may not be there.
+    fn sync(&self) -> BoxFuture<'_, Result<Synced, StoreError>>;
+
+    /// The first chunk at or behind an address; None at the end.
+    ///
+    /// # Errors
+    /// It cannot be read. Of a damaged place, [`StoreError::Damaged`] tells where to go on.
+    fn read(&self, part: Part, from: Address) -> BoxFuture<'_, Result<Option<Logged>, StoreError>>;
+
+    /// A relation version by its hash, as bytes.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn relation(&self, hash: RelationHash) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+
+    /// Nobody needs what is below this address.
+    ///
+    /// # Errors
+    /// Some of it may still be there.
+    fn trim(&self, part: Part, below: Address) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// What it takes on the disk, in bytes.
+    fn bytes(&self) -> u64;
+
+    /// Behind the last chunk of a part.
+    fn end(&self, part: Part) -> Address;
+
+    /// Where the first segment of a part ends: what can be trimmed next. None while there is but one.
+    fn first_end(&self, part: Part) -> Option<Address>;
+}
+
+/// The parts of a change log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// What was not handed to its sinks: in the order of the stream.
+    Stream,
+    /// What was handed to its sinks and is not settled for long: in no order.
+    Kept,
+}
+
+/// Where a chunk stands in a part of a change log: rises with each that is appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub u64);
+
+/// Up to where the parts of a change log are on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Of [`Part::Stream`].
+    pub stream: Address,
+    /// Of [`Part::Kept`].
+    pub kept: Address,
+}
+
+/// A chunk as it stands in a log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// Where.
+    pub address: Address,
+    /// Where the next one begins.
+    pub next: Address,
+    /// The first and the last position in it.
+    pub span: (Position, Position),
+    /// Changes of transactions from here on are void: a later process fetched them again.
+    pub void_from: Lsn,
+    /// See [`crate::chunk`].
+    pub bytes: Vec<u8>,
 }
 
 /// The store refused.
@@ -76,6 +191,17 @@ pub enum StoreError {
     /// What was asked for is not there, or cannot be done to it.
     #[error("{0}")]
     Refused(String),
+    /// There is no room on the disk.
+    #[error("{0}")]
+    Full(String),
+    /// Something is missing of what was on the disk.
+    #[error("{what}")]
+    Damaged {
+        /// What is missing, and where.
+        what: String,
+        /// Where the next chunk may begin that can be read.
+        next: Address,
+    },
     /// The store cannot do it now.
     #[error("{0}")]
     Unavailable(String),

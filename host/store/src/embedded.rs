@@ -26,6 +26,7 @@ pub struct Embedded {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     epoch: Epoch,
+    directory: PathBuf,
     _lock: File,
 }
 
@@ -92,13 +93,19 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread =
             thread.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, _lock: lock })
+        let directory = directory.to_owned();
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, directory, _lock: lock })
     }
 
     /// The epoch of this process.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Runs `work` on the store's thread.
@@ -124,12 +131,12 @@ impl Embedded {
     }
 
     /// Runs `work` in one transaction that writes, if `epoch` is still in force.
-    pub(crate) async fn write(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         epoch: Epoch,
         durability: Durability,
-        work: impl FnOnce(&Transaction<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
-    ) -> Result<(), StoreError> {
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
         self.call(move |connection| {
             let level = match durability {
                 Durability::Synced => "FULL",
@@ -146,8 +153,9 @@ impl Embedded {
             if epoch.0 < current {
                 return Err(StoreError::Fenced { ours: epoch.0, current });
             }
-            work(&transaction).map_err(unavailable)?;
-            transaction.commit().map_err(unavailable)
+            let done = work(&transaction).map_err(unavailable)?;
+            transaction.commit().map_err(unavailable)?;
+            Ok(done)
         })
         .await
     }

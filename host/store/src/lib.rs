@@ -5,6 +5,7 @@
 //! shows the epoch that this process got when it opened the store.
 #![warn(missing_docs)]
 
+mod change_log;
 mod embedded;
 mod forget;
 mod letters;
@@ -13,4 +14,4 @@ mod schema;
 
 pub use embedded::{Embedded, OpenError};
 pub use forget::Forgotten;
-pub use letters::{StoredLetter, read_letters};
+pub use letters::{Dropped, LetterFile, Retention};

@@ -46,6 +46,8 @@ impl Pull for Fake {
             effect: Effect::Write,
             key: None,
             payload: r#"{"record":{"id":1}}"#.into(),
+            rows: Groups::None,
+            relation: None,
             partial: false,
             route: None,
             scope: "".into(),
