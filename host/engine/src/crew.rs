@@ -28,6 +28,7 @@ use crate::budget::{Budget, WakeOnDrop};
 use crate::bury::Burial;
 use crate::deliver::Deliver;
 use crate::derive::Shapes;
+use crate::desk::Desks;
 use crate::fan_out::{Hands, Outlet};
 use crate::intake::Intake;
 use crate::ledger::Ledger;
@@ -70,6 +71,7 @@ pub(crate) struct Place {
     pub(crate) supervisor: Supervisor,
     pub(crate) ledgers: Ledgers,
     pub(crate) spool: Arc<Spool>,
+    pub(crate) desks: Desks,
 }
 
 /// Before a sink that was stopped by a fault is started again.
@@ -166,7 +168,8 @@ impl Crew {
         };
         let mut delay = Duration::ZERO;
         if !std::mem::replace(&mut running.leaving, true) {
-            running.faults = if running.started.elapsed() < STEADY { running.faults + 1 } else { 1 };
+            running.faults =
+                if running.started.elapsed() < STEADY { running.faults + 1 } else { 1 };
             delay = RESTART.delay(running.faults, self.dice.f64());
             info!(sink.name = %sink, in_seconds = delay.as_secs_f64(), "the sink was stopped by a fault and is started again");
             self.leaving_names.push(Arc::clone(&sink));
@@ -302,12 +305,7 @@ impl Crew {
         Running { member, id, stop, leaving: false, started, faults: 0 }
     }
 
-    fn start(
-        &mut self,
-        member: Arc<Member>,
-        settled: Settled,
-        begin: Address,
-    ) -> (Hands, Running) {
+    fn start(&mut self, member: Arc<Member>, settled: Settled, begin: Address) -> (Hands, Running) {
         let place = &self.place;
         let Member { spec, status, paused } = &*member;
         // Whatever stopped it, and whatever was said of another version: here it begins anew.
@@ -327,7 +325,9 @@ impl Crew {
             origin: Arc::clone(&place.origin),
             spec: Arc::clone(spec),
             status: Arc::clone(status),
+            lettered: Arc::default(),
         };
+        let commands = place.desks.open(&burial, &place.budget, &stop);
         let intake = Intake {
             spec: Arc::clone(spec),
             status: Arc::clone(status),
@@ -347,6 +347,7 @@ impl Crew {
             ledger: Arc::clone(&ledger),
             burial,
             admitted,
+            commands,
             paused: paused.subscribe(),
             drain_deadline: place.settings.drain_deadline,
         };

@@ -92,12 +92,7 @@ impl Outlet {
     }
 
     /// Another version of the sink takes its place.
-    pub(crate) fn replace(
-        &mut self,
-        spec: Arc<SinkSpec>,
-        status: Arc<SinkStatus>,
-        hands: Hands,
-    ) {
+    pub(crate) fn replace(&mut self, spec: Arc<SinkSpec>, status: Arc<SinkStatus>, hands: Hands) {
         let Self { seen, spooled, .. } = *self;
         *self = Self { seen, spooled, ..Self::new(spec, status, hands) };
     }
