@@ -6,6 +6,7 @@
 
 mod access;
 mod health;
+mod letters;
 mod login;
 mod metrics;
 mod pull;
@@ -13,6 +14,7 @@ mod reply;
 mod streams;
 
 pub use access::{Access, Token};
+pub use letters::{Letters, Resolve};
 pub use streams::{Stream, Streams};
 
 pub use login::Login;
@@ -25,9 +27,15 @@ use axum::routing::get;
 use engine::status::Status;
 
 /// The main port (`SERVER_PORT`).
-pub fn api(version: &'static str, streams: Arc<Streams>, access: Access) -> Router {
+pub fn api(
+    version: &'static str,
+    streams: Arc<Streams>,
+    letters: Letters,
+    access: Access,
+) -> Router {
     let health = Router::new().route("/health", get(move || health::answer(version)));
-    health.merge(pull::routes(streams, access))
+    let management = letters::routes(letters, access.clone());
+    health.merge(management).merge(pull::routes(streams, access))
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.
