@@ -9,6 +9,7 @@ mod edits_seeded;
 mod enrich;
 mod grouping;
 mod kills;
+mod letters;
 mod outputs;
 mod payload;
 mod pull;

@@ -3,7 +3,7 @@
 //! Kept in a ring of fixed size beside the sink's own tasks: nobody else notices, and whoever is not
 //! traced pays for one load of a number.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::spec::SinkSpec;
 
 /// Events that are kept.
 const EVENTS_MAX: usize = 1_000;
+
+/// Rows that are shown: more than the ring holds.
+const ROWS_MAX: u64 = 1_000;
 
 /// Bytes of them, but always one event.
 const BYTES_MAX: usize = 4 << 20;
@@ -37,6 +40,8 @@ pub struct Trace {
 #[derive(Debug, Default)]
 struct Kept {
     until: Option<Instant>,
+    /// The changes that are shown.
+    shown: HashSet<Position>,
     events: VecDeque<Event>,
     bytes: usize,
     next: u64,
@@ -80,7 +85,7 @@ impl Trace {
     pub fn start(&self, messages: u64, time: Duration) {
         let mut kept = self.kept();
         *kept = Kept { until: Some(Instant::now() + time), next: kept.next, ..Kept::default() };
-        self.inputs.store(messages, Ordering::Relaxed);
+        self.inputs.store(messages.min(ROWS_MAX), Ordering::Relaxed);
         self.on.store(true, Ordering::Relaxed);
     }
 
@@ -117,19 +122,19 @@ impl Trace {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                 .is_ok()
         {
+            self.kept().shown.insert(change.position);
             self.add(change.position, Happened::Input(encode::input(spec, change)));
         }
     }
 
     pub(crate) fn output(&self, message: &Message) {
-        if self.is_on() {
-            let text = model::outgoing::write(message);
-            self.add(message.position, Happened::Output(message.output, text));
-        }
+        let written = || Happened::Output(message.output, model::outgoing::write(message));
+        self.tell(message.position, written);
     }
 
     pub(crate) fn tell(&self, position: Position, what: impl FnOnce() -> Happened) {
-        if self.is_on() {
+        // Of a row that is shown all is shown, and of others nothing.
+        if self.is_on() && self.kept().shown.contains(&position) {
             self.add(position, what());
         }
     }

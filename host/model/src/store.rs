@@ -3,8 +3,8 @@
 mod letters;
 
 pub use letters::{
-    Close, Counts, Edit, Letter, LetterBox, LetterId, LetterPage, LetterQuery, LetterState,
-    Letters, Stage, StoredLetter,
+    Close, Counts, Edit, KeyPage, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
+    LetterState, Letters, Stage, StoredLetter,
 };
 
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use model::BoxFuture;
 use model::groups::GroupKey;
 use model::position::Position;
 use model::store::{
-    Close, Counts, Edit, Epoch, Letter, LetterBox, LetterId, LetterPage, LetterQuery, LetterState,
-    Letters, StoreError, StoredLetter,
+    Close, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
+    LetterState, Letters, StoreError, StoredLetter,
 };
 use rusqlite::{OptionalExtension as _, Transaction};
 
@@ -57,7 +57,7 @@ impl Letters for Embedded {
         &'a self,
         sink: &'a str,
         after: LetterId,
-    ) -> BoxFuture<'a, Result<(Vec<GroupKey>, Option<LetterId>), StoreError>> {
+    ) -> BoxFuture<'a, Result<KeyPage, StoreError>> {
         let sink = sink.to_owned();
         self.read(move |file| file.keys(&sink, after, KEYS))
     }

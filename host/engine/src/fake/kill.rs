@@ -17,8 +17,8 @@ use model::route::{Route, RouteError};
 use model::sink::{Sink, SinkError, SinkKind, Verdict};
 use model::source::{Connect, Event, Missing, Source, SourceError};
 use model::store::{
-    Close, Confirmed, Counts, Edit, Epoch, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
-    Letters, Progress, StoreError, StoredLetter,
+    Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId, LetterPage,
+    LetterQuery, Letters, Progress, StoreError, StoredLetter,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -269,7 +269,7 @@ impl Letters for Mortal<Memory> {
         &'a self,
         sink: &'a str,
         after: LetterId,
-    ) -> BoxFuture<'a, Result<(Vec<GroupKey>, Option<LetterId>), StoreError>> {
+    ) -> BoxFuture<'a, Result<KeyPage, StoreError>> {
         self.port.0.keys(sink, after)
     }
 

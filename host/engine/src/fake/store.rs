@@ -9,8 +9,8 @@ use model::groups::GroupKey;
 use model::lsn::Lsn;
 use model::position::Position;
 use model::store::{
-    Close, Confirmed, Counts, Edit, Epoch, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
-    LetterState, Letters, Progress, StoreError, StoredLetter,
+    Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId, LetterPage,
+    LetterQuery, LetterState, Letters, Progress, StoreError, StoredLetter,
 };
 
 use super::change_log::Disk;
@@ -190,7 +190,7 @@ impl Letters for Store {
         &'a self,
         sink: &'a str,
         _: LetterId,
-    ) -> BoxFuture<'a, Result<(Vec<GroupKey>, Option<LetterId>), StoreError>> {
+    ) -> BoxFuture<'a, Result<KeyPage, StoreError>> {
         let stored = self.stored().into_iter();
         let open = stored.filter(|it| it.letter.sink == sink && it.state == LetterState::Open);
         let keys = open.flat_map(|stored| stored.letter.keys).collect();

@@ -179,9 +179,9 @@ impl Handle {
         let desk = self.desks.find(sink)?;
         let trace = &desk.burial.status.trace;
         if rows == 0 {
-            trace.stop()
+            trace.stop();
         } else {
-            trace.start(rows, time.min(TRACE_MAX))
+            trace.start(rows, time.min(TRACE_MAX));
         }
         Ok(())
     }

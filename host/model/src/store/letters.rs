@@ -8,6 +8,9 @@ use crate::position::Position;
 /// Names a letter in its store; rises, and is never used again.
 pub type LetterId = i64;
 
+/// Keys, and the letter to go on behind.
+pub type KeyPage = (Vec<GroupKey>, Option<LetterId>);
+
 /// Messages put aside: what the engine writes.
 pub trait Letters: LetterBox {
     /// Keeps the letters for good: they are on disk when this returns. A letter of the same sink,
@@ -26,7 +29,7 @@ pub trait Letters: LetterBox {
         &'a self,
         sink: &'a str,
         after: LetterId,
-    ) -> BoxFuture<'a, Result<(Vec<GroupKey>, Option<LetterId>), StoreError>>;
+    ) -> BoxFuture<'a, Result<KeyPage, StoreError>>;
 
     /// Newer state of these rows is at the destination: their open letters of earlier positions, or
     /// of another origin, are marked, on disk when this returns. Which they are.

@@ -6,7 +6,8 @@ use model::groups::GroupKey;
 use model::lsn::Lsn;
 use model::position::Position;
 use model::store::{
-    Counts, Letter, LetterId, LetterPage, LetterQuery, LetterState, Stage, StoreError, StoredLetter,
+    Counts, KeyPage, Letter, LetterId, LetterPage, LetterQuery, LetterState, Stage, StoreError,
+    StoredLetter,
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
@@ -165,7 +166,7 @@ impl LetterFile {
         sink: &str,
         after: LetterId,
         max: usize,
-    ) -> Result<(Vec<GroupKey>, Option<LetterId>), StoreError> {
+    ) -> Result<KeyPage, StoreError> {
         let read = || {
             let mut statement = self.0.prepare(
                 "SELECT letter, key FROM letter_keys WHERE letter > ?1 AND sink = ?2
