@@ -42,7 +42,9 @@ async fn b122_b235_letters_are_listed_edited_retried_and_discarded() -> Result<(
         .client
         .batch_execute("INSERT INTO t VALUES (1, 'bad 9007199254740993'), (2, 'bad'), (3, 'bad')")
         .await?;
-    let letters = world.letters(3).await?;
+    let mut letters = world.letters(3).await?;
+    // They were put aside side by side.
+    letters.sort_by_key(|letter| letter["commit_idx"].as_u64());
     assert_eq!(letters[0]["reason"], "delivery", "{letters:?}");
     assert_eq!((&letters[0]["table"], &letters[0]["attempts"]), (&json!("public.t"), &json!(1)));
     let (status, counts) = world.ask("GET", "/api/letters/counts", json!(null)).await?;
@@ -62,7 +64,10 @@ async fn b122_b235_letters_are_listed_edited_retried_and_discarded() -> Result<(
     let (_, dry) = world
         .ask("POST", "/api/sinks/hook/letters/replay", json!({"all": true, "dry_run": true}))
         .await?;
-    assert!(dry["data"][1]["messages"][0]["payload"].to_string().contains("mended"), "{dry}");
+    assert!(
+        dry.to_string().contains("\"verdict\":\"send\"") && dry.to_string().contains("mended"),
+        "{dry}"
+    );
     assert_eq!(world.receiver.messages().len(), 0, "nothing was sent");
     let (code, told) = world.cli(&["letters", "retry", &ids[1]]).await?;
     assert!(code == Some(0) && told.contains("\"delivered\":1"), "{told}");
