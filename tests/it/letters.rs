@@ -129,7 +129,8 @@ async fn b235_a_failing_message_is_visible_and_is_retried_or_discarded_now() -> 
         Ok(if status == 200 { Ok(()) } else { Err(told.to_string()) })
     })
     .await?;
-    assert_eq!(world.letters(1).await?[0]["error"].to_string().contains("by hand: test"), true);
+    let letters = world.letters(1).await?;
+    assert!(letters[0]["error"].to_string().contains("by hand: test"), "{letters:?}");
     world.receiver.clear_predicate();
     let (status, told) = world.ask("POST", "/api/sinks/hook/messages/retry", json!({})).await?;
     assert_eq!(status, 200, "{told}");
