@@ -327,7 +327,7 @@ impl Crew {
             status: Arc::clone(status),
             lettered: Arc::default(),
         };
-        let commands = place.desks.open(&burial, &place.budget, &stop);
+        let commands = place.desks.open(&burial, &place.budget, &share, &stop);
         let intake = Intake {
             spec: Arc::clone(spec),
             status: Arc::clone(status),

@@ -112,7 +112,7 @@ pub(crate) enum Command {
 pub(crate) struct Desk {
     pub(crate) burial: Burial,
     pub(crate) budget: Arc<Budget>,
-    /// What replays have in memory.
+    /// The sink's own: what is replayed counts as what it has from the stream.
     pub(crate) share: Arc<Share>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) stopped: CancellationToken,
@@ -143,13 +143,14 @@ impl Desks {
         &self,
         burial: &Burial,
         budget: &Arc<Budget>,
+        share: &Arc<Share>,
         stopped: &CancellationToken,
     ) -> mpsc::Receiver<Command> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let desk = Desk {
             burial: burial.clone(),
             budget: Arc::clone(budget),
-            share: budget.share(),
+            share: Arc::clone(share),
             commands: sender,
             stopped: stopped.clone(),
             is_replaying: AtomicBool::new(false),
