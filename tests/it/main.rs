@@ -9,6 +9,7 @@ mod fixtures;
 mod harness;
 mod image;
 mod isolation;
+mod letters;
 mod messages;
 mod outage;
 mod plugin_cli;

@@ -4,11 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::change::Change;
+use model::groups::{GroupKey, Groups};
+use model::message::Message;
 use model::plugin::{Plugin, PluginError};
-use model::store::{Epoch, Letter, Letters};
+use model::position::Position;
+use model::recorded;
+use model::sink::SinkKind;
+use model::store::{Epoch, Letter, LetterId, Letters, Stage};
 use tracing::{error, warn};
 
 use crate::encode;
+use crate::lettered::Lettered;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
 
@@ -23,6 +29,8 @@ pub(crate) struct Burial {
     pub(crate) origin: Arc<str>,
     pub(crate) spec: Arc<SinkSpec>,
     pub(crate) status: Arc<SinkStatus>,
+    /// Rows that may have letters.
+    pub(crate) lettered: Arc<Lettered>,
 }
 
 impl Burial {
@@ -41,6 +49,13 @@ impl Burial {
             "messages are put aside; the first of them is shown"
         );
         let count = letters.len() as u64;
+        // Before anybody can settle what is newer.
+        if self.spec.sink.kind() == SinkKind::State {
+            letters
+                .iter()
+                .flat_map(|letter| &letter.keys)
+                .for_each(|key| self.lettered.insert(*key));
+        }
         while let Err(error) = self.letters.bury(self.epoch, letters.clone()).await {
             error!(sink.name = %self.spec.name, %error, "dead letters cannot be stored; trying again");
             tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;
@@ -79,12 +94,121 @@ impl Burial {
             origin: self.origin.to_string(),
             sink: self.spec.name.to_string(),
             position: change.position,
-            output: 0,
+            table: format!("{}.{}", change.relation.schema, change.relation.table),
             input,
+            relation: Some(recorded::table(&change.relation)),
+            keys: Groups::of(change).keys().collect(),
+            reason: reason.to_owned(),
+            error,
+            config: self.spec.config.to_string(),
+            ..Letter::default()
+        }
+    }
+
+    /// The letter of a message that could not be delivered; with its change, if that is still there.
+    pub(crate) fn message_letter(
+        &self,
+        message: &Message,
+        change: Option<&Change>,
+        reason: &str,
+        error: String,
+        attempts: u32,
+    ) -> Letter {
+        let relation = message.relation.as_ref();
+        let input = match change {
+            Some(change) => encode::input(&self.spec, change),
+            None => sent(message),
+        };
+        Letter {
+            origin: self.origin.to_string(),
+            sink: self.spec.name.to_string(),
+            position: message.position,
+            output: message.output,
+            stage: Stage::Message,
+            table: relation.map_or_else(String::new, |it| format!("{}.{}", it.schema, it.table)),
+            input,
+            relation: change.map(|change| recorded::table(&change.relation)),
+            message: Some(model::outgoing::write(message)),
+            keys: keys(message).collect(),
             reason: reason.to_owned(),
             error,
             plugin: None,
-            attempts: 0,
+            config: self.spec.config.to_string(),
+            attempts,
         }
+    }
+
+    /// Rows of these messages that may have letters.
+    pub(crate) fn lettered<'a>(
+        &self,
+        messages: impl Iterator<Item = &'a Message>,
+    ) -> Vec<(GroupKey, Position)> {
+        if self.spec.sink.kind() == SinkKind::Log {
+            return Vec::new();
+        }
+        let of = |message: &'a Message| keys(message).map(|key| (key, message.position));
+        messages.flat_map(of).filter(|(key, _)| self.lettered.may_have(*key)).collect()
+    }
+
+    /// Marks the letters that newer state of these rows supersedes, trying until the store does it:
+    /// on disk when this returns, and only then may the newer state be settled. Otherwise a replay
+    /// after a kill would put back what was there before.
+    pub(crate) async fn supersede(&self, rows: Vec<(GroupKey, Position)>) -> Vec<LetterId> {
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let (origin, sink) = (&self.origin, &self.spec.name);
+        loop {
+            let rows = rows.clone();
+            match self.letters.supersede(self.epoch, origin, sink, rows).await {
+                Ok(marked) => {
+                    self.status.superseded.add(marked.len() as u64);
+                    return marked;
+                }
+                Err(error) => {
+                    error!(sink.name = %sink, %error, "letters cannot be marked; trying again");
+                    tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Learns which rows have letters of earlier processes.
+    pub(crate) async fn learn(&self) {
+        if self.spec.sink.kind() == SinkKind::Log {
+            return;
+        }
+        let mut after = Some(0);
+        while let Some(letter) = after {
+            match self.letters.keys(&self.spec.name, letter).await {
+                Ok((keys, next)) => {
+                    keys.into_iter().for_each(|key| self.lettered.insert(key));
+                    after = next;
+                }
+                Err(error) => {
+                    error!(sink.name = %self.spec.name, %error, "letters cannot be read; trying again");
+                    tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// The rows and the document that a message is about.
+fn keys(message: &Message) -> impl Iterator<Item = GroupKey> {
+    let document = message.key.as_deref().map(GroupKey::of_document);
+    message.rows.keys().chain(document)
+}
+
+/// What was to be sent; of a removal, which document it was about.
+fn sent(message: &Message) -> String {
+    match &message.key {
+        Some(key) if message.payload.is_empty() => {
+            let mut text = String::from("{\"id\":");
+            model::json::string(&mut text, key);
+            text.push('}');
+            text
+        }
+        _ => message.payload.to_string(),
     }
 }

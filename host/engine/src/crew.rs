@@ -28,6 +28,7 @@ use crate::budget::{Budget, WakeOnDrop};
 use crate::bury::Burial;
 use crate::deliver::Deliver;
 use crate::derive::Shapes;
+use crate::desk::Desks;
 use crate::fan_out::{Hands, Outlet};
 use crate::intake::Intake;
 use crate::ledger::Ledger;
@@ -70,6 +71,7 @@ pub(crate) struct Place {
     pub(crate) supervisor: Supervisor,
     pub(crate) ledgers: Ledgers,
     pub(crate) spool: Arc<Spool>,
+    pub(crate) desks: Desks,
 }
 
 /// Before a sink that was stopped by a fault is started again.
@@ -324,7 +326,9 @@ impl Crew {
             origin: Arc::clone(&place.origin),
             spec: Arc::clone(spec),
             status: Arc::clone(status),
+            lettered: Arc::default(),
         };
+        let commands = place.desks.open(&burial, &place.budget, &share, &stop);
         let intake = Intake {
             spec: Arc::clone(spec),
             status: Arc::clone(status),
@@ -344,6 +348,7 @@ impl Crew {
             ledger: Arc::clone(&ledger),
             burial,
             admitted,
+            commands,
             paused: paused.subscribe(),
             drain_deadline: place.settings.drain_deadline,
         };

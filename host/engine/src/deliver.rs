@@ -5,6 +5,7 @@
 mod breaker;
 mod outage;
 mod rate;
+mod desk;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,19 +18,22 @@ use model::batch::{Batch, BatchPolicy};
 use model::groups::{GroupKey, Groups};
 use model::message::Message;
 use model::sink::{Retry, SinkError, Verdict};
-use model::store::Letter;
+use model::store::{Letter, LetterId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::bury::Burial;
+use crate::desk::{Again, Command};
 use crate::intake::Admitted;
 use crate::lane::{Lanes, Taken, Ticket};
 use crate::ledger::Ledger;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
+use crate::trace::Happened;
 use breaker::Breaker;
+use desk::Beside;
 use rate::Rate;
 
 pub use rate::RateLimit;
@@ -52,6 +56,8 @@ pub(crate) struct Deliver {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) burial: Burial,
     pub(crate) admitted: mpsc::Receiver<Admitted>,
+    /// What operators ask.
+    pub(crate) commands: mpsc::Receiver<Command>,
     /// Collects and sends nothing while it is set.
     pub(crate) paused: watch::Receiver<bool>,
     /// How long requests under way may take after a stop.
@@ -63,7 +69,9 @@ enum Done {
     /// A request.
     Sent { tickets: Vec<Ticket>, began: Instant, verdicts: Result<Vec<Verdict>, SinkError> },
     /// Messages that were put aside.
-    Buried { tickets: Vec<Ticket> },
+    Buried { tickets: Vec<Ticket>, marked: Vec<LetterId> },
+    /// The store was asked about a letter that is to be sent again.
+    Checked { again: Again, is_open: Option<bool>, marks: u64 },
 }
 
 struct State {
@@ -79,6 +87,7 @@ struct State {
     /// The last message that was tried alone while it was away.
     probed: Option<Ticket>,
     rate: Option<Rate>,
+    beside: Beside,
 }
 
 /// A message that is put aside, and why.
@@ -93,7 +102,7 @@ struct Dead {
 impl Deliver {
     /// Works until cancelled, then waits for what is under way.
     ///
-    /// Priorities: 1 stop; 2 what is done, so that lanes move; 3 new messages; 4 pause; 5 time.
+    /// Priorities: 1 stop; 2 what is done, so that lanes move; 3 new messages; 4 pause; 5 operators; 6 time.
     pub(crate) async fn run(mut self, cancelled: CancellationToken) {
         let policy = self.spec.sink.batch_policy();
         let mut state = State {
@@ -107,9 +116,15 @@ impl Deliver {
             up: None,
             probed: None,
             rate: self.spec.rate_limit.map(Rate::new),
+            beside: Beside::default(),
         };
         let mut tripped = self.status.trip.watch();
         self.status.breaker.close();
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => return,
+            () = self.burial.learn() => {}
+        }
         loop {
             let gate = self.send_what_is_due(&mut state);
             self.status.pending.set(state.lanes.len() as u64);
@@ -137,6 +152,8 @@ impl Deliver {
                 Ok(()) = self.paused.changed() => {}
                 Ok(()) = tripped.changed() => {}
                 // 5
+                Some(command) = self.commands.recv() => self.obey(&mut state, command),
+                // 6
                 () = at(deadline), if deadline.is_some() => self.status.trip.cool_down(),
             }
         }
@@ -264,11 +281,41 @@ impl Deliver {
                     if is_delivered { &status.requests_delivered } else { &status.requests_failed };
                 requests.observe(began.elapsed());
                 match verdicts {
-                    Ok(verdicts) => self.judge(state, tickets, verdicts),
-                    Err(error) => self.fail_as_a_whole(state, tickets, began, error),
+                    Ok(verdicts) => {
+                        self.show(state, &tickets, &verdicts, began.elapsed());
+                        self.judge(state, tickets, verdicts);
+                    }
+                    Err(error) => {
+                        let verdicts = refused(tickets.len(), &error);
+                        self.show(state, &tickets, &verdicts, began.elapsed());
+                        self.fail_as_a_whole(state, tickets, began, error);
+                    }
                 }
             }
-            Done::Buried { tickets } => self.settle(state, &tickets),
+            Done::Buried { tickets, marked } => {
+                self.marked(state, &marked);
+                self.settle(state, &tickets);
+            }
+            Done::Checked { again, is_open, marks } => self.checked(state, again, is_open, marks),
+        }
+    }
+
+    /// For who traces the sink.
+    fn show(&self, state: &State, tickets: &[Ticket], verdicts: &[Verdict], took: Duration) {
+        if !self.status.trace.is_on() {
+            return;
+        }
+        for (ticket, verdict) in tickets.iter().zip(verdicts) {
+            let Some((message, _)) = state.lanes.get(*ticket) else { continue };
+            let verdict = match verdict {
+                Verdict::Delivered => "delivered".to_owned(),
+                Verdict::Skipped => "nothing to do".to_owned(),
+                Verdict::Untried => "not sent".to_owned(),
+                Verdict::Rejected { error, .. } => error.clone(),
+            };
+            let (output, messages) = (message.output, tickets.len());
+            let sent = || Happened::Sent { output, messages, took, verdict };
+            self.status.trace.tell(message.position, sent);
         }
     }
 
@@ -322,6 +369,7 @@ impl Deliver {
                         dead.push(Dead { ticket, reason: DELIVERY, error, attempts: 1 });
                     } else {
                         failed_groups.extend(keys());
+                        state.beside.failed(ticket, &error);
                         later.push((ticket, retry));
                     }
                     last_error = Some(error);
@@ -339,6 +387,7 @@ impl Deliver {
         if passed + dropped > 0 {
             state.up = Some(now);
         }
+        let delivered = self.supersede(state, delivered);
         self.settle(state, &delivered);
         self.settle(state, &skipped);
         // Now it shows which of the others are the first of their groups.
@@ -358,9 +407,10 @@ impl Deliver {
     /// Why there is no next attempt of a message, if there is none.
     fn gives_up(&self, state: &State, ticket: Ticket, retry: Retry) -> Option<&'static str> {
         let tried = state.lanes.get(ticket).map_or(0, |(_, attempts)| attempts) + 1;
+        let attempts_max = state.beside.attempts_max(ticket, self.spec.attempts_max);
         match retry {
             Retry::Never => Some("refused for good"),
-            Retry::Later { .. } if self.spec.attempts_max.is_some_and(|max| tried >= max) => {
+            Retry::Later { .. } if attempts_max.is_some_and(|max| tried >= max) => {
                 Some("out of attempts")
             }
             Retry::Later { .. } => None,
@@ -380,39 +430,37 @@ impl Deliver {
 
     /// Puts messages aside; then they are settled, and what got through behind them.
     fn bury(&self, state: &mut State, dead: Vec<Dead>, behind: Vec<Ticket>) {
-        let letters: Vec<Letter> = dead
-            .iter()
-            .filter_map(|dead| {
-                let (message, failed) = state.lanes.get(dead.ticket)?;
-                Some(self.letter(message, failed + dead.attempts, dead.reason, dead.error.clone()))
-            })
-            .collect();
+        let mut letters: Vec<Letter> = Vec::new();
+        for dead in &dead {
+            let Some((message, failed)) = state.lanes.get(dead.ticket) else { continue };
+            let attempts = failed + dead.attempts;
+            if state.beside.is_letter(dead.ticket, &dead.error, attempts) {
+                continue;
+            }
+            let change = self.ledger.change(message.position);
+            let (change, error) = (change.as_ref(), dead.error.clone());
+            let letter = self.burial.message_letter(message, change, dead.reason, error, attempts);
+            letters.push(letter);
+        }
+        let through = behind.iter().filter_map(|ticket| state.lanes.get(*ticket));
+        let through: Vec<Arc<Message>> = through.map(|(message, _)| Arc::clone(message)).collect();
         let tickets = dead.into_iter().map(|dead| dead.ticket).chain(behind).collect();
         let burial = self.burial.clone();
         state.under_way.push(Box::pin(async move {
             burial.bury(letters).await;
-            Done::Buried { tickets }
+            // Also of letters that were just buried.
+            let rows = burial.lettered(through.iter().map(|message| &**message));
+            let marked = burial.supersede(rows).await;
+            Done::Buried { tickets, marked }
         }));
-    }
-
-    fn letter(&self, message: &Message, attempts: u32, reason: &str, error: String) -> Letter {
-        Letter {
-            origin: self.burial.origin.to_string(),
-            sink: self.spec.name.to_string(),
-            position: message.position,
-            output: message.output,
-            input: input(message),
-            reason: reason.to_owned(),
-            error,
-            plugin: None,
-            attempts,
-        }
     }
 
     fn settle(&self, state: &mut State, tickets: &[Ticket]) {
         let mut positions = Vec::with_capacity(tickets.len());
         for ticket in tickets {
-            positions.extend(state.lanes.get(*ticket).map(|(message, _)| message.position));
+            if state.beside.leaves(*ticket) {
+                positions.extend(state.lanes.get(*ticket).map(|(message, _)| message.position));
+            }
             state.lanes.settle(*ticket);
         }
         self.ledger.settle(positions);
@@ -448,17 +496,10 @@ fn admit(lanes: &mut Lanes, admitted: Admitted) {
     }
 }
 
-/// What was to be sent; of a removal, which document it was about.
-fn input(message: &Message) -> String {
-    match &message.key {
-        Some(key) if message.payload.is_empty() => {
-            let mut text = String::from("{\"id\":");
-            model::json::string(&mut text, key);
-            text.push('}');
-            text
-        }
-        _ => message.payload.to_string(),
-    }
+/// The same verdict for every message of a request that failed as a whole.
+fn refused(messages: usize, error: &SinkError) -> Vec<Verdict> {
+    let verdict = Verdict::Rejected { retry: error.retry, error: error.message.clone() };
+    vec![verdict; messages]
 }
 
 /// Resolves at the deadline. Only awaited where there is one.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use model::change::{Change, Operation};
 use model::document::{self, Document, DocumentError};
 use model::envelope;
+use model::groups::Groups;
+use model::json::Timestamps;
 use model::message::{Effect, Message, idempotency_key};
 use model::page::Row;
 use model::path::{Path, PathError};
@@ -114,6 +116,8 @@ fn events(spec: &SinkSpec, decided: &Decided) -> Result<Vec<Message>, EncodeErro
         effect,
         key: None,
         payload,
+        rows: Groups::of(change),
+        relation: Some(Arc::clone(&change.relation)),
         partial: false,
         route: decided.route.clone(),
         idempotency_key: idempotency_key(change.position, output),
@@ -210,6 +214,8 @@ fn document_message(spec: &SinkSpec, decided: &Decided, output: u32, draft: Draf
         effect,
         key: Some(id),
         payload,
+        rows: Groups::of(&decided.change),
+        relation: Some(Arc::clone(&decided.change.relation)),
         partial,
         route: decided.route.clone(),
         idempotency_key: idempotency_key(position, output),
@@ -217,10 +223,12 @@ fn document_message(spec: &SinkSpec, decided: &Decided, output: u32, draft: Draf
     }
 }
 
-/// The message of a change as its sink would have got it without plugins, for a dead letter.
+/// The message of a change as it came, for a dead letter: with the types of its columns, so that it
+/// becomes the same change again.
 pub(crate) fn input(spec: &SinkSpec, change: &Change) -> String {
     let mut text = String::new();
-    spec.envelope.write(&mut text, change, None);
+    let envelope = spec.envelope.clone().with_types().with_timestamps(Timestamps::Iso8601);
+    envelope.write(&mut text, change, None);
     text
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         id: name.into(),
         name: name.into(),
         revision: 0,
+        config: "config".into(),
         selection: Selection::default(),
         lookup: None,
         enrichments: Vec::new(),

@@ -29,6 +29,7 @@ use crate::ledger::Ledger;
 use crate::router::Routes;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
+use crate::trace::Happened;
 
 /// Rows of one call to a plugin: from here on larger calls gain nothing (256 is the flat part of
 /// what was measured), and the memory of a call stays small.
@@ -118,6 +119,22 @@ impl Intake {
     async fn take_in_run(&mut self, changes: Vec<Change>, read_at: Instant) -> bool {
         // Else all that comes would be put aside like what came before.
         self.status.trip.clear().await;
+        let (admitted, letters) = self.make(changes, read_at).await;
+        if !letters.is_empty() {
+            let positions: Vec<_> = letters.iter().map(|letter| letter.position).collect();
+            self.burial.bury(letters).await;
+            self.ledger.settle(positions);
+        }
+        admitted.messages.is_empty() || self.lanes.send(admitted).await.is_ok()
+    }
+
+    /// The messages of changes of one relation version, and the letters of those that have none.
+    pub(crate) async fn make(
+        &mut self,
+        changes: Vec<Change>,
+        read_at: Instant,
+    ) -> (Admitted, Vec<Letter>) {
+        changes.iter().for_each(|change| self.status.trace.input(&self.spec, change));
         let mut letters: Vec<Letter> = Vec::new();
         // Held until the messages are charged for themselves.
         let (changes, _charges) = match &self.spec.lookup {
@@ -154,6 +171,7 @@ impl Intake {
                         self.ledger.lock().split(decided.change.position, parts);
                     }
                     for message in encode::shared(messages) {
+                        self.status.trace.output(&message);
                         let bytes = message.bytes();
                         let charges = (self.budget.charge(bytes), self.share.charge(bytes));
                         admitted.messages.push((message, charges));
@@ -168,12 +186,11 @@ impl Intake {
                 }
             }
         }
-        if !letters.is_empty() {
-            let positions: Vec<_> = letters.iter().map(|letter| letter.position).collect();
-            self.burial.bury(letters).await;
-            self.ledger.settle(positions);
+        for letter in &letters {
+            let text = format!("{}: {}", letter.reason, letter.error);
+            self.status.trace.tell(letter.position, || Happened::Nothing(text));
         }
-        admitted.messages.is_empty() || self.lanes.send(admitted).await.is_ok()
+        (admitted, letters)
     }
 
     /// Says once per table that rows of it come without values that were not sent: whoever reads
@@ -218,6 +235,8 @@ impl Intake {
     pub(crate) fn skip(&self, change: &Change) {
         self.status.filtered.add(1);
         self.status.trip.passed(self.spec.letter_limit, 1);
+        let dropped = || Happened::Nothing("a function dropped it".to_owned());
+        self.status.trace.tell(change.position, dropped);
         self.ledger.settle([change.position]);
     }
 

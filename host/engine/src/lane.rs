@@ -7,6 +7,7 @@
 //! batch of another route does not wait for it.
 //! No I/O, no clock: time comes in as an argument.
 
+mod operate;
 mod ready;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -119,7 +120,7 @@ impl Lanes {
         charges: Option<(Charge, ShareCharge)>,
         read_at: Instant,
         now: Instant,
-    ) {
+    ) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.bytes += message.bytes();
@@ -143,6 +144,7 @@ impl Lanes {
         } else {
             self.enqueue(ticket);
         }
+        ticket
     }
 
     /// A batch that is due: full, or its oldest message has waited for the linger time.

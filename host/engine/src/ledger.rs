@@ -116,7 +116,6 @@ impl Ledger {
     }
 
     /// The change at a position, if it is open and still in memory.
-    #[expect(dead_code, reason = "letters are to have the row that they are about")]
     pub(crate) fn change(&self, position: Position) -> Option<Change> {
         self.lock().raw(position)?.change().cloned()
     }

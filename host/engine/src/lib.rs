@@ -8,13 +8,16 @@
 
 pub mod budget;
 pub mod confirm;
+pub mod desk;
 pub mod grouping;
 pub mod lane;
+pub mod replay;
 pub mod run;
 pub mod select;
 pub mod spec;
 pub mod status;
 pub mod supervise;
+pub mod trace;
 pub mod trip;
 
 mod bury;
@@ -29,6 +32,7 @@ mod filter;
 mod follow;
 mod intake;
 mod ledger;
+mod lettered;
 mod patience;
 mod progress;
 mod recorded;

@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
+use crate::desk::Desks;
 use crate::slot_run::SlotRun;
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{ConfigStatus, SinkStatus, SlotStatus, Status};
@@ -58,7 +59,12 @@ pub struct Engine {
 
 /// Changes what an engine runs.
 #[derive(Clone)]
-pub struct Handle(mpsc::Sender<Edit>);
+pub struct Handle {
+    edits: mpsc::Sender<Edit>,
+    pub(crate) desks: Desks,
+    pub(crate) stores: Stores,
+    pub(crate) supervisor: Supervisor,
+}
 
 struct Edit {
     slots: Vec<SlotSpec>,
@@ -89,7 +95,7 @@ impl Handle {
     /// The engine has stopped.
     pub async fn apply(&self, slots: Vec<SlotSpec>) -> Result<(), Stopped> {
         let (done, applied) = oneshot::channel();
-        self.0.send(Edit { slots, done }).await.map_err(|_| Stopped)?;
+        self.edits.send(Edit { slots, done }).await.map_err(|_| Stopped)?;
         applied.await.map_err(|_| Stopped)
     }
 }
@@ -112,7 +118,12 @@ impl Engine {
         }
         let status =
             Arc::new(Status { slots: shown.into(), budget, config: ConfigStatus::default() });
-        let handle = Handle(sender);
+        let handle = Handle {
+            edits: sender,
+            desks: Desks::default(),
+            stores: stores.clone(),
+            supervisor: supervisor.clone(),
+        };
         Self { slots, status, stores, settings, supervisor, handle, edits, runs: Vec::new() }
     }
 
@@ -222,6 +233,7 @@ impl Engine {
             stores: self.stores.clone(),
             settings: self.settings,
             supervisor: self.supervisor.clone(),
+            desks: self.handle.desks.clone(),
         };
         let stop = cancelled.child_token();
         let task = self.supervisor.spawn(TaskKind::Slot, &spec.name, run.run(stop.clone()));

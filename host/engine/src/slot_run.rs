@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::crew::{Crew, Place, Wanted};
+use crate::desk::Desks;
 use crate::progress::{Ledgers, Recorder};
 use crate::recorded::Recorded;
 use crate::run::{Settings, Stores};
@@ -41,6 +42,7 @@ pub(crate) struct SlotRun {
     pub(crate) stores: Stores,
     pub(crate) settings: Settings,
     pub(crate) supervisor: Supervisor,
+    pub(crate) desks: Desks,
 }
 
 impl SlotRun {
@@ -105,6 +107,7 @@ impl SlotRun {
             supervisor: self.supervisor.clone(),
             ledgers: ledgers.clone(),
             spool: Arc::clone(&spool),
+            desks: self.desks.clone(),
         };
         let mut crew = Crew::new(place, self.wanted.clone());
         for (member, settled) in restored {

@@ -32,6 +32,7 @@ pub struct SlotSpec {
 }
 
 /// One sink.
+#[derive(Clone)]
 pub struct SinkSpec {
     /// Its id in messages and metrics.
     pub id: Arc<str>,
@@ -39,6 +40,8 @@ pub struct SinkSpec {
     pub name: Arc<str>,
     /// Another number if anything but `paused` is not as it was: it is then started anew.
     pub revision: u64,
+    /// A hash of its configuration, the same after a restart: letters tell it.
+    pub config: Arc<str>,
     /// Which changes it gets.
     pub selection: Selection,
     /// Completes rows with values that Postgres did not send; None: they stay unsaid.

@@ -11,6 +11,7 @@ use model::source::Held;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::trace::Trace;
 use crate::trip::Trip;
 
 /// A number that only grows.
@@ -370,6 +371,12 @@ pub struct SinkStatus {
     pub fetched: Counter,
     /// Messages put aside.
     pub buried: Counter,
+    /// Messages put aside that were sent after all.
+    pub replayed: Counter,
+    /// Messages put aside whose rows have newer state at the destination.
+    pub superseded: Counter,
+    /// What passes, for who asked to see it.
+    pub trace: Trace,
     /// 1 while all that was read for it is settled.
     pub caught_up: Gauge,
     /// 1 while its changes go through the change log.

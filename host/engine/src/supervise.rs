@@ -29,6 +29,8 @@ pub enum TaskKind {
     Reload,
     /// Looks once whether a destination answers.
     Check,
+    /// Sends letters again.
+    Replay,
 }
 
 impl TaskKind {
@@ -42,7 +44,7 @@ impl TaskKind {
             }
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
-            Self::Check => OnPanic::GoOn,
+            Self::Check | Self::Replay => OnPanic::GoOn,
         }
     }
 }

@@ -10,6 +10,7 @@ mod enrich;
 mod grouping;
 mod isolation;
 mod kills;
+mod letters;
 mod outages;
 mod outputs;
 mod payload;

@@ -1,7 +1,5 @@
 //! Which messages must keep their order.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use crate::change::{Change, Operation};
 use crate::page::{Row, Value};
 use crate::relation::Relation;
@@ -17,22 +15,17 @@ impl GroupKey {
     /// The group of a document by its id.
     #[must_use]
     pub fn of_document(id: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        Self(hasher.finish())
+        Self(Fnv::default().text(id).0)
     }
 
     /// The group of the rows that have these values, by their canonical texts: of one table, by its
     /// root's oid, or of all tables. Values of different types with the same text are equal.
     #[must_use]
     pub fn of_values<'a>(table: Option<u32>, values: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut hasher = DefaultHasher::new();
         // Apart from keys: a value that equals another row's key has nothing to do with it.
-        ("values", table).hash(&mut hasher);
-        for value in values {
-            value.hash(&mut hasher);
-        }
-        Self(hasher.finish())
+        let hash = Fnv::default().text("values").bytes(&[u8::from(table.is_some())]);
+        let hash = hash.bytes(&table.unwrap_or_default().to_le_bytes());
+        Self(values.into_iter().fold(hash, Fnv::text).0)
     }
 }
 
@@ -114,21 +107,40 @@ impl Groups {
 /// The group of a row, if its table has a key. The partitions of one table share its groups: an
 /// update that moves a row to another of them is a delete here and an insert there. An unknown key value counts as a value of its own.
 fn group(relation: &Relation, row: &Row) -> Option<GroupKey> {
-    // The standard hasher with its fixed keys. Nothing outlives the process, so it need not be the
-    // same in another version.
-    let mut hasher = DefaultHasher::new();
-    relation.root_oid().hash(&mut hasher);
+    let mut hash = Fnv::default().bytes(&relation.root_oid().to_le_bytes());
     let mut columns = 0_usize;
     for index in relation.key() {
         columns += 1;
-        match row.value(index) {
-            Value::Null => 0_u8.hash(&mut hasher),
-            Value::Unchanged => 1_u8.hash(&mut hasher),
-            // `str` hashes with an end mark, so ("a:b", "c") and ("a", "b:c") differ.
-            Value::Text(text) => (2_u8, text).hash(&mut hasher),
-        }
+        hash = match row.value(index) {
+            Value::Null => hash.bytes(&[0]),
+            Value::Unchanged => hash.bytes(&[1]),
+            // With an end mark, so ("a:b", "c") and ("a", "b:c") differ.
+            Value::Text(text) => hash.bytes(&[2]).text(text),
+        };
     }
-    (columns > 0).then(|| GroupKey(hasher.finish()))
+    (columns > 0).then_some(GroupKey(hash.0))
+}
+
+/// FNV-1a. Letters keep these keys, so they are the same in every version of ours.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn bytes(self, bytes: &[u8]) -> Self {
+        let add =
+            |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+        Self(bytes.iter().fold(self.0, add))
+    }
+
+    /// With an end mark, which is no byte of UTF-8.
+    fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes()).bytes(&[0xFF])
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod json;
 pub mod lookup;
 pub mod lsn;
 pub mod message;
+pub mod outgoing;
 pub mod page;
 pub mod path;
 pub mod plugin;

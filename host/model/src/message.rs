@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::groups::Groups;
 use crate::json::Digits;
 use crate::position::Position;
+use crate::relation::Relation;
 use crate::route::Route;
 
 /// One message, encoded once, copied out of its page.
@@ -16,6 +17,10 @@ pub struct Message {
     pub output: u32,
     /// Whose order it must respect.
     pub groups: Groups,
+    /// The rows it is about, by their keys, whatever else groups it.
+    pub rows: Groups,
+    /// The table it is about, if that is known.
+    pub relation: Option<Arc<Relation>>,
     /// What a state sink does with it. A log sink sends the payload whatever this is.
     pub effect: Effect,
     /// The identity of the document, for state sinks.

@@ -14,7 +14,7 @@ use crate::change::{Change, Operation, Transaction};
 use crate::lsn::Lsn;
 use crate::page::{Builder, Extent, RowSpan};
 use crate::position::Position;
-use crate::relation::{Column, Identity, Kind, Relation, Rendered};
+use crate::relation::{Ancestor, Column, Identity, Kind, Relation, Rendered};
 
 /// Reads messages one after another; equal tables share one relation.
 #[derive(Debug, Default)]
@@ -103,6 +103,26 @@ impl Reader {
         Ok(Change { enrichment: enrichment.map(Arc::from), ..change })
     }
 
+    /// The change of one message of a table that is known: as [`Reader::read`], and what `relation`
+    /// (see [`table`]) says of the table beside.
+    ///
+    /// # Errors
+    /// As of [`Reader::read`], or `relation` is not what [`table`] wrote.
+    pub fn read_of(&mut self, message: &str, relation: &str) -> Result<Change, NoMessage> {
+        let facts: Facts = parse(relation)?;
+        let change = self.read(message)?;
+        let mut relation = Relation::clone(&change.relation);
+        relation.oid = facts.oid;
+        relation.identity = match facts.identity {
+            Some('i') => Identity::Index,
+            Some('f') => Identity::Full,
+            Some('n') => Identity::Nothing,
+            _ => Identity::Default,
+        };
+        relation.ancestors = facts.above.into_iter().map(Above::ancestor).collect();
+        Ok(Change { relation: Arc::new(relation), ..change })
+    }
+
     fn relation(&mut self, schema: String, table: String, columns: Vec<Column>) -> Arc<Relation> {
         let (schema, table) = (schema.into(), table.into());
         let relation = Relation {
@@ -119,6 +139,48 @@ impl Reader {
             _ => Arc::clone(self.relation.insert(Arc::new(relation))),
         }
     }
+}
+
+/// What a message does not say of its table.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Facts {
+    oid: u32,
+    #[serde(default)]
+    identity: Option<char>,
+    #[serde(default)]
+    above: Vec<Above>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Above {
+    oid: u32,
+    schema: String,
+    table: String,
+}
+
+impl Above {
+    fn ancestor(self) -> Ancestor {
+        Ancestor { oid: self.oid, schema: self.schema.into(), table: self.table.into() }
+    }
+}
+
+/// What a message does not say of its table, as JSON, for [`Reader::read_of`].
+#[must_use]
+pub fn table(relation: &Relation) -> String {
+    let above = |above: &Ancestor| Above {
+        oid: above.oid,
+        schema: above.schema.to_string(),
+        table: above.table.to_string(),
+    };
+    let identity = match relation.identity {
+        Identity::Default => 'd',
+        Identity::Index => 'i',
+        Identity::Full => 'f',
+        Identity::Nothing => 'n',
+    };
+    let above = relation.ancestors.iter().map(above).collect();
+    let facts = Facts { oid: relation.oid, identity: Some(identity), above };
+    serde_json::to_string(&facts).unwrap_or_default()
 }
 
 /// A row of these fields; a column that is not among them was not sent.
@@ -218,6 +280,12 @@ fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, NoMessage> {
 
 fn no(reason: impl fmt::Display) -> NoMessage {
     NoMessage(reason.to_string())
+}
+
+/// The fields of an object in their order; None if it is none.
+pub(crate) fn fields(json: &str) -> Option<Vec<(String, Box<RawValue>)>> {
+    let fields = object(json).ok()?;
+    Some(fields.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
 }
 
 /// The fields of an object in their order, values as they stand.

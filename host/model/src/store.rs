@@ -1,5 +1,12 @@
 //! The ports to what outlives a process.
 
+mod letters;
+
+pub use letters::{
+    Close, Counts, Edit, KeyPage, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
+    LetterState, Letters, Stage, StoredLetter,
+};
+
 use std::sync::Arc;
 
 use crate::BoxFuture;
@@ -69,39 +76,6 @@ pub struct Confirmed {
     pub lsn: Lsn,
     /// Up to where that was on the disk.
     pub log: Synced,
-}
-
-/// Messages put aside.
-pub trait Letters: Send + Sync {
-    /// Keeps the letters for good: they are on disk when this returns. A letter of the same sink,
-    /// origin, position and output replaces the earlier one.
-    ///
-    /// # Errors
-    /// None of them is kept.
-    fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>>;
-}
-
-/// A message put aside, with all that is needed to understand it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
-    /// The stream it came from.
-    pub origin: String,
-    /// The sink that could not deliver it.
-    pub sink: String,
-    /// Its place.
-    pub position: Position,
-    /// Its index among the outputs of its change.
-    pub output: u32,
-    /// The message as it came, or as it would have been sent, in JSON.
-    pub input: String,
-    /// Stable name of the reason, e.g. `plugin_deadline`.
-    pub reason: String,
-    /// What went wrong, with the guest's stack if there is one.
-    pub error: String,
-    /// The plugin it failed in, if it did: `sha256:…`.
-    pub plugin: Option<String>,
-    /// How often delivery was tried.
-    pub attempts: u32,
 }
 
 /// The change logs of a store, one for each stream.
@@ -214,6 +188,9 @@ pub enum StoreError {
         /// The epoch in force.
         current: u64,
     },
+    /// What was asked for is not there, or cannot be done to it.
+    #[error("{0}")]
+    Refused(String),
     /// There is no room on the disk.
     #[error("{0}")]
     Full(String),

@@ -22,7 +22,9 @@ pub(crate) enum Command {
     /// Without --slot it reads from now on and leaves nothing behind. With --slot it goes on where
     /// that slot was confirmed, and confirms what it printed.
     Tail(TailArguments),
-    /// Print messages that were put aside (dead letters), one JSON object a line.
+    /// Look at messages that were put aside (dead letters), edit them, send them again.
+    ///
+    /// Without a command it lists them, one JSON object a line.
     Letters(LettersArguments),
     /// Ask the engine on this machine whether it is up; for health checks.
     ///
@@ -260,10 +262,103 @@ pub(crate) struct AcceptLossArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct LettersArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<LettersCommand>,
+    #[command(flatten)]
+    pub(crate) list: LettersFilter,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LettersCommand {
+    /// Print letters, one JSON object a line. Reads the data directory, also beside an engine.
+    List(LettersFilter),
+    /// Print one letter. Reads the data directory, also beside an engine.
+    Show { id: i64 },
+    /// Count letters by sink, state and reason, with what retention removed.
+    Counts,
+    /// Change what a replay of a letter sends; the original is kept beside it. Asks the engine.
+    Edit(EditLetterArguments),
+    /// Send letters again, each by its number. Asks the engine.
+    Retry {
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+    /// Close letters that nobody needs. Asks the engine.
+    Discard {
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        /// Why: it is kept with them.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Send the open letters of a sink again, all that are like this. Asks the engine.
+    Replay(ReplayLettersArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EditLetterArguments {
+    pub(crate) id: i64,
+    /// The row's message as it came, as JSON; `-` is standard input.
+    #[arg(long, value_name = "JSON", required_unless_present = "message")]
+    pub(crate) input: Option<String>,
+    /// What is to be sent, past the functions, as JSON; `-` is standard input.
+    #[arg(long, value_name = "JSON", conflicts_with = "input")]
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayLettersArguments {
+    /// The sink, by its name or id.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: String,
+    /// Only tell what would be sent.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// With this reason, e.g. plugin_trap.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Of this table, as schema.table.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// With this text in input, message or error.
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+    /// Through another version of this function of the sink.
+    #[arg(long, requires = "plugin")]
+    pub(crate) function: Option<String>,
+    /// The version: NAME@VERSION or sha256:… of the plugin directory.
+    #[arg(long, requires = "function")]
+    pub(crate) plugin: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LettersFilter {
     /// Of this sink only.
     #[arg(long, value_name = "NAME")]
     pub(crate) sink: Option<String>,
+    /// open, superseded, replayed or discarded; without, what is open.
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// With this reason, e.g. plugin_trap.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Of this table, as schema.table.
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// With this text in input, message or error.
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+    /// Behind this letter.
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub(crate) after: i64,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// As JSON, which is the one form there is: for scripts that ask for it everywhere.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

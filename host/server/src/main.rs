@@ -18,6 +18,7 @@ mod settings;
 mod tables;
 mod tail;
 mod telemetry;
+mod versions;
 mod watch;
 mod wiring;
 

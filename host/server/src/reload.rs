@@ -143,7 +143,7 @@ impl Beside {
 /// Takes up changes.
 pub(crate) struct Reloader {
     pub(crate) source: ConfigSource,
-    pub(crate) wiring: Wiring,
+    pub(crate) wiring: Arc<Wiring>,
     pub(crate) handle: Handle,
     pub(crate) status: Arc<Status>,
     pub(crate) supervisor: Supervisor,
@@ -159,7 +159,7 @@ impl Reloader {
     /// Of an engine that runs this; its slots have been taken out.
     pub(crate) fn new(
         source: ConfigSource,
-        wiring: Wiring,
+        wiring: Arc<Wiring>,
         handle: Handle,
         status: Arc<Status>,
         supervisor: Supervisor,

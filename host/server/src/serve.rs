@@ -20,6 +20,7 @@ use crate::config_source::ConfigSource;
 use crate::reload::{self, Beside, Ready, Reloader};
 use crate::settings::{self, Settings, environment};
 use crate::telemetry;
+use crate::versions;
 use crate::wiring::Wiring;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -113,8 +114,16 @@ async fn serve(
         "sequin is up"
     );
     let http = CancellationToken::new();
+    let wiring = Arc::new(wiring);
+    let letters = web::Letters {
+        handle: engine.handle(),
+        status: Arc::clone(&status),
+        resolve: versions::resolve(source.clone(), Arc::clone(&wiring)),
+    };
+    let retaining = versions::retain(Arc::clone(&store), settings.letters, stop.clone());
+    supervisor.spawn(TaskKind::Check, "letters", retaining);
     let routes = [
-        (api, web::api(VERSION, streams, Arc::clone(&status), access)),
+        (api, web::api(VERSION, streams, letters, access)),
         (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

@@ -1,12 +1,15 @@
 //! Settings from the environment, with the predecessor's names where it had them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sinks::Guard;
+use store::Retention;
 use tracing_subscriber::EnvFilter;
 
 /// What `serve` needs beside the configuration.
@@ -32,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) change_log_bytes_max: u64,
     /// `SEQUIN_HTTP_GUARD`: the addresses that no sink's requests go to.
     pub(crate) http_guard: Guard,
+    /// `SEQUIN_LETTERS_MAX_DAYS` and `SEQUIN_LETTERS_MAX_MB`: how long dead letters are kept.
+    pub(crate) letters: Retention,
 }
 
 /// How log lines look.
@@ -106,6 +111,14 @@ impl Settings {
         if megabytes == 0 {
             wrong.push("SEQUIN_MEMORY_MB is 0: nothing could be read".to_owned());
         }
+        let days = "a number of days, 1 or more";
+        let days: Option<NonZero<u32>> = setting(env, "SEQUIN_LETTERS_MAX_DAYS", days, &mut wrong);
+        let size = "a number of MiB, 1 or more";
+        let size: Option<NonZero<u32>> = setting(env, "SEQUIN_LETTERS_MAX_MB", size, &mut wrong);
+        let letters = Retention {
+            age_max: days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
+            bytes_max: size.map(|size| u64::from(size.get()) << 20),
+        };
         let log_megabytes = setting(env, "SEQUIN_CHANGE_LOG_MB", "a number of MiB", &mut wrong);
         let log_megabytes: u64 = log_megabytes.unwrap_or(CHANGE_LOG_MB);
         if log_megabytes < CHANGE_LOG_MB_MIN {
@@ -140,6 +153,7 @@ impl Settings {
                 memory_bytes_max,
                 change_log_bytes_max: log_megabytes << 20,
                 http_guard,
+                letters,
             })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())

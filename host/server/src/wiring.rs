@@ -17,6 +17,7 @@ use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
 use model::plugin::Plugin;
+use sha2::{Digest as _, Sha256};
 use sinks::Batching;
 use tracing::warn;
 
@@ -64,6 +65,16 @@ impl Wiring {
     /// Everything that is wrong, a line each.
     pub(crate) fn build(&self, spec: &Spec) -> Result<Built, String> {
         build(spec, self)
+    }
+
+    /// The one function of this configuration.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn function(&self, spec: &Spec) -> Result<Arc<dyn Plugin>, String> {
+        let mut wrong = Vec::new();
+        let built = plugins(spec, self, &mut wrong).into_values().next();
+        built.ok_or_else(|| wrong.join("; "))
     }
 
     fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
@@ -227,6 +238,7 @@ fn sink_spec(
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         revision: 0,
+        config: config_hash(sink, plugins),
         selection: sink.selection.clone(),
         lookup,
         enrichments,
@@ -244,6 +256,20 @@ fn sink_spec(
         rate_limit: sink.rate_limit,
         letter_limit: Some(sink.letter_limit),
     })
+}
+
+/// The same for the same configuration and components, also after a restart of this version. It says
+/// nothing of secrets: they are not shown here.
+fn config_hash(sink: &Sink, plugins: &HashMap<String, Arc<dyn Plugin>>) -> Arc<str> {
+    let mut hash = Sha256::new();
+    // Pausing is not another configuration.
+    hash.update(format!("{:?}", Sink { status: Status::Active, ..sink.clone() }));
+    for name in [&sink.filters, &sink.routers, &sink.transforms].into_iter().flatten() {
+        hash.update(plugins.get(name).map_or("", |plugin| plugin.digest()));
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    hex.into()
 }
 
 fn grouping(sink: &Sink) -> Grouping {

@@ -95,6 +95,8 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
         effect,
         key: Some(number.to_string().into()),
         payload: payload.into(),
+        rows: Groups::None,
+        relation: None,
         partial: false,
         route: None,
         idempotency_key: idempotency_key(position, 0),

@@ -131,12 +131,12 @@ impl Embedded {
     }
 
     /// Runs `work` in one transaction that writes, if `epoch` is still in force.
-    pub(crate) async fn write(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         epoch: Epoch,
         durability: Durability,
-        work: impl FnOnce(&Transaction<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
-    ) -> Result<(), StoreError> {
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
         self.call(move |connection| {
             let level = match durability {
                 Durability::Synced => "FULL",
@@ -153,8 +153,9 @@ impl Embedded {
             if epoch.0 < current {
                 return Err(StoreError::Fenced { ours: epoch.0, current });
             }
-            work(&transaction).map_err(unavailable)?;
-            transaction.commit().map_err(unavailable)
+            let done = work(&transaction).map_err(unavailable)?;
+            transaction.commit().map_err(unavailable)?;
+            Ok(done)
         })
         .await
     }

@@ -14,4 +14,4 @@ mod schema;
 
 pub use embedded::{Embedded, OpenError};
 pub use forget::Forgotten;
-pub use letters::{StoredLetter, read_letters};
+pub use letters::{Dropped, LetterFile, Retention};

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -45,6 +45,65 @@ const MIGRATIONS: [&str; 3] = [
     -- Up to where the change log was on the disk: its addresses.
     ALTER TABLE confirmed ADD COLUMN log_stream INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE confirmed ADD COLUMN log_kept INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    -- Small columns first: what is large lies in pages of its own, which lists need not read.
+    CREATE TABLE letters_next (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        origin TEXT NOT NULL,
+        sink TEXT NOT NULL,
+        commit_lsn INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        stage TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        table_name TEXT NOT NULL,
+        plugin TEXT,
+        config TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        first_at TEXT NOT NULL,
+        last_at TEXT NOT NULL,
+        closed_at TEXT,
+        closed_why TEXT,
+        edited_at TEXT,
+        bytes INTEGER NOT NULL,
+        relation TEXT,
+        error TEXT NOT NULL,
+        input TEXT NOT NULL,
+        message TEXT,
+        original_input TEXT,
+        original_message TEXT,
+        UNIQUE (origin, sink, commit_lsn, ordinal, output, stage)
+    ) STRICT;
+    INSERT INTO letters_next (id, origin, sink, commit_lsn, ordinal, output, stage, state, reason,
+        table_name, plugin, config, attempts, first_at, last_at, bytes, error, input)
+    SELECT id, origin, sink, commit_lsn, ordinal, output,
+        CASE reason WHEN 'delivery' THEN 'message' ELSE 'change' END, 'open', reason,
+        '', plugin, '', attempts, buried_at, buried_at,
+        length(CAST(input AS BLOB)) + length(CAST(error AS BLOB)), error, input
+    FROM letters;
+    DROP TABLE letters;
+    ALTER TABLE letters_next RENAME TO letters;
+    CREATE INDEX letters_counted ON letters (sink, state, reason, bytes);
+    CREATE INDEX letters_aged ON letters (state, last_at, bytes);
+    -- The rows and documents that open letters are about.
+    CREATE TABLE letter_keys (
+        sink TEXT NOT NULL,
+        key INTEGER NOT NULL,
+        letter INTEGER NOT NULL REFERENCES letters (id) ON DELETE CASCADE,
+        PRIMARY KEY (sink, key, letter)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX letter_keys_of ON letter_keys (letter, key);
+    -- What retention removed, so that nobody wonders where it went.
+    CREATE TABLE letters_dropped (
+        sink TEXT NOT NULL,
+        state TEXT NOT NULL,
+        letters INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        last_at TEXT NOT NULL,
+        PRIMARY KEY (sink, state)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 

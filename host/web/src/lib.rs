@@ -6,6 +6,7 @@
 
 mod access;
 mod health;
+mod letters;
 mod login;
 mod metrics;
 mod pull;
@@ -14,6 +15,7 @@ mod resume;
 mod streams;
 
 pub use access::{Access, Token};
+pub use letters::{Letters, Resolve};
 pub use streams::{Stream, Streams};
 
 pub use login::Login;
@@ -29,11 +31,13 @@ use engine::status::Status;
 pub fn api(
     version: &'static str,
     streams: Arc<Streams>,
-    status: Arc<Status>,
+    letters: Letters,
     access: Access,
 ) -> Router {
     let health = Router::new().route("/health", get(move || health::answer(version)));
-    health.merge(resume::routes(status, access.clone())).merge(pull::routes(streams, access))
+    let health = health.merge(resume::routes(Arc::clone(&letters.status), access.clone()));
+    let management = letters::routes(letters, access.clone());
+    health.merge(management).merge(pull::routes(streams, access))
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

@@ -9,12 +9,17 @@ use std::time::Duration;
 use model::BoxFuture;
 use model::acks::Settled;
 use model::batch::{Batch, BatchPolicy};
+use model::groups::GroupKey;
 use model::lsn::Lsn;
 use model::message::Message;
+use model::position::Position;
 use model::route::{Route, RouteError};
 use model::sink::{Sink, SinkError, SinkKind, Verdict};
 use model::source::{Connect, Event, Missing, Source, SourceError};
-use model::store::{Confirmed, Epoch, Letter, Letters, Progress, StoreError};
+use model::store::{
+    Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId, LetterPage,
+    LetterQuery, Letters, Progress, StoreError, StoredLetter,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -239,10 +244,72 @@ impl Progress for Mortal<Memory> {
     }
 }
 
+impl LetterBox for Mortal<Memory> {
+    fn list(&self, query: LetterQuery) -> BoxFuture<'_, Result<LetterPage, StoreError>> {
+        self.port.0.list(query)
+    }
+
+    fn get(&self, letter: LetterId) -> BoxFuture<'_, Result<Option<StoredLetter>, StoreError>> {
+        self.port.0.get(letter)
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<Vec<Counts>, StoreError>> {
+        self.port.0.counts()
+    }
+}
+
 impl Letters for Mortal<Memory> {
     fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(
             async move { self.life.lives(async { self.port.0.bury(epoch, letters).await }).await },
         )
+    }
+
+    fn keys<'a>(
+        &'a self,
+        sink: &'a str,
+        after: LetterId,
+    ) -> BoxFuture<'a, Result<KeyPage, StoreError>> {
+        self.port.0.keys(sink, after)
+    }
+
+    fn supersede<'a>(
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+        sink: &'a str,
+        rows: Vec<(GroupKey, Position)>,
+    ) -> BoxFuture<'a, Result<Vec<LetterId>, StoreError>> {
+        let marked = async move { self.port.0.supersede(epoch, origin, sink, rows).await };
+        Box::pin(self.life.lives(marked))
+    }
+
+    fn close<'a>(
+        &'a self,
+        epoch: Epoch,
+        letter: LetterId,
+        how: Close,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.port.0.close(epoch, letter, how, reason)
+    }
+
+    fn failed_again<'a>(
+        &'a self,
+        epoch: Epoch,
+        letter: LetterId,
+        error: &'a str,
+        attempts: u32,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.port.0.failed_again(epoch, letter, error, attempts)
+    }
+
+    fn edit(
+        &self,
+        epoch: Epoch,
+        letter: LetterId,
+        edit: Edit,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.port.0.edit(epoch, letter, edit)
     }
 }

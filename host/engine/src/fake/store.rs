@@ -5,8 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use model::BoxFuture;
 use model::acks::Settled;
+use model::groups::GroupKey;
 use model::lsn::Lsn;
-use model::store::{Confirmed, Epoch, Letter, Letters, Progress, StoreError};
+use model::position::Position;
+use model::store::{
+    Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId, LetterPage,
+    LetterQuery, LetterState, Letters, Progress, StoreError, StoredLetter,
+};
 
 use super::change_log::Disk;
 
@@ -23,6 +28,8 @@ struct State {
     progress: HashMap<(String, String), Settled>,
     confirmed: HashMap<String, Confirmed>,
     letters: Vec<Letter>,
+    states: HashMap<LetterId, LetterState>,
+    edited: HashMap<LetterId, String>,
     /// Writes are refused while this is set.
     away: bool,
 }
@@ -115,9 +122,150 @@ impl Progress for Store {
     }
 }
 
+impl Store {
+    fn closed(&self, epoch: Epoch, letter: LetterId, state: LetterState) -> Result<(), StoreError> {
+        self.write(epoch, |it| {
+            it.states.insert(letter, state);
+        })
+    }
+
+    /// What became of a letter, by its place among all that were buried.
+    pub(crate) fn state_of(&self, letter: LetterId) -> LetterState {
+        let state = self.state.lock().unwrap();
+        state.states.get(&letter).copied().unwrap_or(LetterState::Open)
+    }
+
+    fn stored(&self) -> Vec<StoredLetter> {
+        let state = self.state.lock().unwrap();
+        let stored = |(id, letter): (LetterId, &Letter)| StoredLetter {
+            id,
+            state: state.states.get(&id).copied().unwrap_or(LetterState::Open),
+            first_at: String::new(),
+            last_at: String::new(),
+            closed: None,
+            edited_at: None,
+            original_input: None,
+            original_message: state.edited.get(&id).cloned(),
+            bytes: 0,
+            letter: letter.clone(),
+        };
+        (1..).zip(&state.letters).map(stored).collect()
+    }
+}
+
+impl LetterBox for Store {
+    fn list(&self, query: LetterQuery) -> BoxFuture<'_, Result<LetterPage, StoreError>> {
+        let is_meant = |stored: &StoredLetter| {
+            stored.id > query.after
+                && stored.state.is_open()
+                && query.sink.as_ref().is_none_or(|sink| *sink == stored.letter.sink)
+        };
+        let mut letters: Vec<_> = self.stored().into_iter().filter(is_meant).collect();
+        let next = (letters.len() > query.limit).then(|| letters[query.limit - 1].id);
+        letters.truncate(query.limit);
+        Box::pin(async move { Ok(LetterPage { letters, next }) })
+    }
+
+    fn get(&self, letter: LetterId) -> BoxFuture<'_, Result<Option<StoredLetter>, StoreError>> {
+        Box::pin(async move {
+            // A disk takes a while, in which other tasks have their turn.
+            let now = tokio::time::Instant::now();
+            tokio::time::sleep_until(now + std::time::Duration::from_millis(1)).await;
+            Ok(self.stored().into_iter().find(|stored| stored.id == letter))
+        })
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<Vec<Counts>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
 impl Letters for Store {
     fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
         let written = self.write(epoch, |state| state.letters.extend(letters));
+        Box::pin(async move { written })
+    }
+
+    fn keys<'a>(
+        &'a self,
+        sink: &'a str,
+        _: LetterId,
+    ) -> BoxFuture<'a, Result<KeyPage, StoreError>> {
+        let stored = self.stored().into_iter();
+        let open = stored.filter(|it| it.letter.sink == sink && it.state == LetterState::Open);
+        let keys = open.flat_map(|stored| stored.letter.keys).collect();
+        Box::pin(async move { Ok((keys, None)) })
+    }
+
+    fn supersede<'a>(
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+        sink: &'a str,
+        rows: Vec<(GroupKey, Position)>,
+    ) -> BoxFuture<'a, Result<Vec<LetterId>, StoreError>> {
+        let is_older = |stored: &StoredLetter| {
+            let letter = &stored.letter;
+            let older =
+                |position: &Position| letter.origin != origin || letter.position < *position;
+            let mut rows = rows.iter();
+            stored.state == LetterState::Open
+                && letter.sink == sink
+                && rows.any(|(key, position)| letter.keys.contains(key) && older(position))
+        };
+        let older: Vec<_> = self.stored().into_iter().filter(is_older).map(|it| it.id).collect();
+        let written = older
+            .iter()
+            .try_for_each(|letter| self.closed(epoch, *letter, LetterState::Superseded));
+        Box::pin(async move { written.map(|()| older) })
+    }
+
+    fn close<'a>(
+        &'a self,
+        epoch: Epoch,
+        letter: LetterId,
+        how: Close,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let state = match how {
+            Close::Replayed => LetterState::Replayed,
+            Close::Discarded => LetterState::Discarded,
+        };
+        let written = self.closed(epoch, letter, state);
+        Box::pin(async move { written })
+    }
+
+    fn failed_again<'a>(
+        &'a self,
+        epoch: Epoch,
+        letter: LetterId,
+        error: &'a str,
+        attempts: u32,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            let letter = &mut state.letters[usize::try_from(letter).unwrap() - 1];
+            letter.attempts += attempts;
+            error.clone_into(&mut letter.error);
+        });
+        Box::pin(async move { written })
+    }
+
+    fn edit(
+        &self,
+        epoch: Epoch,
+        letter: LetterId,
+        edit: Edit,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            let stored = &mut state.letters[usize::try_from(letter).unwrap() - 1];
+            match edit {
+                Edit::Input(text) => stored.input = text,
+                Edit::Message(text) => {
+                    let before = stored.message.replace(text).unwrap();
+                    state.edited.insert(letter, before);
+                }
+            }
+        });
         Box::pin(async move { written })
     }
 }

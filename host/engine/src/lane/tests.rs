@@ -89,6 +89,8 @@ fn message(number: u64, groups: Groups) -> Message {
         effect: Effect::Write,
         key: None,
         payload: "0123456789".into(),
+        rows: Groups::None,
+        relation: None,
         partial: false,
         route: None,
         idempotency_key: "".into(),

@@ -140,5 +140,6 @@ async fn the_letter_of_a_removal_names_the_document() {
     let store = Arc::<Store>::default();
     let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
     run_until(engine, || log.settled()).await;
-    assert_eq!(store.letters()[0].input, "{\"id\":\"7\"}");
+    let message = store.letters()[0].message.clone().unwrap();
+    assert!(message.starts_with(r#"{"effect":"remove","key":"7","payload":null"#), "{message}");
 }

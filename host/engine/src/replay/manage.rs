@@ -1,0 +1,208 @@
+//! What operators ask of letters, sinks and traces, through the engine's handle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::store::{
+    Close, Counts, Edit, LetterId, LetterPage, LetterQuery, StoreError, StoredLetter,
+};
+
+use super::{DryRun, Instead, Progress, Replay, Selection};
+use crate::desk::{DeskError, MessageId, Waiting};
+use crate::run::Handle;
+use crate::supervise::TaskKind;
+use crate::trace::Event;
+
+/// Messages that one list of those that wait holds at most.
+const WAITING_MAX: usize = 1_000;
+
+/// A trace is for somebody who looks at it.
+const TRACE_MAX: Duration = Duration::from_secs(3_600);
+
+/// What operators cannot have.
+#[derive(Debug, thiserror::Error)]
+pub enum ManageError {
+    /// Of a sink.
+    #[error(transparent)]
+    Desk(#[from] DeskError),
+    /// Of the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Handle {
+    /// A page of letters.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn letters(&self, query: LetterQuery) -> Result<LetterPage, StoreError> {
+        self.stores.letters.list(query).await
+    }
+
+    /// One letter.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn letter(&self, letter: LetterId) -> Result<Option<StoredLetter>, StoreError> {
+        self.stores.letters.get(letter).await
+    }
+
+    /// How many letters there are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn letter_counts(&self) -> Result<Vec<Counts>, StoreError> {
+        self.stores.letters.counts().await
+    }
+
+    /// Changes what a replay of the letter sends.
+    ///
+    /// # Errors
+    /// The text is no message, or there is no such open letter.
+    pub async fn edit_letter(&self, letter: LetterId, edit: Edit) -> Result<(), ManageError> {
+        let Some(stored) = self.letter(letter).await? else {
+            return Err(StoreError::Refused(format!("there is no letter {letter}")).into());
+        };
+        let refused = |error: String| ManageError::from(DeskError::Refused(error));
+        match (&edit, &stored.letter.relation) {
+            (Edit::Input(text), Some(relation)) => {
+                let read = model::recorded::Reader::default().read_of(text, relation);
+                read.map_err(|error| refused(error.to_string()))?;
+            }
+            (Edit::Input(_), None) => {}
+            (Edit::Message(text), _) => {
+                let (at, output) = (stored.letter.position, stored.letter.output);
+                let read = model::outgoing::read(text, at, output, &Arc::from(""));
+                read.map_err(|error| refused(error.to_string()))?;
+            }
+        }
+        Ok(self.stores.letters.edit(self.stores.epoch, letter, edit).await?)
+    }
+
+    /// Closes a letter that nobody needs, for a reason that is kept.
+    ///
+    /// # Errors
+    /// The store cannot be written, or there is no such letter.
+    pub async fn discard_letter(&self, letter: LetterId, why: &str) -> Result<(), ManageError> {
+        if self.letter(letter).await?.is_none() {
+            return Err(StoreError::Refused(format!("there is no letter {letter}")).into());
+        }
+        let letters = &self.stores.letters;
+        Ok(letters.close(self.stores.epoch, letter, Close::Discarded, why).await?)
+    }
+
+    /// Begins to send letters of a sink again. How far it came can be seen meanwhile.
+    ///
+    /// # Errors
+    /// The sink does not run, has no such function, or letters of it are being replayed.
+    pub fn replay(
+        &self,
+        sink: &str,
+        selection: Selection,
+        instead: Option<&Instead>,
+    ) -> Result<Arc<Progress>, DeskError> {
+        let desk = self.desks.find(sink)?;
+        check(&desk.burial.spec, instead)?;
+        let turn = desk.turn()?;
+        let replay = Replay::new(&desk, selection, instead, Some(turn));
+        let progress = replay.progress();
+        *desk.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Arc::clone(&progress);
+        let name = Arc::clone(&desk.burial.spec.name);
+        self.supervisor.spawn(TaskKind::Replay, &name, replay.run());
+        Ok(progress)
+    }
+
+    /// How far the last replay of a sink came.
+    ///
+    /// # Errors
+    /// The sink does not run.
+    pub fn replayed(&self, sink: &str) -> Result<Arc<Progress>, DeskError> {
+        let desk = self.desks.find(sink)?;
+        let progress = desk.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(Arc::clone(&progress))
+    }
+
+    /// What a replay would do with the first letters; nothing is sent and nothing is noted.
+    ///
+    /// # Errors
+    /// The sink does not run, has no such function, or the store cannot be read.
+    pub async fn dry_run(
+        &self,
+        sink: &str,
+        selection: Selection,
+        instead: Option<&Instead>,
+    ) -> Result<Vec<DryRun>, ManageError> {
+        let desk = self.desks.find(sink)?;
+        check(&desk.burial.spec, instead)?;
+        Ok(Replay::new(&desk, selection, instead, None).dry_run().await?)
+    }
+
+    /// Messages of a sink that were tried in vain and wait, the oldest first.
+    ///
+    /// # Errors
+    /// The sink does not run.
+    pub async fn waiting(&self, sink: &str, max: usize) -> Result<Vec<Waiting>, DeskError> {
+        self.desks.find(sink)?.waiting(max.min(WAITING_MAX)).await
+    }
+
+    /// Tries a message that waits now, or all of them. How many waited.
+    ///
+    /// # Errors
+    /// The sink does not run.
+    pub async fn retry_now(
+        &self,
+        sink: &str,
+        which: Option<MessageId>,
+    ) -> Result<usize, DeskError> {
+        self.desks.find(sink)?.retry(which).await
+    }
+
+    /// Puts a message aside that waits, as a letter: its group goes on.
+    ///
+    /// # Errors
+    /// The sink does not run, or no such message waits.
+    pub async fn discard_now(
+        &self,
+        sink: &str,
+        which: MessageId,
+        reason: &str,
+    ) -> Result<(), DeskError> {
+        self.desks.find(sink)?.discard(which, reason.to_owned()).await
+    }
+
+    /// Shows what passes through a sink: the next rows, for some time at most. Off with no rows.
+    ///
+    /// # Errors
+    /// The sink does not run.
+    pub fn trace(&self, sink: &str, rows: u64, time: Duration) -> Result<(), DeskError> {
+        let desk = self.desks.find(sink)?;
+        let trace = &desk.burial.status.trace;
+        if rows == 0 {
+            trace.stop();
+        } else {
+            trace.start(rows, time.min(TRACE_MAX));
+        }
+        Ok(())
+    }
+
+    /// What was seen behind this number, and whether more is shown.
+    ///
+    /// # Errors
+    /// The sink does not run.
+    pub fn traced(&self, sink: &str, after: u64) -> Result<(Vec<Event>, bool), DeskError> {
+        let desk = self.desks.find(sink)?;
+        let trace = &desk.burial.status.trace;
+        Ok((trace.events(after), trace.is_on()))
+    }
+}
+
+fn check(spec: &crate::spec::SinkSpec, instead: Option<&Instead>) -> Result<(), DeskError> {
+    let Some(instead) = instead else { return Ok(()) };
+    let mut chains = [&spec.filters, &spec.routers, &spec.transforms].into_iter().flatten();
+    if chains.any(|plugin| plugin.name() == instead.function) {
+        return Ok(());
+    }
+    let (sink, function) = (&spec.name, &instead.function);
+    Err(DeskError::Refused(format!("sink `{sink}` has no function `{function}` to replace")))
+}

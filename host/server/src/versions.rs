@@ -1,0 +1,88 @@
+//! What the management of letters needs of the process: other versions of a function, for replays
+//! through them; and the retention of letters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::spec::{Component, FunctionKind};
+use model::plugin::Plugin;
+use store::{Embedded, Retention};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::config_source::ConfigSource;
+use crate::wiring::Wiring;
+
+/// Between looks for letters that are not to be kept.
+const RETAIN: Duration = Duration::from_secs(30);
+
+/// Loads another version of a function, with the configuration that it has in the file now.
+pub(crate) fn resolve(source: ConfigSource, wiring: Arc<Wiring>) -> web::Resolve {
+    Arc::new(move |function, component| {
+        let (source, wiring) = (source.clone(), Arc::clone(&wiring));
+        Box::pin(async move {
+            // Compiling takes its time, and is not for a thread that answers requests.
+            let load = move || load(&source, &wiring, &function, &component);
+            let loaded = tokio::task::spawn_blocking(load).await;
+            loaded.map_err(|error| format!("a fault while it was loaded: {error}"))?
+        })
+    })
+}
+
+fn load(
+    source: &ConfigSource,
+    wiring: &Wiring,
+    function: &str,
+    component: &str,
+) -> Result<Arc<dyn Plugin>, String> {
+    let mut spec = source.read()?.spec;
+    let found = spec.functions.iter_mut().find(|known| known.name == function);
+    let found = found.ok_or_else(|| format!("there is no function `{function}`"))?;
+    let FunctionKind::Plugin(plugin) = &mut found.kind else {
+        return Err(format!("function `{function}` is no plugin"));
+    };
+    plugin.component = match component.rsplit_once('@') {
+        _ if component.starts_with("sha256:") => Component::Digest(component.to_owned()),
+        Some((name, version)) => {
+            Component::Named { name: name.to_owned(), version: version.to_owned() }
+        }
+        None => return Err(format!("`{component}` is no NAME@VERSION and no sha256:…")),
+    };
+    spec.functions.retain(|known| known.name == function);
+    wiring.function(&spec)
+}
+
+/// Removes letters that are not to be kept, until cancelled.
+pub(crate) async fn retain(store: Arc<Embedded>, retention: Retention, stop: CancellationToken) {
+    let mut looks = tokio::time::interval(RETAIN);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        // A batch at a time, so that what is live is written between.
+        loop {
+            match store.retain(store.epoch(), retention).await {
+                Ok(dropped) if dropped.is_empty() => break,
+                Ok(dropped) => {
+                    for it in dropped.iter().filter(|it| it.open) {
+                        warn!(
+                            sink.name = it.sink,
+                            letters = it.letters,
+                            bytes = it.bytes,
+                            "letters that nobody attended to are removed: SEQUIN_LETTERS_MAX_DAYS or \
+                             SEQUIN_LETTERS_MAX_MB is reached"
+                        );
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "letters that are not to be kept cannot be removed now");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Dead letters, messages that wait, and traces:
+//!
+//! | | |
+//! |---|---|
+//! | `GET /api/letters`, `GET /api/sinks/SINK/letters` | `{"data": [letter…], "next": id or null}`, without inputs and messages; `?sink=&state=&reason=&table=&text=&since=&until=&after=&limit=` |
+//! | `GET /api/letters/counts` | `{"data": [{sink, state, reason, letters, bytes}…]}` |
+//! | `GET /api/letters/ID` | one letter, whole |
+//! | `PATCH /api/letters/ID` | `{"input": …}` or `{"message": …}`: what a replay sends |
+//! | `POST /api/letters/ID/discard` | `{"reason": …}` |
+//! | `POST /api/letters/ID/retry` | as a replay of it alone |
+//! | `POST /api/sinks/SINK/letters/replay` | `{"letters": [ID…]}` or `{"all": true, "reason": …, "table": …, "text": …, "since": …, "until": …}`, with `"dry_run": true` first; `"function"` and `"plugin"` for another version |
+//! | `GET /api/sinks/SINK/letters/replay` | how far the last one came |
+//! | `GET /api/sinks/SINK/messages` | messages that were tried in vain and wait |
+//! | `POST /api/sinks/SINK/messages/retry` | all of them now |
+//! | `POST /api/sinks/SINK/messages/ID/retry`, `…/discard` | one of them now |
+//! | `GET`, `POST /api/sinks/SINK/trace` | `{"rows": N, "seconds": N}`; `?after=NUMBER` |
+//!
+//! A sink is named by its name or its id.
+
+mod ask;
+mod show;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use engine::desk::DeskError;
+use engine::replay::{Instead, ManageError, Selection};
+use engine::run::Handle;
+use engine::status::Status;
+use model::BoxFuture;
+use model::plugin::Plugin;
+use model::store::{Edit, LetterId, StoreError};
+use serde_json::{Value, json};
+
+use crate::access::Access;
+use crate::reply::{self, Refused};
+use ask::Filter;
+
+/// A request waits so long for a replay to be over; it goes on by itself.
+const REPLAY_WAIT: Duration = Duration::from_secs(10);
+
+/// Messages of one list.
+const WAITING: usize = 100;
+
+/// Finds another version of a function of a sink: its name, and the component as a configuration
+/// names it.
+pub type Resolve = Arc<
+    dyn Fn(String, String) -> BoxFuture<'static, Result<Arc<dyn Plugin>, String>> + Send + Sync,
+>;
+
+/// What the management of letters needs.
+#[derive(Clone)]
+pub struct Letters {
+    /// Of the engine.
+    pub handle: Handle,
+    /// Of the engine.
+    pub status: Arc<Status>,
+    /// For replays through another version.
+    pub resolve: Resolve,
+}
+
+#[derive(Clone)]
+struct Context {
+    letters: Letters,
+    access: Access,
+}
+
+type Answer = Result<show::Raw, Refused>;
+
+pub(crate) fn routes(letters: Letters, access: Access) -> Router {
+    Router::new()
+        .route("/api/letters", get(list))
+        .route("/api/letters/counts", get(counts))
+        .route("/api/letters/{id}", get(one).patch(edit))
+        .route("/api/letters/{id}/discard", post(discard))
+        .route("/api/letters/{id}/retry", post(retry))
+        .route("/api/sinks/{sink}/letters", get(list_of_sink))
+        .route("/api/sinks/{sink}/letters/replay", post(replay).get(replayed))
+        .route("/api/sinks/{sink}/messages", get(waiting))
+        .route("/api/sinks/{sink}/messages/retry", post(retry_all))
+        .route("/api/sinks/{sink}/messages/{id}/retry", post(retry_message))
+        .route("/api/sinks/{sink}/messages/{id}/discard", post(discard_message))
+        .route("/api/sinks/{sink}/trace", get(traced).post(trace))
+        .with_state(Context { letters, access })
+}
+
+fn answered(answer: Answer) -> Response {
+    match answer {
+        Ok(value) => {
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            (json, value.get().to_owned()).into_response()
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn list(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    Query(filter): Query<Filter>,
+) -> Response {
+    answered(context.list(&headers, filter).await)
+}
+
+async fn list_of_sink(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    Query(filter): Query<Filter>,
+) -> Response {
+    answered(context.list(&headers, Filter { sink: Some(sink), ..filter }).await)
+}
+
+async fn counts(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let counts = context.letters.handle.letter_counts().await.map_err(store)?;
+        Ok(show::told(&json!({"data": counts.iter().map(show::count).collect::<Vec<_>>()})))
+    };
+    answered(answer.await)
+}
+
+async fn one(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    answered(context.one(&headers, &id).await)
+}
+
+async fn edit(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let letter = letter_id(&id)?;
+        let edit = match ask::edit(&body)? {
+            ask::Edited { input: Some(input), message: None } => Edit::Input(input),
+            ask::Edited { input: None, message: Some(message) } => Edit::Message(message),
+            _ => return Err(bad("give either `input` or `message`")),
+        };
+        context.letters.handle.edit_letter(letter, edit).await.map_err(managed)?;
+        context.one(&headers, &id).await
+    };
+    answered(answer.await)
+}
+
+async fn discard(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let (letter, why) = (letter_id(&id)?, ask::reason(&body)?);
+        context.letters.handle.discard_letter(letter, &why).await.map_err(managed)?;
+        context.one(&headers, &id).await
+    };
+    answered(answer.await)
+}
+
+async fn retry(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let letter = letter_id(&id)?;
+        let found = context.letters.handle.letter(letter).await.map_err(store)?;
+        let stored = found.ok_or_else(|| no_letter(&id))?;
+        let replay = ask::Replay { letters: Some(vec![letter]), ..ask::Replay::default() };
+        context.replay(&stored.letter.sink, replay).await
+    };
+    answered(answer.await)
+}
+
+async fn replay(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        context.replay(&sink, ask::body(&body)?).await
+    };
+    answered(answer.await)
+}
+
+async fn replayed(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = || {
+        context.access.check(&headers)?;
+        let progress = context.letters.handle.replayed(&sink).map_err(desk)?;
+        Ok(show::told(&show::progress(&progress)))
+    };
+    answered(answer())
+}
+
+async fn waiting(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let waiting = context.letters.handle.waiting(&sink, WAITING).await.map_err(desk)?;
+        Ok(list_of(waiting.iter().map(show::waiting), json!({})))
+    };
+    answered(answer.await)
+}
+
+async fn retry_all(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    answered(context.retry(&sink, None, &headers).await)
+}
+
+async fn retry_message(
+    State(context): State<Context>,
+    Path((sink, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    answered(context.retry(&sink, Some(&id), &headers).await)
+}
+
+async fn discard_message(
+    State(context): State<Context>,
+    Path((sink, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let (which, why) = (ask::message_id(&id)?, ask::reason(&body)?);
+        context.letters.handle.discard_now(&sink, which, &why).await.map_err(desk)?;
+        Ok(show::told(&json!({"success": true})))
+    };
+    answered(answer.await)
+}
+
+async fn trace(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = || {
+        context.access.check(&headers)?;
+        let ask::Trace { rows, seconds } = ask::body(&body)?;
+        let time = Duration::from_secs(seconds);
+        context.letters.handle.trace(&sink, rows, time).map_err(desk)?;
+        Ok(show::told(&json!({"success": true})))
+    };
+    answered(answer())
+}
+
+async fn traced(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    Query(after): Query<ask::After>,
+) -> Response {
+    let answer = || {
+        context.access.check(&headers)?;
+        let (events, on) = context.letters.handle.traced(&sink, after.after).map_err(desk)?;
+        Ok(list_of(events.iter().map(show::event), json!({"on": on})))
+    };
+    answered(answer())
+}
+
+impl Context {
+    async fn list(&self, headers: &HeaderMap, mut filter: Filter) -> Answer {
+        self.access.check(headers)?;
+        if let Some(sink) = filter.sink.take() {
+            filter.sink = Some(self.sink(&sink).await?);
+        }
+        let page = self.letters.handle.letters(filter.query()?).await.map_err(store)?;
+        let data: Vec<_> = page.letters.iter().map(show::listed).collect();
+        Ok(show::told(&json!({"data": data, "next": page.next})))
+    }
+
+    async fn one(&self, headers: &HeaderMap, id: &str) -> Answer {
+        self.access.check(headers)?;
+        let found = self.letters.handle.letter(letter_id(id)?).await.map_err(store)?;
+        Ok(show::whole(&found.ok_or_else(|| no_letter(id))?))
+    }
+
+    /// The name of a sink that runs, or that has letters.
+    async fn sink(&self, id_or_name: &str) -> Result<String, Refused> {
+        let slots = self.letters.status.slots.list();
+        let running: Vec<_> = slots.iter().flat_map(|slot| slot.sinks.list()).collect();
+        let is_it = |name: &str, id: &str| name == id_or_name || id == id_or_name;
+        if let Some(sink) = running.iter().find(|sink| is_it(&sink.name, &sink.id)) {
+            return Ok(sink.name.to_string());
+        }
+        let counts = self.letters.handle.letter_counts().await.map_err(store)?;
+        let running = running.iter().map(|sink| sink.name.to_string());
+        let known: std::collections::BTreeSet<String> =
+            running.chain(counts.into_iter().map(|count| count.sink)).collect();
+        if known.contains(id_or_name) {
+            return Ok(id_or_name.to_owned());
+        }
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        let told = format!("Not found: there is no sink `{id_or_name:.200}`; there are: {known}");
+        Err(reply::error(StatusCode::NOT_FOUND, told))
+    }
+
+    async fn replay(&self, sink: &str, replay: ask::Replay) -> Answer {
+        let handle = &self.letters.handle;
+        let instead = match (&replay.function, &replay.plugin) {
+            (None, None) => None,
+            (Some(function), Some(plugin)) => {
+                let found = (self.letters.resolve)(function.clone(), plugin.clone()).await;
+                Some(Instead { function: function.clone(), plugin: found.map_err(bad)? })
+            }
+            _ => return Err(bad("`function` and `plugin` go together")),
+        };
+        let selection = match (&replay.letters, replay.all) {
+            (Some(letters), false) => Selection::Letters(letters.clone()),
+            (None, true) => Selection::Like(replay.filter().query()?),
+            _ => {
+                return Err(bad(
+                    "say which: `\"letters\": [ID…]`, or `\"all\": true` with filters",
+                ));
+            }
+        };
+        if replay.dry_run {
+            let told = handle.dry_run(sink, selection, instead.as_ref()).await.map_err(managed)?;
+            return Ok(list_of(told.iter().map(show::dry_run), json!({})));
+        }
+        let progress = handle.replay(sink, selection, instead.as_ref()).map_err(desk)?;
+        // It goes on by itself if it takes longer.
+        tokio::time::timeout(REPLAY_WAIT, progress.until_done()).await.ok();
+        Ok(show::told(&show::progress(&progress)))
+    }
+
+    async fn retry(&self, sink: &str, id: Option<&str>, headers: &HeaderMap) -> Answer {
+        self.access.check(headers)?;
+        let which = id.map(ask::message_id).transpose()?;
+        let retried = self.letters.handle.retry_now(sink, which).await.map_err(desk)?;
+        if retried == 0 && which.is_some() {
+            return Err(desk(DeskError::NoMessage));
+        }
+        Ok(show::told(&json!({"retried": retried})))
+    }
+}
+
+fn list_of(data: impl Iterator<Item = show::Raw>, more: Value) -> show::Raw {
+    let data: Vec<show::Raw> = data.collect();
+    show::object(more, [("data", show::told(&data))])
+}
+
+fn letter_id(id: &str) -> Result<LetterId, Refused> {
+    id.parse().map_err(|_| no_letter(id))
+}
+
+fn no_letter(id: &str) -> Refused {
+    reply::error(StatusCode::NOT_FOUND, format!("Not found: there is no letter `{id:.50}`"))
+}
+
+fn bad(error: impl Into<String>) -> Refused {
+    reply::error(StatusCode::UNPROCESSABLE_ENTITY, error)
+}
+
+fn store(error: StoreError) -> Refused {
+    let status = match error {
+        StoreError::Refused(_) => StatusCode::CONFLICT,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    reply::error(status, error.to_string())
+}
+
+fn desk(error: DeskError) -> Refused {
+    let status = match error {
+        DeskError::NotRunning { .. } | DeskError::NoMessage => StatusCode::NOT_FOUND,
+        DeskError::Replaying | DeskError::InFlight => StatusCode::CONFLICT,
+        DeskError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        DeskError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    reply::error(status, error.to_string())
+}
+
+fn managed(error: ManageError) -> Refused {
+    match error {
+        ManageError::Desk(error) => desk(error),
+        ManageError::Store(error) => store(error),
+    }
+}

@@ -1,0 +1,161 @@
+//! Dead letters from the outside: the API and the command line of a running engine.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tests::{http, until};
+
+use crate::world::{SOON, World};
+
+const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value text)";
+
+impl World {
+    async fn ask(&self, method: &str, path: &str, body: Value) -> Result<(u16, Value)> {
+        let url = format!("{}{path}", self.sequin.url());
+        let request = http::client()?.request(method.parse()?, url).body(body.to_string());
+        let answer = request.send().await?;
+        let (status, text) = (answer.status().as_u16(), answer.text().await?);
+        Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
+    }
+
+    async fn letters(&self, letters: usize) -> Result<Vec<Value>> {
+        until("the letters", SOON, async || {
+            let (_, list) = self.ask("GET", "/api/sinks/hook/letters", json!(null)).await?;
+            let found = list["data"].as_array().cloned().unwrap_or_default();
+            Ok(if found.len() == letters { Ok(found) } else { Err(list.to_string()) })
+        })
+        .await
+    }
+
+    async fn cli(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+        let output = self.sequin.command(arguments).await?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8(text)?))
+    }
+}
+
+/// Letters of three rows: one is sent again, one is edited first, one is discarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn b122_b235_letters_are_listed_edited_retried_and_discarded() -> Result<()> {
+    let world = World::start(TABLE, "    max_retry_count: 1\n    batch_size: 1\n").await?;
+    world.receiver.set_predicate(|body| body.to_string().contains("bad").then_some(500));
+    world
+        .client
+        .batch_execute("INSERT INTO t VALUES (1, 'bad 9007199254740993'), (2, 'bad'), (3, 'bad')")
+        .await?;
+    let mut letters = world.letters(3).await?;
+    // They were put aside side by side.
+    letters.sort_by_key(|letter| letter["commit_idx"].as_u64());
+    assert_eq!(letters[0]["reason"], "delivery", "{letters:?}");
+    assert_eq!((&letters[0]["table"], &letters[0]["attempts"]), (&json!("public.t"), &json!(1)));
+    let (status, counts) = world.ask("GET", "/api/letters/counts", json!(null)).await?;
+    assert_eq!((status, &counts["data"][0]["letters"]), (200, &json!(3)), "{counts}");
+    let (_, found) = world.ask("GET", "/api/letters?text=9007199254740993", json!(null)).await?;
+    assert_eq!(found["data"].as_array().map(Vec::len), Some(1), "{found}");
+    let ids: Vec<String> = letters.iter().map(|letter| letter["id"].to_string()).collect();
+    let (status, whole) =
+        world.ask("GET", &format!("/api/letters/{}", ids[1]), json!(null)).await?;
+    assert_eq!((status, &whole["input"]["record"]["id"]), (200, &json!(2)), "{whole}");
+    assert_eq!(whole["input"]["metadata"]["columns"][0]["type"], "int8", "{whole}");
+
+    // Edited, looked at, sent.
+    let input = whole["input"].to_string().replace("bad", "mended");
+    let (code, told) = world.cli(&["letters", "edit", &ids[1], "--input", &input]).await?;
+    assert_eq!(code, Some(0), "{told}");
+    let (_, dry) = world
+        .ask("POST", "/api/sinks/hook/letters/replay", json!({"all": true, "dry_run": true}))
+        .await?;
+    assert!(
+        dry.to_string().contains("\"verdict\":\"send\"") && dry.to_string().contains("mended"),
+        "{dry}"
+    );
+    assert_eq!(world.receiver.messages().len(), 0, "nothing was sent");
+    let (code, told) = world.cli(&["letters", "retry", &ids[1]]).await?;
+    assert!(code == Some(0) && told.contains("\"delivered\":1"), "{told}");
+    let sent = world.receiver.until_messages(1, SOON).await?;
+    assert_eq!(sent[0]["record"]["value"], "mended");
+    assert_eq!(sent[0]["metadata"]["replay"], true);
+    assert_eq!(sent[0]["metadata"]["idempotency_key"], whole["idempotency_key"]);
+
+    let (code, told) =
+        world.cli(&["letters", "discard", &ids[2], "--reason", "a test row"]).await?;
+    assert_eq!(code, Some(0), "{told}");
+    // It still fails, and stays.
+    let (code, told) = world.cli(&["letters", "replay", "--sink", "hook"]).await?;
+    assert!(code == Some(0) && told.contains("\"failed\":1"), "{told}");
+    let (code, told) = world.cli(&["letters", "show", &ids[2]]).await?;
+    let shown: Value = serde_json::from_str(&told)?;
+    assert_eq!(
+        (code, &shown["state"], &shown["closed_why"]),
+        (Some(0), &json!("discarded"), &json!("a test row"))
+    );
+    let (_, listed) = world.cli(&["letters", "--sink", "hook"]).await?;
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+
+    // What is wrong is told.
+    let (code, told) = world.cli(&["letters", "--sink", "nope"]).await?;
+    assert!(code == Some(64) && told.contains("there are: hook"), "{told}");
+    let (code, told) = world.cli(&["letters", "replay", "--sink", "nope"]).await?;
+    assert!(code == Some(64) && told.contains("these do: hook"), "{told}");
+    let (status, told) = world.ask("GET", "/api/sinks/nope/letters", json!(null)).await?;
+    assert!(status == 404 && told["summary"].to_string().contains("there are: hook"), "{told}");
+    let (status, _) = world.ask("PATCH", "/api/letters/9999", json!({"input": {}})).await?;
+    assert_eq!(status, 409);
+    let origin = http::client()?.get(format!("{}/api/letters", world.sequin.url()));
+    assert_eq!(origin.header("origin", "https://a.test").send().await?.status().as_u16(), 403);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b235_a_failing_message_is_visible_and_is_retried_or_discarded_now() -> Result<()> {
+    let world = World::start(TABLE, "    batch_size: 1\n").await?;
+    world.receiver.set_predicate(|body| body.to_string().contains("bad").then_some(503));
+    world.client.batch_execute("INSERT INTO t VALUES (1, 'bad'), (2, 'bad')").await?;
+    let waiting = until("two messages to wait", SOON, async || {
+        let (_, list) = world.ask("GET", "/api/sinks/hook/messages", json!(null)).await?;
+        let found = list["data"].as_array().cloned().unwrap_or_default();
+        let all = found.len() == 2 && found.iter().all(|it| it["attempts"].as_u64() > Some(1));
+        Ok(if all { Ok(found) } else { Err(list.to_string()) })
+    })
+    .await?;
+    assert!(waiting[0]["last_error"].to_string().contains("503"), "{waiting:?}");
+    assert_eq!(waiting[0]["payload"]["record"]["id"], 1, "{waiting:?}");
+    let path = |at: usize, what: &str| {
+        format!("/api/sinks/hook/messages/{}/{what}", waiting[at]["id"].as_str().unwrap())
+    };
+    until("the message to be discarded", SOON, async || {
+        let (status, told) =
+            world.ask("POST", &path(1, "discard"), json!({"reason": "test"})).await?;
+        // It may be under way just then.
+        Ok(if status == 200 { Ok(()) } else { Err(told.to_string()) })
+    })
+    .await?;
+    let letters = world.letters(1).await?;
+    assert!(letters[0]["error"].to_string().contains("by hand: test"), "{letters:?}");
+    world.receiver.clear_predicate();
+    let (status, told) = world.ask("POST", "/api/sinks/hook/messages/retry", json!({})).await?;
+    assert_eq!(status, 200, "{told}");
+    world.receiver.until_messages(1, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b236_a_trace_is_switched_on_and_read() -> Result<()> {
+    let world = World::start(TABLE, "").await?;
+    let (status, told) = world.ask("POST", "/api/sinks/hook/trace", json!({"rows": 5})).await?;
+    assert_eq!(status, 200, "{told}");
+    world.messages_after("INSERT INTO t VALUES (1, 'x')", 1).await?;
+    until("the trace", SOON, async || {
+        let (_, trace) = world.ask("GET", "/api/sinks/hook/trace", json!(null)).await?;
+        let what: Vec<&str> = trace["data"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it["what"].as_str())
+            .collect();
+        let all = what == ["input", "output", "sent"]
+            && trace["data"][2]["told"]["verdict"] == "delivered";
+        Ok(if all { Ok(()) } else { Err(trace.to_string()) })
+    })
+    .await?;
+    Ok(())
+}
