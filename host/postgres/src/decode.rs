@@ -22,7 +22,7 @@ use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Cell, Extent, RowSpan};
 use model::position::Position;
-use model::source::{Changes, Commit};
+use model::source::{Changes, Claim, Commit};
 
 use crate::lineage::{At, Lineage, Lineages};
 use crate::pgoutput::{Definition, Message, Old, Tuple};
@@ -31,6 +31,11 @@ use crate::wire::cursor::Malformed;
 
 /// 2000-01-01, the epoch of Postgres, in microseconds since 1970.
 const EPOCH_US: i64 = 946_684_800_000_000;
+
+/// Prefix of the messages that only prove that the stream is alive.
+const HEARTBEAT: &[u8] = b"sequin.heartbeat";
+
+const CLAIM: &[u8] = Claim::PREFIX.as_bytes();
 
 /// The messages make no sense, or a row cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +71,9 @@ pub(crate) struct Decoder {
     builder: Builder,
     scratch: row::Scratch,
     commits: Vec<Commit>,
+    claims: Vec<Claim>,
+    /// Heartbeats that came, which nobody has asked for yet.
+    heartbeats: usize,
     /// Whether annotations that are not JSON were complained about.
     warned_annotations: bool,
 }
@@ -139,6 +147,9 @@ impl Decoder {
                 self.annotate(prefix, content)?;
             }
             // One that is not transactional stands outside of every transaction.
+            Message::Logical { transactional: false, prefix: HEARTBEAT, .. } => {
+                self.heartbeats += 1
+            }
             Message::Logical { transactional: false, .. } | Message::Type | Message::Origin => {}
         }
         Ok(Step::Taken)
@@ -179,13 +190,19 @@ impl Decoder {
         self.builder.bytes()
     }
 
+    /// Whether heartbeats came since this was last asked.
+    pub(crate) fn take_heartbeats(&mut self) -> bool {
+        std::mem::take(&mut self.heartbeats) > 0
+    }
+
     /// Seals what waits to be handed over.
     pub(crate) fn seal(&mut self) -> Changes {
         let next = self.builder.successor();
         let builder = std::mem::replace(&mut self.builder, next);
         let bytes = builder.bytes();
         let commits = std::mem::take(&mut self.commits);
-        Changes { changes: builder.finish(), commits, marks: Vec::new(), bytes }
+        let claims = std::mem::take(&mut self.claims);
+        Changes { changes: builder.finish(), commits, marks: Vec::new(), claims, bytes }
     }
 
     /// What must be known before the message can be taken.
@@ -316,6 +333,8 @@ impl Decoder {
                 }
             }
             annotations::CLEAR => open.annotations = None,
+            // Handed over with the commit that follows. One of another form is not for us.
+            CLAIM => self.claims.extend(Claim::read(content)),
             _ => {}
         }
         Ok(())

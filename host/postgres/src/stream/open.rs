@@ -14,6 +14,7 @@ use super::{Link, Opened};
 use crate::catalog::Catalog;
 use crate::error::{self, Phase};
 use crate::options::{Options, Origin};
+use crate::retained::Retained;
 use crate::sql::Sql;
 use crate::wire::socket::{self, BoxSocket};
 use crate::wire::{Connection, System};
@@ -65,14 +66,16 @@ pub(super) async fn open(
     // Only now: before, somebody else could still have moved the slot.
     let slot = slot::find(&mut sql, &options).await?;
     let gone = || error::transient(format!("slot {} was dropped at once", options.slot));
-    let confirmed = slot.ok_or_else(gone)?.confirmed(&options)?;
+    let slot = slot.ok_or_else(gone)?;
+    let confirmed = slot.confirmed(&options)?;
     tracing::info!(
         slot.name = options.slot,
         lsn = %confirmed,
         "the stream of the slot begins"
     );
     let feedback = Feedback::new(confirmed, settings.sender_timeout, Instant::now());
-    let catalog = Catalog::new(Arc::clone(&options), sql, link.held.clone());
+    let retained = Retained::new(link.held.clone(), Arc::clone(&link.trail));
+    let catalog = Catalog::new(Arc::clone(&options), sql, retained);
     // The publication too: another one sends other rows, and ordinals count those.
     let mut origin = format!(
         "{}/{}/{}/{}/{}",
@@ -83,7 +86,8 @@ pub(super) async fn open(
     }
     // It was told before the slot was made.
     let server_position = (!settings.is_standby).then(|| system.position.max(confirmed));
-    let opened = Opened { origin, server_position, slot_position: confirmed };
+    let decoded_before = slot.decoded();
+    let opened = Opened { origin, server_position, slot_position: confirmed, decoded_before };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }
 
