@@ -15,13 +15,15 @@ pub struct Budget {
     used: AtomicUsize,
     bytes_max: usize,
     room: Notify,
+    sharers: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), bytes_max, room: Notify::new() })
+        let (used, sharers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { used, bytes_max, room: Notify::new(), sharers })
     }
 
     /// Charges `bytes` until the charge is dropped.
@@ -29,6 +31,14 @@ impl Budget {
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         Charge { budget: Arc::clone(self), bytes }
+    }
+
+    /// One more sink that what may be held is shared with, until it is dropped.
+    #[must_use]
+    pub fn share(self: &Arc<Self>) -> Arc<Share> {
+        self.sharers.fetch_add(1, Ordering::Relaxed);
+        let (used, room) = (AtomicUsize::new(0), Notify::new());
+        Arc::new(Share { budget: Arc::clone(self), used, room })
     }
 
     /// Whether more may be read.
@@ -61,6 +71,80 @@ impl Budget {
     }
 }
 
+/// What one sink may hold of a [`Budget`]: as much as each of the others. A quarter is left for what
+/// is on its way to them.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    used: AtomicUsize,
+    room: Notify,
+}
+
+impl Share {
+    /// Counts `bytes` as held by this sink until the charge is dropped. The budget is charged for
+    /// them elsewhere.
+    #[must_use]
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> ShareCharge {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        ShareCharge { share: Arc::clone(self), bytes }
+    }
+
+    /// The bytes that it holds.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The limit in bytes.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.budget.bytes_max / 4 * 3 / self.budget.sharers.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Whether it may hold more.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.used() < self.bytes_max()
+    }
+
+    /// Whether it has nearly nothing to do.
+    #[must_use]
+    pub fn is_hungry(&self) -> bool {
+        self.used() < self.bytes_max() / 8
+    }
+
+    /// As [`Budget::room`].
+    pub(crate) fn room(&self) -> tokio::sync::futures::Notified<'_> {
+        self.room.notified()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.sharers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Bytes held by one sink.
+#[derive(Debug)]
+pub struct ShareCharge {
+    share: Arc<Share>,
+    bytes: usize,
+}
+
+impl Drop for ShareCharge {
+    fn drop(&mut self) {
+        let share = &self.share;
+        let before = share.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        let max = share.bytes_max();
+        if before >= max && before.saturating_sub(self.bytes) < max {
+            // Both who reads the log for it and the slot.
+            share.room.notify_waiters();
+            share.budget.wake();
+        }
+    }
+}
+
 /// Bytes held against a [`Budget`].
 #[derive(Debug)]
 pub struct Charge {
@@ -90,6 +174,20 @@ impl Drop for WakeOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sinks_share_three_quarters_alike() {
+        let budget = Budget::new(800);
+        let one = budget.share();
+        assert_eq!(one.bytes_max(), 600);
+        let other = budget.share();
+        let held = [one.charge(200), one.charge(100)];
+        assert!(!one.has_room() && other.has_room() && other.is_hungry());
+        drop(other);
+        assert!(one.has_room() && !one.is_hungry());
+        drop(held);
+        assert_eq!((one.used(), budget.used()), (0, 0));
+    }
 
     #[tokio::test]
     async fn a_released_charge_wakes_the_reader() {

@@ -46,13 +46,6 @@ impl Confirm {
         self.reached = self.reached.max(position);
     }
 
-    /// The stream is opened anew, and a sink will be handed what it was handed before: nothing
-    /// above the confirmed position counts as handed over until it was again.
-    pub fn rewind(&mut self) {
-        self.commits.clear();
-        self.reached = self.confirmed;
-    }
-
     /// The end of the settled prefix, given the first position that any sink owes.
     pub fn advance(&mut self, first_open: Option<Position>) -> Lsn {
         match first_open {
@@ -130,19 +123,6 @@ mod tests {
         let reached = confirm.advance(open(half)).0;
         assert!(reached < half && reached > half - half / 100, "{reached} of {half}");
         assert_eq!(confirm.advance(None), Lsn(count * 10 + 5));
-    }
-
-    #[test]
-    fn what_is_handed_over_anew_is_not_confirmed_before() {
-        let mut confirm = Confirm::default();
-        for at in [10, 20, 30] {
-            confirm.commit(commit(at));
-        }
-        assert_eq!(confirm.advance(open(20)), Lsn(15));
-        confirm.rewind();
-        assert_eq!(confirm.advance(None), Lsn(15));
-        confirm.commit(commit(20));
-        assert_eq!(confirm.advance(None), Lsn(25));
     }
 
     /// An open transaction, of which a part was handed over and settled: its commit has not come.

@@ -4,18 +4,23 @@
 //! that moment on; what it has under way is awaited within the drain deadline.
 //!
 //! One that is removed owes nothing any more. One that is changed owes what it had not settled and
-//! what came meanwhile: its ledger holds the slot back, and the stream is opened anew from there,
-//! where its neighbours skip what they had. A new one begins behind what was read already.
+//! what comes meanwhile: the one goes to the change log before its next version starts, the other as
+//! it comes, and there the next version finds both. So does one that was stopped by a fault: it is
+//! started again after a while. A new one begins behind what was read already.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use model::acks::Settled;
+use model::backoff::Backoff;
 use model::position::Position;
+use model::store::{Address, Part};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -23,13 +28,16 @@ use crate::budget::{Budget, WakeOnDrop};
 use crate::bury::Burial;
 use crate::deliver::Deliver;
 use crate::derive::Shapes;
-use crate::fan_out::Outlet;
+use crate::fan_out::{Hands, Outlet};
 use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::progress::Ledgers;
 use crate::router::Routes;
 use crate::run::{Settings, Stores};
 use crate::spec::SinkSpec;
+use crate::spool::backlog::Backlog;
+use crate::spool::read::Read;
+use crate::spool::{Owner, Spool, keep};
 use crate::status::SinkStatus;
 use crate::supervise::{Supervisor, TaskKind};
 
@@ -61,22 +69,36 @@ pub(crate) struct Place {
     pub(crate) settings: Settings,
     pub(crate) supervisor: Supervisor,
     pub(crate) ledgers: Ledgers,
+    pub(crate) spool: Arc<Spool>,
 }
 
-/// A sink that runs, or that ran until it was told to stop.
+/// Before a sink that was stopped by a fault is started again.
+const RESTART: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(300) };
+
+/// A sink that ran as long had no fault in its start.
+const STEADY: Duration = Duration::from_secs(600);
+
+/// A sink that runs, or whose next version waits until the one before has gone.
 struct Running {
     member: Arc<Member>,
+    /// Tells what runs from what ran under its name before.
+    id: u64,
     stop: CancellationToken,
-    /// Empty once it was told to stop.
-    tasks: Vec<JoinHandle<Option<()>>>,
+    /// It was told to stop, or has stopped.
+    leaving: bool,
+    started: Instant,
+    /// How often in a row it was stopped by a fault soon after its start.
+    faults: u32,
 }
 
 /// What happened to the crew.
 pub(crate) enum Event {
     /// Others are wanted.
     Wanted,
-    /// All tasks of the sink of this name have ended.
-    Gone(Arc<str>),
+    /// The tasks of a sink have ended.
+    Ended { sink: Arc<str>, id: u64 },
+    /// What a sink owes is in the change log: it may be started again.
+    Ready(Arc<str>),
 }
 
 /// The sinks of a slot.
@@ -87,9 +109,13 @@ pub(crate) struct Crew {
     pub(crate) outlets: Vec<Outlet>,
     /// Each with the outlet of the same index.
     running: Vec<Running>,
-    leaving: FuturesUnordered<BoxFuture<'static, Arc<str>>>,
-    /// Who is in `leaving`: at most one of a name.
+    events: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Of how many sinks the tasks have not ended.
+    alive: usize,
+    /// Who was told to stop and is not ready for another.
     leaving_names: Vec<Arc<str>>,
+    next_id: u64,
+    dice: fastrand::Rng,
 }
 
 impl Crew {
@@ -100,8 +126,11 @@ impl Crew {
             wanted,
             outlets: Vec::new(),
             running: Vec::new(),
-            leaving: FuturesUnordered::new(),
+            events: FuturesUnordered::new(),
+            alive: 0,
             leaving_names: Vec::new(),
+            next_id: 0,
+            dice: fastrand::Rng::new(),
         }
     }
 
@@ -109,34 +138,59 @@ impl Crew {
     pub(crate) async fn event(&mut self) -> Event {
         tokio::select! {
             biased;
-            Some(name) = self.leaving.next(), if !self.leaving.is_empty() => Event::Gone(name),
+            Some(event) = self.events.next(), if !self.events.is_empty() => event,
             Ok(()) = self.wanted.changed() => Event::Wanted,
             else => std::future::pending().await,
         }
     }
 
-    /// Acts on it. `read` is what the slot has read already. True if the stream must be opened anew,
-    /// from the confirmed position: a sink owes what was read before.
-    #[must_use]
-    pub(crate) fn take(&mut self, event: Event, read: Position) -> bool {
+    /// Acts on it. `read` is what the slot has read already.
+    pub(crate) fn take(&mut self, event: Event, read: Position) {
         match event {
-            Event::Wanted => {
-                self.reconcile(read);
-                false
-            }
-            Event::Gone(name) => {
-                self.leaving_names.retain(|leaving| *leaving != name);
-                let wanted = self.find_wanted(&name);
-                let index =
-                    self.running.iter().position(|running| running.member.spec.name == name);
-                // Whoever is not wanted has lost his outlet at once.
-                index.zip(wanted).is_some_and(|(index, member)| self.replace(index, member))
-            }
+            Event::Wanted => self.reconcile(read),
+            Event::Ended { sink, id } => self.ended(sink, id),
+            Event::Ready(name) => self.ready(&name),
         }
     }
 
-    fn find_wanted(&mut self, name: &str) -> Option<Arc<Member>> {
-        self.wanted.borrow().iter().find(|member| *member.spec.name == *name).map(Arc::clone)
+    /// The tasks of a sink have ended. What it owes goes to the change log, and then it is started
+    /// again: the version that is wanted by then.
+    fn ended(&mut self, sink: Arc<str>, id: u64) {
+        self.alive -= 1;
+        let index = self.running.iter().position(|running| running.id == id);
+        let Some((running, outlet)) =
+            index.and_then(|index| self.running.get_mut(index).zip(self.outlets.get(index)))
+        else {
+            // It was removed, and owes nothing.
+            return self.ready(&sink);
+        };
+        let mut delay = Duration::ZERO;
+        if !std::mem::replace(&mut running.leaving, true) {
+            running.faults = if running.started.elapsed() < STEADY { running.faults + 1 } else { 1 };
+            delay = RESTART.delay(running.faults, self.dice.f64());
+            info!(sink.name = %sink, in_seconds = delay.as_secs_f64(), "the sink was stopped by a fault and is started again");
+            self.leaving_names.push(Arc::clone(&sink));
+        }
+        let (spool, ledger) = (Arc::clone(&self.place.spool), Arc::clone(&outlet.hands.ledger));
+        self.events.push(Box::pin(async move {
+            let restart = Instant::now() + delay;
+            if keep::keep(&spool, &sink, &ledger, Instant::now()).await.is_none() {
+                // The slot stops, and what is open is sent again.
+                return std::future::pending().await;
+            }
+            tokio::time::sleep_until(restart).await;
+            Event::Ready(sink)
+        }));
+    }
+
+    fn ready(&mut self, name: &str) {
+        self.leaving_names.retain(|leaving| **leaving != *name);
+        let wanted = self.wanted.borrow().iter().find(|member| *member.spec.name == *name).cloned();
+        let index = self.running.iter().position(|running| *running.member.spec.name == *name);
+        // Whoever is not wanted has lost his outlet at once.
+        if let Some((index, member)) = index.zip(wanted) {
+            self.replace(index, member);
+        }
     }
 
     /// Compares who runs with who is to run.
@@ -157,6 +211,7 @@ impl Crew {
                 self.outlets.remove(index);
                 self.running.remove(index);
                 self.place.ledgers.remove(&name);
+                self.place.spool.remove_owner(&name);
                 // What it owed may have held the slot back.
                 self.place.settled.notify_one();
             } else {
@@ -182,57 +237,77 @@ impl Crew {
     fn let_go(&mut self, index: usize) {
         let Some(running) = self.running.get_mut(index) else { return };
         running.stop.cancel();
-        let tasks = std::mem::take(&mut running.tasks);
-        if tasks.is_empty() {
-            return;
+        if !std::mem::replace(&mut running.leaving, true) {
+            self.leaving_names.push(Arc::clone(&running.member.spec.name));
         }
-        let name = Arc::clone(&running.member.spec.name);
-        self.leaving_names.push(Arc::clone(&name));
-        self.leaving.push(Box::pin(async move {
-            join(tasks).await;
-            name
-        }));
     }
 
-    /// Starts the next version of a sink. True if it owes something.
-    fn replace(&mut self, index: usize, member: Arc<Member>) -> bool {
-        let Some(outlet) = self.outlets.get(index) else { return false };
-        let (settled, owes) = {
-            let acks = outlet.ledger.lock();
-            (acks.settled(usize::MAX), !acks.is_empty())
-        };
+    /// Starts the next version of a sink, which finds in the change log what the one before owed.
+    fn replace(&mut self, index: usize, member: Arc<Member>) {
+        let Some(outlet) = self.outlets.get(index) else { return };
+        let Hands { ledger, backlog, .. } = &outlet.hands;
+        let settled = ledger.lock().settled(usize::MAX);
+        let begin = self.place.spool.begin_behind(ledger, backlog);
         info!(
             sink.name = %member.spec.name, owed = settled.open.len(), "the sink is started anew"
         );
-        let (outlet, running) = self.start(member, settled);
-        for (place, outlet) in self.outlets.get_mut(index).into_iter().zip([outlet]) {
-            *place = outlet;
+        let faults = self.running.get(index).map_or(0, |running| running.faults);
+        let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
+        let (hands, running) = self.start(member, settled, begin);
+        if let Some(outlet) = self.outlets.get_mut(index) {
+            outlet.replace(spec, status, hands);
         }
-        for (place, running) in self.running.get_mut(index).into_iter().zip([running]) {
-            *place = running;
+        if let Some(place) = self.running.get_mut(index) {
+            *place = Running { faults, ..running };
         }
-        owes
     }
 
     /// Starts a sink behind what it has settled.
     pub(crate) fn add(&mut self, member: Arc<Member>, settled: Settled) {
-        let (outlet, running) = self.start(member, settled);
-        self.outlets.push(outlet);
+        let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
+        let (hands, running) = self.start(member, settled, Address::default());
+        self.outlets.push(Outlet::new(spec, status, hands));
         self.running.push(running);
     }
 
     /// Keeps the place of a sink whose predecessor of the same name has still requests under way: it
     /// owes what comes until it can start.
     fn reserve(&mut self, member: Arc<Member>, settled: Settled) {
-        let ledger = Arc::new(Ledger::new(settled, Arc::clone(&self.place.settled)));
-        self.place.ledgers.set(&member.spec.name, &ledger);
-        let (closed, _) = mpsc::channel(1);
+        let place = &self.place;
+        let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
+        let backlog = Arc::new(Backlog::new(place.spool.log.end(Part::Stream), false));
+        self.register(&member.spec, &ledger, &backlog);
+        let (intake, _) = mpsc::channel(1);
+        let hands = Hands { ledger, intake, share: self.place.budget.share(), backlog };
         let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
-        self.outlets.push(Outlet::new(spec, ledger, status, closed));
-        self.running.push(Running { member, stop: CancellationToken::new(), tasks: Vec::new() });
+        self.outlets.push(Outlet::new(spec, status, hands));
+        let running = self.running(member, CancellationToken::new());
+        self.running.push(Running { leaving: true, ..running });
     }
 
-    fn start(&self, member: Arc<Member>, settled: Settled) -> (Outlet, Running) {
+    fn register(&self, spec: &SinkSpec, ledger: &Arc<Ledger>, backlog: &Arc<Backlog>) {
+        let place = &self.place;
+        place.ledgers.set(&spec.name, ledger);
+        place.spool.add_owner(Owner {
+            sink: Arc::clone(&spec.name),
+            ledger: Arc::clone(ledger),
+            backlog: Arc::clone(backlog),
+            on_full: spec.on_full,
+        });
+    }
+
+    fn running(&mut self, member: Arc<Member>, stop: CancellationToken) -> Running {
+        self.next_id += 1;
+        let (id, started) = (self.next_id, Instant::now());
+        Running { member, id, stop, leaving: false, started, faults: 0 }
+    }
+
+    fn start(
+        &mut self,
+        member: Arc<Member>,
+        settled: Settled,
+        begin: Address,
+    ) -> (Hands, Running) {
         let place = &self.place;
         let Member { spec, status, paused } = &*member;
         // Whatever stopped it, and whatever was said of another version: here it begins anew.
@@ -240,7 +315,9 @@ impl Crew {
         status.waiting.set(None);
         status.warnings.clear_all();
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
-        place.ledgers.set(&spec.name, &ledger);
+        let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
+        self.register(spec, &ledger, &backlog);
+        let share = place.budget.share();
         let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);
         let (lanes, admitted) = mpsc::channel(ADMITTED_MAX);
         let stop = CancellationToken::new();
@@ -256,6 +333,7 @@ impl Crew {
             status: Arc::clone(status),
             ledger: Arc::clone(&ledger),
             budget: Arc::clone(&place.budget),
+            share: Arc::clone(&share),
             burial: burial.clone(),
             portions,
             lanes,
@@ -272,19 +350,39 @@ impl Crew {
             paused: paused.subscribe(),
             drain_deadline: place.settings.drain_deadline,
         };
+        let read = Read {
+            spool: Arc::clone(&place.spool),
+            sink: Arc::clone(&spec.name),
+            status: Arc::clone(status),
+            ledger: Arc::clone(&ledger),
+            backlog: Arc::clone(&backlog),
+            share: Arc::clone(&share),
+            budget: Arc::clone(&place.budget),
+            portions: portions_in.clone(),
+        };
+        // One of them alone is no sink: when one stops, all do.
         let stopped = || {
-            let status = Arc::clone(status);
-            move |panic: &str| status.stopped.set(format!("a fault of the engine: {panic}"))
+            let (status, stop) = (Arc::clone(status), stop.clone());
+            move |panic: &str| {
+                status.stopped.set(format!("a fault of the engine: {panic}"));
+                stop.cancel();
+            }
         };
         let (supervisor, name) = (&place.supervisor, &spec.name);
-        let intake = intake.run(stop.clone());
-        let deliver = deliver.run(stop.clone());
-        let tasks = vec![
-            supervisor.spawn_watched(TaskKind::Intake, name, intake, stopped()),
-            supervisor.spawn_watched(TaskKind::Deliver, name, deliver, stopped()),
+        let tasks = [
+            supervisor.spawn_watched(TaskKind::Intake, name, intake.run(stop.clone()), stopped()),
+            supervisor.spawn_watched(TaskKind::Deliver, name, deliver.run(stop.clone()), stopped()),
+            supervisor.spawn_watched(TaskKind::Spool, name, read.run(stop.clone()), stopped()),
         ];
-        let outlet = Outlet::new(Arc::clone(spec), ledger, Arc::clone(status), portions_in);
-        (outlet, Running { member, stop, tasks })
+        let sink = Arc::clone(name);
+        let running = self.running(Arc::clone(&member), stop);
+        let id = running.id;
+        self.alive += 1;
+        self.events.push(Box::pin(async move {
+            join(tasks).await;
+            Event::Ended { sink, id }
+        }));
+        (Hands { ledger, intake: portions_in, share, backlog }, running)
     }
 
     /// Stops all of them and waits until they have.
@@ -292,13 +390,16 @@ impl Crew {
         for index in 0..self.running.len() {
             self.let_go(index);
         }
-        while self.leaving.next().await.is_some() {}
-        self.leaving_names.clear();
+        while self.alive > 0
+            && let Some(event) = self.events.next().await
+        {
+            self.alive -= usize::from(matches!(event, Event::Ended { .. }));
+        }
     }
 }
 
 /// Waits for tasks. One that panicked was told by its supervisor already.
-async fn join(tasks: Vec<JoinHandle<Option<()>>>) {
+async fn join(tasks: [JoinHandle<Option<()>>; 3]) {
     for task in tasks {
         drop(task.await);
     }

@@ -349,8 +349,8 @@ impl Deliver {
 fn admit(lanes: &mut Lanes, admitted: Admitted) {
     let now = Instant::now();
     let Admitted { read_at, messages } = admitted;
-    for (message, charge) in messages {
-        lanes.admit(message, Some(charge), read_at, now);
+    for (message, charges) in messages {
+        lanes.admit(message, Some(charges), read_at, now);
     }
 }
 

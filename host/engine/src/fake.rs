@@ -1,6 +1,7 @@
 //! A scripted world around the engine for its tests: a log with changes, sinks that fail as told,
 //! plugins that are functions, and a store in memory that survives a "process".
 
+pub(crate) mod change_log;
 pub(crate) mod enrich;
 pub(crate) mod kill;
 pub(crate) mod log;
@@ -48,7 +49,17 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         grouping: Grouping::default(),
         paused: false,
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
+        on_full: crate::spec::OnFull::Pause,
         attempts_max: None,
+    }
+}
+
+/// With what an engine runs here.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        drain_deadline: Duration::from_secs(25),
+        change_log_bytes_max: 1 << 30,
+        clock_us: || NOW_US,
     }
 }
 
@@ -73,14 +84,16 @@ pub(crate) fn engine(
     let stores = Stores {
         progress: Arc::<store::Store>::clone(store),
         letters: Arc::<store::Store>::clone(store),
+        logs: Arc::<change_log::Disk>::clone(&store.disk),
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();
-    let settings = Settings { drain_deadline: Duration::from_secs(25), clock_us: || NOW_US };
+    let settings = settings();
     let budget = Budget::new(budget_bytes);
     let engine =
         Engine::new(vec![slot_spec(log, sinks)], budget, stores, settings, supervisor.clone());
     let status = engine.status();
+    log.is_read_by(&status);
     (engine, status, supervisor)
 }
 

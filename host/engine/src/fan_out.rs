@@ -1,19 +1,22 @@
 //! Hands each change to the sinks that want it.
 //!
-//! A change is opened in a sink's ledger here, before anything can settle it: whatever becomes of
-//! it later, the slot is not confirmed past it until the sink settles it.
+//! A change is opened in a sink's ledger here, or goes to the change log for it, before anything can
+//! settle it: whatever becomes of it later, the slot is not confirmed past it until the sink settles
+//! it or the log has it.
 
 use std::sync::Arc;
 
 use model::change::{Change, Operation};
+use model::position::Position;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
-use crate::budget::Charge;
+use crate::budget::{Charge, Share, ShareCharge};
 use crate::follow::Follow;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Raw};
 use crate::spec::SinkSpec;
+use crate::spool::backlog::Backlog;
 use crate::status::{SinkStatus, SlotStatus};
 
 /// A batch as it was read, shared by the sinks that want something of it.
@@ -21,41 +24,137 @@ use crate::status::{SinkStatus, SlotStatus};
 pub(crate) struct Handed {
     pub(crate) changes: Vec<Change>,
     pub(crate) read_at: Instant,
+    /// The memory that it takes.
+    pub(crate) bytes: usize,
     pub(crate) _charge: Charge,
+}
+
+/// A batch in the hands of one sink.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) handed: Arc<Handed>,
+    _share: ShareCharge,
+}
+
+impl Held {
+    /// So many changes of it.
+    pub(crate) fn new(handed: &Arc<Handed>, changes: usize, share: &Arc<Share>) -> Arc<Self> {
+        let bytes = handed.bytes / handed.changes.len().max(1) * changes;
+        Arc::new(Self { handed: Arc::clone(handed), _share: share.charge(bytes) })
+    }
 }
 
 /// What one sink wants of a batch: indexes of its changes, rising. Never empty.
 #[derive(Debug)]
 pub(crate) struct Portion {
-    pub(crate) handed: Arc<Handed>,
+    pub(crate) held: Arc<Held>,
     pub(crate) picks: Vec<usize>,
+}
+
+/// What one sink is handed through.
+pub(crate) struct Hands {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) intake: mpsc::Sender<Portion>,
+    pub(crate) share: Arc<Share>,
+    pub(crate) backlog: Arc<Backlog>,
+}
+
+/// How a sink gets its changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As they are read.
+    Direct {
+        /// Since when there is no room for them.
+        full_since: Option<Instant>,
+    },
+    /// Through the change log.
+    Logged,
 }
 
 /// One sink as the slot sees it.
 pub(crate) struct Outlet {
     pub(crate) spec: Arc<SinkSpec>,
-    pub(crate) ledger: Arc<Ledger>,
     pub(crate) status: Arc<SinkStatus>,
-    pub(crate) intake: mpsc::Sender<Portion>,
+    pub(crate) hands: Hands,
+    way: Way,
+    /// The highest position that it was handed, or that went to the log for it.
+    seen: Position,
+    /// The last position that went to the log for it in this run.
+    spooled: Option<Position>,
     follow: Follow,
-    /// It has stopped, and a change that it missed is open.
-    missed: bool,
 }
 
 impl Outlet {
-    pub(crate) fn new(
-        spec: Arc<SinkSpec>,
-        ledger: Arc<Ledger>,
-        status: Arc<SinkStatus>,
-        intake: mpsc::Sender<Portion>,
-    ) -> Self {
-        Self { spec, ledger, status, intake, follow: Follow::default(), missed: false }
+    /// Of a sink that begins with what the log may have for it.
+    pub(crate) fn new(spec: Arc<SinkSpec>, status: Arc<SinkStatus>, hands: Hands) -> Self {
+        let (way, follow) = (Way::Logged, Follow::default());
+        Self { spec, status, hands, way, seen: Position::ZERO, spooled: None, follow }
     }
 
-    /// Whether a portion can be handed over without waiting. A sink that stopped takes none and
-    /// holds nobody back: what it owes stays open in its ledger.
-    pub(crate) fn has_room(&self) -> bool {
-        self.intake.is_closed() || self.intake.capacity() > 0
+    /// Another version of the sink takes its place.
+    pub(crate) fn replace(
+        &mut self,
+        spec: Arc<SinkSpec>,
+        status: Arc<SinkStatus>,
+        hands: Hands,
+    ) {
+        let Self { seen, spooled, .. } = *self;
+        *self = Self { seen, spooled, ..Self::new(spec, status, hands) };
+    }
+
+    /// The highest position that it was handed, or that went to the log for it.
+    pub(crate) fn seen(&self) -> Position {
+        self.seen
+    }
+
+    /// Whether changes can be handed over as they are read.
+    fn has_room(&self) -> bool {
+        let Hands { intake, share, .. } = &self.hands;
+        intake.capacity() > 0 && share.has_room()
+    }
+
+    /// Whether it waits for work.
+    fn is_hungry(&self) -> bool {
+        let Hands { intake, share, .. } = &self.hands;
+        self.way != Way::Logged && intake.capacity() == intake.max_capacity() && share.is_hungry()
+    }
+
+    /// Whether what is read next would go to the log for it.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.way == Way::Logged
+    }
+
+    /// Whether all that was read for it is settled.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        let Hands { ledger, backlog, .. } = &self.hands;
+        ledger.lock().is_empty() && backlog.is_read(self.spooled)
+    }
+
+    /// From here on its changes go through the log, until it has caught up.
+    fn fall_behind(&mut self, why: &str) {
+        if self.way != Way::Logged {
+            self.way = Way::Logged;
+            self.hands.backlog.set_direct(false);
+            self.status.spooling.set(1);
+            info!(sink.name = %self.spec.name, why, "the sink is behind: its changes go to the change log");
+        }
+    }
+
+    /// Whether it may be handed changes as they are read: nothing of it is left in the log.
+    fn catch_up(&mut self) {
+        let Hands { intake, share, backlog, .. } = &self.hands;
+        let has_caught_up = !intake.is_closed()
+            && intake.capacity() > intake.max_capacity() / 2
+            && share.used() < share.bytes_max() / 2 + 1
+            && backlog.is_read(self.spooled);
+        if has_caught_up {
+            self.way = Way::Direct { full_since: None };
+            backlog.set_direct(true);
+            if self.status.spooling.get() > 0 {
+                self.status.spooling.set(0);
+                info!(sink.name = %self.spec.name, "the sink has caught up with the stream");
+            }
+        }
     }
 
     fn wants(&mut self, change: &Change) -> bool {
@@ -67,56 +166,120 @@ impl Outlet {
         self.follow.wants(&change.relation, &self.spec, &self.status)
     }
 
-    /// Opens what the sink wants of the batch in its ledger and hands it over.
-    fn hand_over(&mut self, handed: &Arc<Handed>) {
+    /// Hands over what the sink wants of the batch; what is to go to the log for it is returned.
+    fn hand_over(&mut self, handed: &Arc<Handed>) -> Vec<usize> {
         let mut picks = Vec::new();
         for (index, change) in handed.changes.iter().enumerate() {
-            if self.wants(change) {
+            // What it had before a reconnect is no news.
+            if change.position > self.seen && self.wants(change) {
                 picks.push(index);
             }
         }
+        if let Some(last) = handed.changes.last() {
+            self.seen = self.seen.max(last.position);
+        }
+        self.hand_over_picks(handed, picks)
+    }
+
+    /// As [`Outlet::hand_over`], of these alone.
+    pub(crate) fn hand_over_picks(
+        &mut self,
+        handed: &Arc<Handed>,
+        mut picks: Vec<usize>,
+    ) -> Vec<usize> {
+        let position = |index: &usize| handed.changes.get(*index).map(|change| change.position);
+        picks.retain(|index| {
+            let acks = self.hands.ledger.lock();
+            position(index).is_some_and(|position| !acks.was_settled(position))
+        });
+        if picks.is_empty() {
+            return picks;
+        }
+        self.status.received.add(picks.len() as u64);
+        if self.hands.intake.is_closed() {
+            self.fall_behind("it does not run");
+        }
+        if self.way == Way::Logged {
+            self.catch_up();
+        }
+        if self.way == Way::Logged {
+            self.spooled = picks.last().and_then(position).or(self.spooled);
+            return picks;
+        }
+        let held = Held::new(handed, picks.len(), &self.hands.share);
         {
-            let mut acks = self.ledger.lock();
-            // A sink that stopped owes everything from the first change on that it missed: that
-            // one is enough to hold the slot back, and a restart brings all of it. Those before may
-            // yet be settled: their requests may still be under way.
-            if self.missed {
-                return;
-            }
+            let mut acks = self.hands.ledger.lock();
             picks.retain(|index| {
-                handed.changes.get(*index).is_some_and(|change| acks.admit(change.position))
+                let raw = Raw::new(&held, *index);
+                position(index).is_some_and(|position| acks.admit(position, raw))
             });
         }
         if picks.is_empty() {
-            return;
+            return picks;
         }
-        self.missed = self.intake.is_closed();
-        self.status.received.add(picks.len() as u64);
-        let portion = Portion { handed: Arc::clone(handed), picks };
-        match self.intake.try_send(portion) {
+        match self.hands.intake.try_send(Portion { held, picks }) {
             Ok(()) => {}
-            // Stopped: shown in its status; its changes stay open.
+            // It stopped this very moment. What it owes is open in its ledger.
             Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
-                // The slot asks `has_room` before it reads, so this is a fault of ours. Its changes
-                // stay open, so nothing is lost: a restart brings them again.
+                // The slot asks for room before it reads, so this is a fault of ours. Its changes
+                // stay open, so nothing is lost: they are logged in time, and a restart brings them.
                 error!(sink.name = %self.spec.name, "a full intake was handed more");
             }
         }
+        Vec::new()
     }
 }
 
-/// Hands a batch to all the sinks that want something of it.
-pub(crate) fn fan_out(slot: &SlotStatus, outlets: &mut [Outlet], handed: Handed) {
+/// What is to go to the change log of a batch.
+#[derive(Debug)]
+pub(crate) struct ToLog {
+    pub(crate) handed: Arc<Handed>,
+    /// Pairs of a change's index and a sink's among `sinks`, rising.
+    pub(crate) owed: Vec<(usize, usize)>,
+    pub(crate) sinks: Vec<Arc<str>>,
+}
+
+impl ToLog {
+    fn new(handed: Arc<Handed>) -> Self {
+        Self { handed, owed: Vec::new(), sinks: Vec::new() }
+    }
+
+    fn add(&mut self, sink: &Arc<str>, picks: Vec<usize>) {
+        if !picks.is_empty() {
+            let owner = self.sinks.len();
+            self.sinks.push(Arc::clone(sink));
+            self.owed.extend(picks.into_iter().map(|pick| (pick, owner)));
+        }
+    }
+
+    fn finish(mut self) -> Option<Self> {
+        self.owed.sort_unstable();
+        (!self.owed.is_empty()).then_some(self)
+    }
+
+    /// The first position in it.
+    pub(crate) fn first(&self) -> Option<Position> {
+        let (index, _) = self.owed.first()?;
+        self.handed.changes.get(*index).map(|change| change.position)
+    }
+}
+
+/// Hands a batch to all the sinks that want something of it. What the change log has to take is
+/// returned.
+#[must_use]
+pub(crate) fn fan_out(slot: &SlotStatus, outlets: &mut [Outlet], handed: Handed) -> Option<ToLog> {
     slot.ingested.add(handed.changes.len() as u64);
     let truncates = handed.changes.iter().filter(|change| change.operation == Operation::Truncate);
     for change in truncates {
         tell_skipped(slot, outlets, change);
     }
-    let handed = Arc::new(handed);
+    let mut to_log = ToLog::new(Arc::new(handed));
     for outlet in outlets {
-        outlet.hand_over(&handed);
+        let picks = outlet.hand_over(&Arc::clone(&to_log.handed));
+        to_log.add(&outlet.spec.name, picks);
     }
+    to_log.finish()
 }
 
 /// A sink that has a table's rows and is not told that all of them are gone keeps them: that is its
@@ -137,7 +300,32 @@ fn tell_skipped(slot: &SlotStatus, outlets: &mut [Outlet], truncate: &Change) {
     }
 }
 
-/// Whether the next batch can be handed over without waiting.
-pub(crate) fn all_have_room(outlets: &[Outlet]) -> bool {
-    outlets.iter().all(Outlet::has_room)
+/// How long a sink without room may hold up the reading while a neighbour has nothing to do.
+const NEIGHBOUR_PATIENCE: std::time::Duration = std::time::Duration::from_millis(20);
+/// How long it may while nobody suffers but the source, which keeps its log.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Whether all sinks can be handed the next batch. A sink without room is waited for a little, so
+/// that a short stop costs no detour; then its changes go to the log. If somebody is waited for,
+/// until when.
+pub(crate) fn make_room(outlets: &mut [Outlet], now: Instant) -> Result<(), Instant> {
+    let neighbours = outlets.iter().filter(|outlet| outlet.is_hungry()).count();
+    let mut until: Option<Instant> = None;
+    for outlet in outlets {
+        let has_room = outlet.has_room();
+        let is_closed = outlet.hands.intake.is_closed();
+        let Way::Direct { full_since } = &mut outlet.way else { continue };
+        if has_room && !is_closed {
+            *full_since = None;
+            continue;
+        }
+        let patience = if neighbours > 0 { NEIGHBOUR_PATIENCE } else { PATIENCE };
+        let deadline = *full_since.get_or_insert(now) + patience;
+        if is_closed || deadline <= now {
+            outlet.fall_behind(if is_closed { "it does not run" } else { "it has no room" });
+        } else {
+            until = Some(until.map_or(deadline, |until| until.min(deadline)));
+        }
+    }
+    until.map_or(Ok(()), Err)
 }

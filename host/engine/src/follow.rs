@@ -69,7 +69,9 @@ impl Follow {
                 }
             }
             // A table has an excluded name: that nobody had it is over.
-            Choice::Excluded => status.warnings.clear(EXCLUSION_RENAMED, &name(relation)),
+            Choice::Excluded => {
+                status.warnings.clear(EXCLUSION_RENAMED, &name(relation));
+            }
             Choice::NotIncluded => {}
         }
         wanted

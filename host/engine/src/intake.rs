@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::budget::{Budget, Charge, WakeOnDrop};
+use crate::budget::{Budget, Charge, Share, ShareCharge, WakeOnDrop};
 use crate::bury::Burial;
 use crate::complete::complete;
 use crate::derive::Shapes;
@@ -41,7 +41,7 @@ const UNSENT: &str = "toast_columns_detected";
 pub(crate) struct Admitted {
     /// When the slot read their changes.
     pub(crate) read_at: Instant,
-    pub(crate) messages: Vec<(Arc<Message>, Charge)>,
+    pub(crate) messages: Vec<(Arc<Message>, (Charge, ShareCharge))>,
 }
 
 /// Everything the intake of one sink works with.
@@ -50,6 +50,7 @@ pub(crate) struct Intake {
     pub(crate) status: Arc<SinkStatus>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) share: Arc<Share>,
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
@@ -97,8 +98,9 @@ impl Intake {
 
     /// False if the delivery is gone.
     async fn take_in(&mut self, portion: Portion) -> bool {
-        let read_at = portion.handed.read_at;
-        let changes = portion.picks.iter().filter_map(|index| portion.handed.changes.get(*index));
+        let handed = &portion.held.handed;
+        let read_at = handed.read_at;
+        let changes = portion.picks.iter().filter_map(|index| handed.changes.get(*index));
         let mut run: Vec<Change> = Vec::new();
         for change in changes {
             let same = run.last().is_none_or(|last| Arc::ptr_eq(&last.relation, &change.relation));
@@ -150,8 +152,9 @@ impl Intake {
                         self.ledger.lock().split(decided.change.position, parts);
                     }
                     for message in encode::shared(messages) {
-                        let charge = self.budget.charge(message.bytes());
-                        admitted.messages.push((message, charge));
+                        let bytes = message.bytes();
+                        let charges = (self.budget.charge(bytes), self.share.charge(bytes));
+                        admitted.messages.push((message, charges));
                     }
                 }
                 Err(_) if decided.failed => {}

@@ -17,7 +17,7 @@ use model::groups::{GroupKey, Groups};
 use model::message::Message;
 use tokio::time::Instant;
 
-use crate::budget::Charge;
+use crate::budget::{Charge, ShareCharge};
 use ready::{Ready, Together};
 
 /// Names a message inside its sink; rises in the order of admission.
@@ -44,7 +44,7 @@ pub struct Lanes {
 #[derive(Debug)]
 struct Entry {
     message: Arc<Message>,
-    _charge: Option<Charge>,
+    _charges: Option<(Charge, ShareCharge)>,
     /// When its change was read.
     read_at: Instant,
     admitted: Instant,
@@ -106,7 +106,7 @@ impl Lanes {
     pub fn admit(
         &mut self,
         message: Arc<Message>,
-        charge: Option<Charge>,
+        charges: Option<(Charge, ShareCharge)>,
         read_at: Instant,
         now: Instant,
     ) {
@@ -115,7 +115,7 @@ impl Lanes {
         self.bytes += message.bytes();
         let entry = Entry {
             message,
-            _charge: charge,
+            _charges: charges,
             read_at,
             admitted: now,
             attempts: 0,

@@ -36,6 +36,7 @@ mod router;
 mod share;
 mod slot;
 mod slot_run;
+mod spool;
 mod transform;
 
 #[cfg(test)]

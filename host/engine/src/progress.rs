@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use model::acks::Settled;
 use model::lsn::Lsn;
-use model::store::{Epoch, Progress, StoreError};
+use model::store::{Confirmed, Epoch, Progress, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::ledger::Ledger;
 use crate::recorded::Recorded;
+use crate::spool::Spool;
 
 /// How often progress is recorded: what a kill repeats is what was delivered within it.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -62,6 +63,7 @@ pub(crate) struct Recorder {
     pub(crate) sinks: Ledgers,
     /// What the slot wants to confirm, and may.
     pub(crate) confirmed: Arc<Recorded>,
+    pub(crate) spool: Arc<Spool>,
     /// When that was last recorded.
     confirmed_at: Option<Instant>,
     recorded: HashMap<Arc<str>, Settled>,
@@ -75,10 +77,11 @@ impl Recorder {
         origin: Arc<str>,
         sinks: Ledgers,
         confirmed: Arc<Recorded>,
+        spool: Arc<Spool>,
     ) -> Self {
         let recorded = HashMap::new();
-        let confirmed_at = None;
-        Self { store, epoch, origin, sinks, confirmed, confirmed_at, recorded, failing: false }
+        let (confirmed_at, failing) = (None, false);
+        Self { store, epoch, origin, sinks, confirmed, spool, confirmed_at, recorded, failing }
     }
 
     /// Records until cancelled, and then a last time, completely: cancel it once nothing settles
@@ -116,6 +119,8 @@ impl Recorder {
     /// Records the sinks whose ledger changed since the last record, and what is to be confirmed.
     async fn record(&mut self, open_max: usize) -> Result<(), StoreError> {
         let wanted = self.confirmed.wanted();
+        // Asked after what is wanted: as far as that needs the log, it is there.
+        let log = self.spool.synced();
         let confirmed = self.to_confirm(wanted);
         let mut changed: Vec<(Arc<str>, Settled)> = Vec::new();
         for (name, ledger) in self.sinks.all() {
@@ -128,7 +133,8 @@ impl Recorder {
             return Ok(());
         }
         let rows = changed.iter().map(|(name, settled)| (name.to_string(), settled.clone()));
-        self.store.record(self.epoch, &self.origin, rows.collect(), confirmed).await?;
+        let to_record = confirmed.map(|lsn| Confirmed { lsn, log });
+        self.store.record(self.epoch, &self.origin, rows.collect(), to_record).await?;
         if let Some(confirmed) = confirmed {
             self.confirmed.set(confirmed);
             self.confirmed_at = Some(Instant::now());

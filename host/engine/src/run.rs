@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::store::{Epoch, Letters, Progress};
+use model::store::{ChangeLogs, Epoch, Letters, Progress};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,9 @@ pub struct Stores {
     pub progress: Arc<dyn Progress>,
     /// Messages put aside.
     pub letters: Arc<dyn Letters>,
-    /// This process' token for both.
+    /// What sinks that are behind have still to deliver.
+    pub logs: Arc<dyn ChangeLogs>,
+    /// This process' token for all of them.
     pub epoch: Epoch,
 }
 
@@ -36,6 +38,8 @@ pub struct Stores {
 pub struct Settings {
     /// How long requests under way may take after a stop.
     pub drain_deadline: Duration,
+    /// No more may be in the change log of a slot, in bytes.
+    pub change_log_bytes_max: u64,
     /// The time of day, in microseconds since 1970: commits are compared with it.
     pub clock_us: fn() -> i64,
 }

@@ -19,9 +19,10 @@ use tracing::{error, info, warn};
 
 use crate::budget::Budget;
 use crate::confirm::Confirm;
-use crate::crew::{self, Crew};
-use crate::fan_out::{Handed, all_have_room, fan_out};
+use crate::crew::Crew;
+use crate::fan_out::{Handed, Outlet, fan_out, make_room};
 use crate::recorded::Recorded;
+use crate::spool::Spool;
 use crate::status::SlotStatus;
 
 /// Between attempts to open the stream: quick at first (a restarting server is back in seconds),
@@ -35,6 +36,7 @@ pub(crate) struct Slot {
     pub(crate) budget: Arc<Budget>,
     pub(crate) connect: Arc<dyn Connect>,
     pub(crate) crew: Crew,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) settled: Arc<Notify>,
     pub(crate) confirm: Confirm,
     pub(crate) recorded: Arc<Recorded>,
@@ -42,13 +44,6 @@ pub(crate) struct Slot {
     pub(crate) clock_us: fn() -> i64,
     /// The highest position that was handed over, or passed by.
     pub(crate) read: Position,
-}
-
-/// Why a connection is not read any more.
-enum Pause {
-    Stop,
-    /// A sink owes what was read before.
-    Again,
 }
 
 /// Why a slot is not read any more.
@@ -138,14 +133,11 @@ pub(crate) fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
     status.problem.set(text);
 }
 
-/// Closes a stream in order, so that the next one is sent as little as possible again.
-async fn close(source: Box<dyn Source>, status: Arc<SlotStatus>) {
-    info!(slot.name = %status.name, "opening the stream anew for what a sink owes");
-    if let Err(error) = source.close().await {
-        warn!(slot.name = %status.name, %error, "the stream was not closed in order");
+/// Resolves at this time. Only awaited where there is one.
+async fn until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time).await;
     }
-    status.connected.store(false, Ordering::Relaxed);
-    status.held.set(None);
 }
 
 impl Slot {
@@ -159,23 +151,15 @@ impl Slot {
         let mut short_lived = 0;
         loop {
             let opened = Instant::now();
-            let mut broke = false;
             let origin = source.origin().to_owned();
             match self.stream(source.as_mut(), cancelled).await {
-                Ok(Pause::Stop) => return End::Stopped(Some(source)),
-                Ok(Pause::Again) => {
-                    self.confirm_settled(source.as_mut());
-                    close(source, Arc::clone(&self.status)).await;
-                }
-                Err(error) => {
-                    tell(&self.status, &error, true);
-                    drop(source);
-                    broke = true;
-                }
+                Ok(()) => return End::Stopped(Some(source)),
+                Err(error) => tell(&self.status, &error, true),
             }
+            drop(source);
             // One break is mended at once. A stream that breaks again and again as soon as it is
             // open, such as at a row that the server cannot send, must not keep both sides busy.
-            let is_short = broke && opened.elapsed() < RECONNECT.cap;
+            let is_short = opened.elapsed() < RECONNECT.cap;
             short_lived = if is_short { short_lived + 1 } else { 0 };
             if short_lived > 1 {
                 let delay = RECONNECT.delay(short_lived - 1, dice.f64());
@@ -221,34 +205,25 @@ impl Slot {
             tokio::select! {
                 biased;
                 done = &mut other => return done,
-                // What a sink owes comes with the stream that is to be opened.
-                event = self.crew.event() => drop(self.take_crew(event)),
+                event = self.crew.event() => self.crew.take(event, self.read),
             }
         }
     }
 
-    /// True if the stream must be opened anew.
-    fn take_crew(&mut self, event: crew::Event) -> bool {
-        let again = self.crew.take(event, self.read);
-        if again {
-            self.confirm.rewind();
-        }
-        again
-    }
-
     /// The highest commit that was handed over: to a sink that is here, or to one that went.
     fn offered(&self) -> Lsn {
-        let offered = self.crew.outlets.iter().filter_map(|outlet| outlet.ledger.lock().offered());
-        offered.max().unwrap_or_default().max(self.read).commit_lsn
+        let seen = self.crew.outlets.iter().map(Outlet::seen);
+        seen.max().unwrap_or_default().max(self.read).commit_lsn
     }
 
     /// One connection. Priorities: 1 stop; 2 settlements, so that the server can forget; 3 sinks that
-    /// come and go; 4 the next event, if there is room for it; 5 room.
+    /// come and go; 4 the next event, if there is room for it; 5 room, or the end of the patience with
+    /// sinks that have none.
     async fn stream(
         &mut self,
         source: &mut dyn Source,
         cancelled: &CancellationToken,
-    ) -> Result<Pause, SourceError> {
+    ) -> Result<(), SourceError> {
         self.confirm_settled(source);
         let budget = Arc::clone(&self.budget);
         let settled = Arc::clone(&self.settled);
@@ -256,20 +231,18 @@ impl Slot {
             // Armed before the question, so that no release falls in between.
             let mut room = std::pin::pin!(budget.room());
             room.as_mut().enable();
-            let can_read = self.can_read();
+            let room_for_all = make_room(&mut self.crew.outlets, Instant::now());
+            let can_read = room_for_all.is_ok() && self.can_read();
             self.status.paused.set(u64::from(!can_read));
+            let patience = room_for_all.err();
             tokio::select! {
                 biased;
                 // 1
-                () = cancelled.cancelled() => return Ok(Pause::Stop),
+                () = cancelled.cancelled() => return Ok(()),
                 // 2
                 () = settled.notified() => self.confirm_settled(source),
                 // 3
-                event = self.crew.event() => {
-                    if self.take_crew(event) {
-                        return Ok(Pause::Again);
-                    }
-                }
+                event = self.crew.event() => self.crew.take(event, self.read),
                 // 4
                 event = source.next(), if can_read => {
                     self.take(event?);
@@ -277,12 +250,14 @@ impl Slot {
                 }
                 // 5
                 () = room, if !can_read => {}
+                () = until(patience), if patience.is_some() => {}
             }
         }
     }
 
     fn can_read(&self) -> bool {
-        self.budget.has_room() && all_have_room(&self.crew.outlets)
+        let any_is_logged = self.crew.outlets.iter().any(Outlet::is_logged);
+        self.budget.has_room() && (!any_is_logged || self.spool.has_room())
     }
 
     fn take(&mut self, event: Event) {
@@ -299,8 +274,13 @@ impl Slot {
                     self.status.ingestion_us.set(u64::try_from(age).unwrap_or(0));
                     let charge = self.budget.charge(batch.bytes);
                     let read_at = Instant::now();
-                    let handed = Handed { changes: batch.changes, read_at, _charge: charge };
-                    fan_out(&self.status, &mut self.crew.outlets, handed);
+                    let (changes, bytes) = (batch.changes, batch.bytes);
+                    let handed = Handed { changes, read_at, bytes, _charge: charge };
+                    let to_log = fan_out(&self.status, &mut self.crew.outlets, handed);
+                    if to_log.is_some_and(|to_log| !self.spool.take(to_log)) {
+                        // There was room when it was read. Nothing is lost: it is not confirmed.
+                        error!(slot.name = %self.status.name, "the change log was handed too much");
+                    }
                 }
                 for commit in batch.commits {
                     self.confirm.commit(commit);
@@ -317,6 +297,9 @@ impl Slot {
 
     /// Asks for the record of the end of the prefix that every sink has settled.
     pub(crate) fn want_settled(&mut self) {
+        for outlet in &self.crew.outlets {
+            outlet.status.caught_up.set(u64::from(outlet.owes_nothing()));
+        }
         let first_open = self.first_open();
         self.recorded.want(self.confirm.advance(first_open));
     }
@@ -334,6 +317,8 @@ impl Slot {
     }
 
     fn first_open(&self) -> Option<Position> {
-        self.crew.outlets.iter().filter_map(|outlet| outlet.ledger.lock().first_open()).min()
+        let outlets = self.crew.outlets.iter();
+        let open = outlets.filter_map(|outlet| outlet.hands.ledger.lock().first_open()).min();
+        [open, self.spool.first_unsynced()].into_iter().flatten().min()
     }
 }

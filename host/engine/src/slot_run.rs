@@ -10,7 +10,7 @@ use model::acks::Settled;
 use model::lsn::Lsn;
 use model::position::Position;
 use model::source::{Connect, Missing, Source, SourceError};
-use model::store::StoreError;
+use model::store::{ChangeLog, Confirmed, StoreError, Synced};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::progress::{Ledgers, Recorder};
 use crate::recorded::Recorded;
 use crate::run::{Settings, Stores};
 use crate::slot::{self, End, Slot};
+use crate::spool::{self, Spool};
 use crate::status::SlotStatus;
 use crate::supervise::{Supervisor, TaskKind};
 
@@ -74,7 +75,8 @@ impl SlotRun {
     ) -> Option<Box<dyn Source>> {
         let origin: Arc<str> = source.origin().into();
         let settled = Arc::new(Notify::new());
-        let confirmed = self.confirmed(&origin, source.slot_position(), cancelled).await?;
+        let Confirmed { lsn: confirmed, log: synced } =
+            self.confirmed(&origin, source.slot_position(), cancelled).await?;
         let mut highest = confirmed;
         let mut restored = Vec::new();
         let sinks = Arc::clone(&self.wanted.borrow_and_update());
@@ -88,6 +90,10 @@ impl SlotRun {
             slot::tell(&self.status, &error, true);
             return None;
         }
+        let log = self.open_log(&origin, source.slot_position(), synced, cancelled).await?;
+        let bytes_max = self.settings.change_log_bytes_max;
+        let (spool, to_log) =
+            Spool::new(log, Arc::clone(&self.status), bytes_max, Arc::clone(&settled));
         let recorded = Arc::new(Recorded::new(confirmed, Arc::clone(&settled)));
         let ledgers = Ledgers::default();
         let place = Place {
@@ -98,6 +104,7 @@ impl SlotRun {
             settings: self.settings,
             supervisor: self.supervisor.clone(),
             ledgers: ledgers.clone(),
+            spool: Arc::clone(&spool),
         };
         let mut crew = Crew::new(place, self.wanted.clone());
         for (member, settled) in restored {
@@ -105,16 +112,25 @@ impl SlotRun {
         }
         let stop_recording = CancellationToken::new();
         let progress = Arc::clone(&self.stores.progress);
+        let (epoch, confirmed) = (self.stores.epoch, Arc::clone(&recorded));
         let recorder =
-            Recorder::new(progress, self.stores.epoch, origin, ledgers, Arc::clone(&recorded));
+            Recorder::new(progress, epoch, origin, ledgers, confirmed, Arc::clone(&spool));
         let recording = self.record(recorder, stop_recording.clone());
         let recording = self.supervisor.spawn(TaskKind::Progress, &self.name, recording);
+
+        let write = spool::write::run(Arc::clone(&spool), to_log);
+        let keep = spool::keep::run(Arc::clone(&spool), Arc::clone(&self.budget));
+        let logging = [
+            self.supervisor.spawn(TaskKind::Log, &self.name, write),
+            self.supervisor.spawn(TaskKind::Log, &self.name, keep),
+        ];
 
         let mut slot = Slot {
             status: Arc::clone(&self.status),
             budget: Arc::clone(&self.budget),
             connect: Arc::clone(&self.connect),
             crew,
+            spool: Arc::clone(&spool),
             settled,
             confirm: Confirm::default(),
             recorded,
@@ -124,6 +140,10 @@ impl SlotRun {
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
         let end = slot.run(source, cancelled).await;
         slot.crew.stop().await;
+        spool.stop.cancel();
+        for task in logging {
+            join(task).await;
+        }
         slot.want_settled();
         stop_recording.cancel();
         if let Some(Err(error)) = join(recording).await {
@@ -190,13 +210,53 @@ impl SlotRun {
     }
 
     /// What is recorded to be confirmed. At first that is where the slot stands. None if cancelled.
-    async fn confirmed(&self, origin: &str, at: Lsn, cancelled: &CancellationToken) -> Option<Lsn> {
+    async fn confirmed(
+        &self,
+        origin: &str,
+        at: Lsn,
+        cancelled: &CancellationToken,
+    ) -> Option<Confirmed> {
         let (progress, epoch) = (&self.stores.progress, self.stores.epoch);
         if let Some(recorded) = self.ask(|| progress.confirmed(origin), cancelled).await? {
             return Some(recorded);
         }
-        let record = || progress.record(epoch, origin, Vec::new(), Some(at));
-        self.ask(record, cancelled).await.map(|()| at)
+        let confirmed = Confirmed { lsn: at, ..Confirmed::default() };
+        let record = || progress.record(epoch, origin, Vec::new(), Some(confirmed));
+        self.ask(record, cancelled).await.map(|()| confirmed)
+    }
+
+    /// Opens the change log of a stream that sends everything from `refetched` on. None if
+    /// cancelled, or if part of the log is lost that the server has no more.
+    async fn open_log(
+        &self,
+        origin: &str,
+        refetched: Lsn,
+        synced: Synced,
+        cancelled: &CancellationToken,
+    ) -> Option<Arc<dyn ChangeLog>> {
+        let Stores { logs, epoch, .. } = &self.stores;
+        let open = || -> BoxFuture<'_, Result<_, StoreError>> {
+            Box::pin(async move {
+                match logs.open(*epoch, origin, refetched, Some(synced)).await {
+                    Ok(log) => Ok(Ok(log)),
+                    Err(StoreError::Damaged { what, .. }) => Ok(Err(what)),
+                    Err(error) => Err(error),
+                }
+            })
+        };
+        match self.ask(open, cancelled).await? {
+            Ok(log) => Some(log),
+            Err(message) => {
+                let name = &self.name;
+                let help = format!(
+                    "put the directory back if there is a copy; to go on without what is missing, \
+                     stop the engine and run `sequin accept-loss {name}`, and load the tables anew"
+                );
+                let error = SourceError::Definite { code: "change_log_damaged", message, help };
+                slot::tell(&self.status, &error, true);
+                None
+            }
+        }
     }
 
     /// Compares the server with what is on record here: the highest position confirmed, and the

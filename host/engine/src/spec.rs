@@ -64,6 +64,19 @@ pub struct SinkSpec {
     pub paused: bool,
     /// Delays between attempts.
     pub backoff: Backoff,
+    /// What becomes of its changes when the change log is full.
+    pub on_full: OnFull,
     /// After this many attempts a message is put aside; None: never.
     pub attempts_max: Option<u32>,
+}
+
+/// What becomes of a sink's changes when the change log has reached its limit and the sink still has to
+/// read the oldest of it. The predecessor's `load_shedding_policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// Nothing more is read from the slot until it has.
+    #[default]
+    Pause,
+    /// The oldest are thrown away and counted.
+    Discard,
 }

@@ -167,10 +167,10 @@ impl Warnings {
         is_new
     }
 
-    /// Takes one away: it is over.
-    pub fn clear(&self, code: &'static str, subject: &str) {
+    /// Takes one away: it is over. True if it was there.
+    pub fn clear(&self, code: &'static str, subject: &str) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(&(code, subject.to_owned()));
+        known.remove(&(code, subject.to_owned())).is_some()
     }
 
     /// Takes all of one code away.
@@ -266,6 +266,12 @@ pub struct SlotStatus {
     pub connects: Counter,
     /// Position confirmed to the server, as a number of bytes.
     pub confirmed: Gauge,
+    /// Changes that went to the change log.
+    pub logged: Counter,
+    /// What the change log takes on the disk, in bytes.
+    pub log_bytes: Gauge,
+    /// What its owner should know.
+    pub warnings: Warnings,
     /// 1 while nothing is read because the budget or a queue is full.
     pub paused: Gauge,
     /// From the last commit that was handed over, by the server's clock, to when it was, by ours, in
@@ -300,6 +306,12 @@ pub struct SinkStatus {
     pub fetched: Counter,
     /// Messages put aside.
     pub buried: Counter,
+    /// 1 while all that was read for it is settled.
+    pub caught_up: Gauge,
+    /// 1 while its changes go through the change log.
+    pub spooling: Gauge,
+    /// Changes that were thrown away because the change log was full, as its policy says.
+    pub discarded: Counter,
     /// Rows that failed in a plugin.
     pub plugin_failures: Counter,
     /// Messages that wait or are under way.

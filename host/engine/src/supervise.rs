@@ -17,6 +17,10 @@ pub enum TaskKind {
     Intake,
     /// Delivers for one sink.
     Deliver,
+    /// Reads the change log for one sink.
+    Spool,
+    /// Writes the change log of one slot, or looks after it.
+    Log,
     /// Records progress of one slot.
     Progress,
     /// Answers HTTP requests.
@@ -33,9 +37,9 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             // Without it nothing moves, and what it knew is gone: a new process reads it again.
-            Self::Slot | Self::Progress | Self::Serve | Self::Reload => OnPanic::StopProcess,
+            Self::Slot | Self::Progress | Self::Log | Self::Serve | Self::Reload => OnPanic::StopProcess,
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
-            Self::Intake | Self::Deliver => OnPanic::StopSink,
+            Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
             Self::Check => OnPanic::GoOn,
         }
     }

@@ -30,64 +30,127 @@ impl Settled {
     }
 }
 
-/// The ledger of one sink.
+/// The ledger of one sink. `Raw` is what is kept of a change while it is open, `Place` where in the
+/// change log it stands.
 ///
 /// Only what is open takes memory: what settled behind an open position leaves no trace but the
 /// highest position offered, however long the open one stays.
-#[derive(Debug, Default)]
-pub struct Acks {
-    /// Per open position, the messages of its change that are not settled: 1, or as many as a
-    /// transform made of it.
-    open: BTreeMap<Position, u32>,
+#[derive(Debug)]
+pub struct Acks<Raw = (), Place = ()> {
+    /// What holds the slot back.
+    open: BTreeMap<Position, Open<Raw>>,
+    /// What is open and stands in the change log.
+    logged: BTreeMap<Position, Open<Place>>,
     /// Highest position offered by this process.
     offered: Option<Position>,
     /// What an earlier process settled.
     restored: Settled,
 }
 
-impl Acks {
+#[derive(Debug)]
+struct Open<T> {
+    /// The messages of the change that are not settled: 1, or as many as a transform made of it.
+    outstanding: u32,
+    what: T,
+}
+
+impl<Raw, Place> Default for Acks<Raw, Place> {
+    fn default() -> Self {
+        Self::restore(Settled::default())
+    }
+}
+
+impl<Raw, Place> Acks<Raw, Place> {
     /// A ledger that goes on from what an earlier process recorded.
     #[must_use]
     pub fn restore(restored: Settled) -> Self {
-        Self { open: BTreeMap::new(), offered: None, restored }
+        Self { open: BTreeMap::new(), logged: BTreeMap::new(), offered: None, restored }
     }
 
     /// Opens a position, with one message outstanding. False if the change must not be handed to
     /// the sink: it was handed before, or settled by an earlier process.
-    pub fn admit(&mut self, position: Position) -> bool {
+    pub fn admit(&mut self, position: Position, raw: Raw) -> bool {
+        let admitted = self.offer(position);
+        if admitted {
+            self.open.insert(position, Open { outstanding: 1, what: raw });
+        }
+        admitted
+    }
+
+    /// As [`Acks::admit`], of a change that comes from the change log.
+    pub fn admit_logged(&mut self, position: Position, place: Place) -> bool {
+        let admitted = self.offer(position);
+        if admitted {
+            self.logged.insert(position, Open { outstanding: 1, what: place });
+        }
+        admitted
+    }
+
+    fn offer(&mut self, position: Position) -> bool {
         if self.offered.is_some_and(|offered| position <= offered) {
             return false;
         }
         self.offered = Some(position);
-        if self.restored.contains(position) {
-            return false;
+        !self.restored.contains(position)
+    }
+
+    /// Whether an earlier process settled it.
+    #[must_use]
+    pub fn was_settled(&self, position: Position) -> bool {
+        self.restored.contains(position)
+    }
+
+    /// What is open at a position stands in the change log by now, and holds the slot back no more.
+    pub fn log(&mut self, position: Position, place: Place) {
+        if let Some(Open { outstanding, .. }) = self.open.remove(&position) {
+            self.logged.insert(position, Open { outstanding, what: place });
         }
-        self.open.insert(position, 1);
-        true
+    }
+
+    /// What stood in the change log stands in another place of it by now, if it is still open.
+    pub fn relocate(&mut self, position: Position, place: Place) {
+        if let Some(open) = self.logged.get_mut(&position) {
+            open.what = place;
+        }
     }
 
     /// A transform made `outputs` messages of the change (at least 1): it settles when all have.
     pub fn split(&mut self, position: Position, outputs: u32) {
-        if let Some(outstanding) = self.open.get_mut(&position) {
-            *outstanding += outputs.saturating_sub(1);
+        let more = outputs.saturating_sub(1);
+        if let Some(open) = self.open.get_mut(&position) {
+            open.outstanding += more;
+        } else if let Some(open) = self.logged.get_mut(&position) {
+            open.outstanding += more;
         }
     }
 
     /// One message of the change at `position` is settled. Unknown positions are ignored.
     pub fn settle(&mut self, position: Position) {
-        if let Entry::Occupied(mut entry) = self.open.entry(position) {
-            let outstanding = entry.get_mut();
-            *outstanding = outstanding.saturating_sub(1);
-            if *outstanding == 0 {
-                entry.remove();
-            }
+        if !settle(&mut self.open, position) {
+            settle(&mut self.logged, position);
         }
     }
 
-    /// The first position handed to the sink and not settled.
+    /// The first position handed to the sink that is neither settled nor in the change log.
     #[must_use]
     pub fn first_open(&self) -> Option<Position> {
         self.open.first_key_value().map(|(position, _)| *position)
+    }
+
+    /// What is open and not in the change log, by rising position.
+    pub fn raws(&self) -> impl Iterator<Item = (Position, &Raw)> {
+        self.open.iter().map(|(position, open)| (*position, &open.what))
+    }
+
+    /// What is kept of the change at a position, if that is open and not in the change log.
+    #[must_use]
+    pub fn raw(&self, position: Position) -> Option<&Raw> {
+        self.open.get(&position).map(|open| &open.what)
+    }
+
+    /// Where what is open stands in the change log, by rising position.
+    pub fn places(&self) -> impl Iterator<Item = (Position, &Place)> {
+        self.logged.iter().map(|(position, open)| (*position, &open.what))
     }
 
     /// The highest position that this process offered to the sink.
@@ -99,7 +162,7 @@ impl Acks {
     /// Whether everything handed over is settled.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.logged.is_empty()
     }
 
     /// What to record. At most `open_max` open positions (1 or more): with more, what stands above
@@ -110,7 +173,13 @@ impl Acks {
         // Open positions of the earlier process that the replay has not reached again: all of them
         // above what was offered, so both together still rise.
         let awaited = self.restored.open.iter().filter(|position| **position > offered);
-        let all = self.open.keys().chain(awaited).copied();
+        let (mut here, mut logged) = (self.open.keys().peekable(), self.logged.keys().peekable());
+        let rising = std::iter::from_fn(|| match (here.peek(), logged.peek()) {
+            (Some(one), Some(other)) if other < one => logged.next(),
+            (Some(_), _) => here.next(),
+            (None, _) => logged.next(),
+        });
+        let all = rising.chain(awaited).copied();
         let mut open: Vec<Position> = all.take(open_max.saturating_add(1)).collect();
         let mut high = offered.max(self.restored.high);
         if open.len() > open_max {
@@ -119,6 +188,17 @@ impl Acks {
         }
         Settled { high, open }
     }
+}
+
+/// False if the position is not among these.
+fn settle<T>(open: &mut BTreeMap<Position, Open<T>>, position: Position) -> bool {
+    let Entry::Occupied(mut entry) = open.entry(position) else { return false };
+    let outstanding = &mut entry.get_mut().outstanding;
+    *outstanding = outstanding.saturating_sub(1);
+    if *outstanding == 0 {
+        entry.remove();
+    }
+    true
 }
 
 #[cfg(test)]
@@ -134,9 +214,9 @@ mod tests {
 
     #[test]
     fn the_first_open_position_moves_only_over_settled_ones() {
-        let mut acks = Acks::default();
+        let mut acks = Acks::<(), ()>::default();
         for n in 1..=4 {
-            assert!(acks.admit(at(n)));
+            assert!(acks.admit(at(n), ()));
         }
         acks.settle(at(2));
         acks.settle(at(3));
@@ -150,8 +230,8 @@ mod tests {
 
     #[test]
     fn a_change_of_many_outputs_settles_with_the_last() {
-        let mut acks = Acks::default();
-        acks.admit(at(1));
+        let mut acks = Acks::<(), ()>::default();
+        acks.admit(at(1), ());
         acks.split(at(1), 3);
         acks.settle(at(1));
         acks.settle(at(1));
@@ -162,19 +242,19 @@ mod tests {
 
     #[test]
     fn a_reconnect_repeats_nothing_and_a_restart_only_what_was_open() {
-        let mut acks = Acks::restore(Settled { high: at(5), open: vec![at(3)] });
-        let handed: Vec<bool> = (2..=6).map(|n| acks.admit(at(n))).collect();
+        let mut acks = Acks::<(), ()>::restore(Settled { high: at(5), open: vec![at(3)] });
+        let handed: Vec<bool> = (2..=6).map(|n| acks.admit(at(n), ())).collect();
         assert_eq!(handed, [false, true, false, false, true]);
-        assert!(!acks.admit(at(3)), "the stream was reconnected from an earlier place");
+        assert!(!acks.admit(at(3), ()), "the stream was reconnected from an earlier place");
         assert_eq!(acks.settled(9), Settled { high: at(6), open: vec![at(3), at(6)] });
     }
 
     #[test]
     fn what_settles_behind_an_open_position_takes_no_memory() {
-        let mut acks = Acks::default();
-        acks.admit(at(1));
+        let mut acks = Acks::<(), ()>::default();
+        acks.admit(at(1), ());
         for n in 2..10_000 {
-            acks.admit(at(n));
+            acks.admit(at(n), ());
             acks.settle(at(n));
         }
         assert_eq!(acks.open.len(), 1);
@@ -183,11 +263,34 @@ mod tests {
 
     #[test]
     fn what_the_replay_has_not_reached_stays_open_on_record() {
-        let mut acks = Acks::restore(Settled { high: at(9), open: vec![at(3), at(7)] });
+        let mut acks = Acks::<(), ()>::restore(Settled { high: at(9), open: vec![at(3), at(7)] });
         assert_eq!(acks.settled(9), Settled { high: at(9), open: vec![at(3), at(7)] });
-        acks.admit(at(3));
+        acks.admit(at(3), ());
         acks.settle(at(3));
         assert_eq!(acks.settled(9), Settled { high: at(9), open: vec![at(7)] });
+    }
+
+    #[test]
+    fn what_stands_in_the_log_is_open_and_holds_nothing_back() {
+        let mut acks = Acks::<char, u8>::default();
+        for (n, raw) in [(1, 'a'), (2, 'b'), (3, 'c')] {
+            assert!(acks.admit(at(n), raw));
+        }
+        acks.split(at(2), 2);
+        acks.log(at(2), 7);
+        acks.log(at(1), 8);
+        assert_eq!(acks.first_open(), Some(at(3)));
+        assert_eq!(acks.settled(9), Settled { high: at(3), open: vec![at(1), at(2), at(3)] });
+        assert_eq!(acks.places().collect::<Vec<_>>(), [(at(1), &8), (at(2), &7)]);
+        assert_eq!(acks.raws().collect::<Vec<_>>(), [(at(3), &'c')]);
+        for n in [3, 1, 2] {
+            acks.settle(at(n));
+        }
+        assert!(!acks.is_empty(), "two messages were made of it");
+        acks.settle(at(2));
+        assert!(acks.is_empty());
+        assert!(acks.admit_logged(at(4), 9) && !acks.admit(at(4), 'd'));
+        assert_eq!((acks.first_open(), acks.is_empty()), (None, false));
     }
 
     proptest! {
@@ -197,9 +300,9 @@ mod tests {
         fn a_restart_never_skips_what_was_open(
             settled in proptest::collection::vec(1_u64..40, 0..80), open_max in 0_usize..50,
         ) {
-            let mut acks = Acks::default();
+            let mut acks = Acks::<(), ()>::default();
             for n in 1..40 {
-                acks.admit(at(n));
+                acks.admit(at(n), ());
             }
             for n in &settled {
                 acks.settle(at(*n));

@@ -43,7 +43,10 @@ pub trait Progress: Send + Sync {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>>;
+    fn confirmed<'a>(
+        &'a self,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Confirmed>, StoreError>>;
 
     /// Records all of these, or none. With a position to be confirmed, all is on disk when this
     /// returns; a lower one than was recorded before changes nothing.
@@ -55,8 +58,17 @@ pub trait Progress: Send + Sync {
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
-        confirmed: Option<Lsn>,
+        confirmed: Option<Confirmed>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// What was recorded to be confirmed of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Everything below is settled, or in the change log.
+    pub lsn: Lsn,
+    /// Up to where that was on the disk.
+    pub log: Synced,
 }
 
 /// Messages put aside.

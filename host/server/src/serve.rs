@@ -89,10 +89,12 @@ async fn serve(
     let stores = Stores {
         progress: Arc::<Embedded>::clone(&store),
         letters: Arc::<Embedded>::clone(&store),
+        logs: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
     let budget = Budget::new(settings.memory_bytes_max);
-    let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE, clock_us };
+    let change_log_bytes_max = settings.change_log_bytes_max;
+    let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE, change_log_bytes_max, clock_us };
     let slots = std::mem::take(&mut ready.slots);
     check_sinks(&supervisor, &slots, |_| true);
     let streams = Arc::new(web::Streams::default());

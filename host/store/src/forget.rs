@@ -4,6 +4,7 @@ use model::lsn::Lsn;
 use model::store::StoreError;
 use rusqlite::OptionalExtension as _;
 
+use crate::change_log;
 use crate::embedded::{Embedded, unavailable};
 
 /// Origins name the slot between two slashes (system, timeline, database, slot, publication), and
@@ -28,7 +29,12 @@ impl Embedded {
     /// The store cannot be written; nothing is forgotten then.
     pub async fn forget(&self, slot: &str) -> Result<Option<Forgotten>, StoreError> {
         let slot = slot.to_owned();
+        let directory = self.directory().to_owned();
         self.call(move |connection| {
+            // First, so that an attempt that fails can be made again.
+            let path = format!("/{slot}/");
+            change_log::forget(&directory, |origin| origin.contains(&path))
+                .map_err(|error| StoreError::Unavailable(format!("the change log: {error}")))?;
             let mut forget = || -> Result<Option<Forgotten>, rusqlite::Error> {
                 let transaction = connection.transaction()?;
                 let sql = |sql: &str| sql.replace("{of_slot}", OF_SLOT);
@@ -74,7 +80,7 @@ impl Embedded {
 #[cfg(test)]
 mod tests {
     use model::acks::Settled;
-    use model::store::Progress as _;
+    use model::store::{Confirmed, Progress as _};
 
     use super::*;
 
@@ -86,7 +92,8 @@ mod tests {
             let origin = format!("7/1/db/{slot}/pub");
             store.remember(store.epoch(), &format!("camp/{slot}")).await.unwrap();
             let rows = vec![("a".to_owned(), Settled::default())];
-            store.record(store.epoch(), &origin, rows, Some(Lsn(9))).await.unwrap();
+            let confirmed = Confirmed { lsn: Lsn(9), ..Confirmed::default() };
+            store.record(store.epoch(), &origin, rows, Some(confirmed)).await.unwrap();
         }
         let forgotten = store.forget("a_s").await.unwrap();
         let expected = Forgotten { confirmed: Some(Lsn(9)), sinks: vec!["a".to_owned()] };
@@ -95,7 +102,8 @@ mod tests {
         assert_eq!(store.confirmed("7/1/db/a_s/pub").await.unwrap(), None);
         assert_eq!(store.load("7/1/db/a_s/pub", "a").await.unwrap(), None);
         assert!(store.is_known("camp/axs").await.unwrap());
-        assert_eq!(store.confirmed("7/1/db/axs/pub").await.unwrap(), Some(Lsn(9)));
+        let confirmed = store.confirmed("7/1/db/axs/pub").await.unwrap();
+        assert_eq!(confirmed.map(|confirmed| confirmed.lsn), Some(Lsn(9)));
         assert_eq!(store.forget("a_s").await.unwrap(), None, "nothing is known of it any more");
     }
 }

@@ -4,8 +4,8 @@ use model::BoxFuture;
 use model::acks::Settled;
 use model::lsn::Lsn;
 use model::position::Position;
-use model::store::{Epoch, Progress, StoreError};
-use rusqlite::OptionalExtension as _;
+use model::store::{Address, Confirmed, Epoch, Progress, StoreError, Synced};
+use rusqlite::{OptionalExtension as _, Row};
 
 use crate::embedded::{Durability, Embedded, unavailable};
 
@@ -18,11 +18,13 @@ const RECORD: &str = "
         high_lsn = excluded.high_lsn, high_ordinal = excluded.high_ordinal,
         open = excluded.open, epoch = excluded.epoch";
 
-const CONFIRMED: &str = "SELECT lsn FROM confirmed WHERE origin = ?1";
+const CONFIRMED: &str = "SELECT lsn, log_stream, log_kept FROM confirmed WHERE origin = ?1";
 const CONFIRM: &str = "
-    INSERT INTO confirmed (origin, lsn, epoch) VALUES (?1, ?2, ?3)
+    INSERT INTO confirmed (origin, lsn, epoch, log_stream, log_kept) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (origin) DO UPDATE SET
-        lsn = max(lsn, excluded.lsn), epoch = excluded.epoch";
+        lsn = max(lsn, excluded.lsn), epoch = excluded.epoch,
+        log_stream = max(log_stream, excluded.log_stream),
+        log_kept = max(log_kept, excluded.log_kept)";
 
 const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM slots WHERE slot = ?1)";
 const REMEMBER: &str = "
@@ -69,14 +71,18 @@ impl Progress for Embedded {
         }))
     }
 
-    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>> {
+    fn confirmed<'a>(
+        &'a self,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Confirmed>, StoreError>> {
         let origin = origin.to_owned();
         Box::pin(self.call(move |connection| {
-            let lsn: Option<i64> = connection
-                .query_row(CONFIRMED, [&origin], |row| row.get(0))
-                .optional()
-                .map_err(unavailable)?;
-            Ok(lsn.map(|lsn| Lsn(lsn.cast_unsigned())))
+            let number = |row: &Row<'_>, at| row.get(at).map(i64::cast_unsigned);
+            let confirmed = connection.query_row(CONFIRMED, [&origin], |row| {
+                let (stream, kept) = (Address(number(row, 1)?), Address(number(row, 2)?));
+                Ok(Confirmed { lsn: Lsn(number(row, 0)?), log: Synced { stream, kept } })
+            });
+            confirmed.optional().map_err(unavailable)
         }))
     }
 
@@ -88,14 +94,15 @@ impl Progress for Embedded {
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
-        confirmed: Option<Lsn>,
+        confirmed: Option<Confirmed>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let origin = origin.to_owned();
         let durability = if confirmed.is_some() { Durability::Synced } else { Durability::Written };
         Box::pin(self.write(epoch, durability, move |transaction| {
-            if let Some(lsn) = confirmed {
-                let row = (&origin, lsn.0.cast_signed(), epoch.0.cast_signed());
-                transaction.execute(CONFIRM, row)?;
+            if let Some(Confirmed { lsn, log }) = confirmed {
+                let [lsn, epoch] = [lsn.0, epoch.0].map(u64::cast_signed);
+                let [stream, kept] = [log.stream.0, log.kept.0].map(u64::cast_signed);
+                transaction.execute(CONFIRM, (&origin, lsn, epoch, stream, kept))?;
             }
             let mut statement = transaction.prepare(RECORD)?;
             for (sink, settled) in &sinks {
@@ -131,6 +138,11 @@ mod tests {
 
     fn at(lsn: u64, ordinal: u64) -> Position {
         Position::new(Lsn(lsn), ordinal)
+    }
+
+    fn at_lsn(lsn: u64) -> Confirmed {
+        let log = Synced { stream: Address(lsn << 32), kept: Address(lsn) };
+        Confirmed { lsn: Lsn(lsn), log }
     }
 
     #[tokio::test]
@@ -170,7 +182,7 @@ mod tests {
         let store = Embedded::open(directory.path()).unwrap();
         let older = Epoch(store.epoch().0 - 1);
         let rows = vec![("a".to_owned(), Settled::default())];
-        let refused = store.record(older, "o", rows, Some(Lsn(1))).await;
+        let refused = store.record(older, "o", rows, Some(at_lsn(1))).await;
         assert!(matches!(refused, Err(StoreError::Fenced { .. })));
         assert_eq!(store.load("o", "a").await.unwrap(), None);
         assert_eq!(store.confirmed("o").await.unwrap(), None);
@@ -183,11 +195,11 @@ mod tests {
             let store = Embedded::open(directory.path()).unwrap();
             assert_eq!(store.confirmed("o").await.unwrap(), None);
             for lsn in [7, 9, 8] {
-                store.record(store.epoch(), "o", Vec::new(), Some(Lsn(lsn))).await.unwrap();
+                store.record(store.epoch(), "o", Vec::new(), Some(at_lsn(lsn))).await.unwrap();
             }
         }
         let store = Embedded::open(directory.path()).unwrap();
-        assert_eq!(store.confirmed("o").await.unwrap(), Some(Lsn(9)));
+        assert_eq!(store.confirmed("o").await.unwrap(), Some(at_lsn(9)));
         assert_eq!(store.confirmed("p").await.unwrap(), None);
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -40,6 +40,11 @@ const MIGRATIONS: [&str; 2] = [
         lsn INTEGER NOT NULL,
         epoch INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- Up to where the change log was on the disk: its addresses.
+    ALTER TABLE confirmed ADD COLUMN log_stream INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE confirmed ADD COLUMN log_kept INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 

@@ -14,7 +14,7 @@ use model::message::Message;
 use model::route::{Route, RouteError};
 use model::sink::{Sink, SinkError, SinkKind, Verdict};
 use model::source::{Connect, Event, Missing, Source, SourceError};
-use model::store::{Epoch, Letter, Letters, Progress, StoreError};
+use model::store::{Confirmed, Epoch, Letter, Letters, Progress, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -198,7 +198,10 @@ impl Progress for Mortal<Memory> {
         self.port.0.load(origin, sink)
     }
 
-    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>> {
+    fn confirmed<'a>(
+        &'a self,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Confirmed>, StoreError>> {
         self.port.0.confirmed(origin)
     }
 
@@ -207,7 +210,7 @@ impl Progress for Mortal<Memory> {
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
-        confirmed: Option<Lsn>,
+        confirmed: Option<Confirmed>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let (store, sink) = &self.port;
@@ -228,7 +231,7 @@ impl Progress for Mortal<Memory> {
             };
             let recorded = self.life.lives(record).await;
             // The first record says where a new slot begins.
-            if confirmed.is_some_and(|confirmed| confirmed > Lsn::ZERO) {
+            if confirmed.is_some_and(|confirmed| confirmed.lsn > Lsn::ZERO) {
                 self.life.at(Point::Recorded);
             }
             self.life.survived(recorded).await

@@ -11,6 +11,8 @@ use model::relation::{Column, Identity, Kind, Relation};
 use model::source::{Changes, Commit, Connect, Event, Missing, Source, SourceError};
 use tokio::sync::Notify;
 
+use crate::status::Status;
+
 /// Bytes between two commits of the fake log.
 const STEP: u64 = 100;
 
@@ -21,6 +23,8 @@ pub(crate) struct Log {
     more: Arc<Notify>,
     /// Of the transactions to come.
     relation: Arc<Mutex<Arc<Relation>>>,
+    /// Of the engine that reads it.
+    reader: Arc<Mutex<Option<Arc<Status>>>>,
 }
 
 #[derive(Default)]
@@ -101,7 +105,8 @@ impl Log {
             columns: vec![column("id", Kind::Integer, true), column("value", Kind::Text, false)],
         };
         let relation = Arc::new(Mutex::new(Arc::new(relation)));
-        Self { state: Arc::default(), more: Arc::new(Notify::new()), relation }
+        let reader = Arc::default();
+        Self { state: Arc::default(), more: Arc::new(Notify::new()), relation, reader }
     }
 
     /// The next transactions are of another version of the table, or of another table.
@@ -133,6 +138,20 @@ impl Log {
 
     pub(crate) fn confirmed(&self) -> Lsn {
         self.state.lock().unwrap().confirmed
+    }
+
+    /// It is read by this engine.
+    pub(crate) fn is_read_by(&self, status: &Arc<Status>) {
+        *self.reader.lock().unwrap() = Some(Arc::clone(status));
+    }
+
+    /// Whether all is confirmed, and no sink owes anything.
+    pub(crate) fn settled(&self) -> bool {
+        let reader = self.reader.lock().unwrap();
+        let slots = reader.as_ref().map(|status| status.slots.list()).unwrap_or_default();
+        let mut sinks = slots.iter().flat_map(|slot| slot.sinks.list());
+        let is_read = reader.is_some() && self.confirmed() == self.end();
+        is_read && sinks.all(|sink| sink.caught_up.get() == 1)
     }
 
     pub(crate) fn break_after(&self, events: usize) {

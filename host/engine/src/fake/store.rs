@@ -1,16 +1,19 @@
 //! A store in memory that fences as a real one does.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use model::BoxFuture;
 use model::acks::Settled;
 use model::lsn::Lsn;
-use model::store::{Epoch, Letter, Letters, Progress, StoreError};
+use model::store::{Confirmed, Epoch, Letter, Letters, Progress, StoreError};
+
+use super::change_log::Disk;
 
 #[derive(Default)]
 pub(crate) struct Store {
     state: Mutex<State>,
+    pub(crate) disk: Arc<Disk>,
 }
 
 #[derive(Default)]
@@ -18,7 +21,7 @@ struct State {
     epoch: u64,
     slots: HashSet<String>,
     progress: HashMap<(String, String), Settled>,
-    confirmed: HashMap<String, Lsn>,
+    confirmed: HashMap<String, Confirmed>,
     letters: Vec<Letter>,
     /// Writes are refused while this is set.
     away: bool,
@@ -38,7 +41,7 @@ impl Store {
 
     /// The position of a stream that is recorded to be confirmed.
     pub(crate) fn recorded(&self, origin: &str) -> Option<Lsn> {
-        self.state.lock().unwrap().confirmed.get(origin).copied()
+        self.state.lock().unwrap().confirmed.get(origin).map(|confirmed| confirmed.lsn)
     }
 
     pub(crate) fn set_away(&self, away: bool) {
@@ -85,8 +88,11 @@ impl Progress for Store {
         Box::pin(async move { Ok(settled) })
     }
 
-    fn confirmed<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<Option<Lsn>, StoreError>> {
-        let confirmed = self.recorded(origin);
+    fn confirmed<'a>(
+        &'a self,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Confirmed>, StoreError>> {
+        let confirmed = self.state.lock().unwrap().confirmed.get(origin).copied();
         Box::pin(async move { Ok(confirmed) })
     }
 
@@ -95,12 +101,12 @@ impl Progress for Store {
         epoch: Epoch,
         origin: &'a str,
         sinks: Vec<(String, Settled)>,
-        confirmed: Option<Lsn>,
+        confirmed: Option<Confirmed>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let written = self.write(epoch, |state| {
-            if let Some(lsn) = confirmed {
+            if let Some(Confirmed { lsn, log }) = confirmed {
                 let recorded = state.confirmed.entry(origin.to_owned()).or_default();
-                *recorded = (*recorded).max(lsn);
+                *recorded = Confirmed { lsn: recorded.lsn.max(lsn), log };
             }
             let rows = sinks.into_iter().map(|(sink, row)| ((origin.to_owned(), sink), row));
             state.progress.extend(rows);

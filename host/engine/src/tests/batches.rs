@@ -103,7 +103,7 @@ async fn b102_one_poison_among_a_hundred_is_the_only_one_put_aside() {
     spec.transforms = vec![poison, function(|_| Ok(Outcome::Keep))];
     let store = Arc::<Store>::default();
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(sink.len(), 99);
     let letters = store.letters();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
@@ -125,7 +125,7 @@ async fn b105_a_message_that_is_too_large_is_put_aside_and_the_others_continue()
     });
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(sink.len(), 19);
     let letters = store.letters();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
@@ -150,7 +150,7 @@ async fn b106_actions_that_are_not_chosen_cost_no_room() {
     spec.selection.actions = Actions { update: false, ..Actions::default() };
     let (engine, status, _) =
         engine(&log, vec![spec, sink_spec("all", &all)], &Arc::default(), 10_000);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let sinks = status.slots.list()[0].sinks.list();
     assert_eq!((sinks[0].received.get(), sinks[0].pending.get(), down.len()), (0, 0, 0));
     assert_eq!((sinks[1].received.get(), status.budget.used()), (2_001, 0));
@@ -183,7 +183,7 @@ async fn b107_exactly_the_chosen_tables_are_delivered_also_those_made_later() {
     let mut tables = [("a", "t"), ("a", "u"), ("b", "t"), ("b", "u"), ("b", "t")].iter().zip(10..);
     // Each is made once all is delivered that was there before.
     run_until(engine, || {
-        if log.confirmed() < log.end() {
+        if !log.settled() {
             return false;
         }
         let Some(((schema, name), oid)) = tables.next() else { return true };
@@ -216,7 +216,7 @@ async fn b106_only_the_chosen_actions_are_delivered() {
     let mut spec = sink_spec("a", &sink);
     spec.selection.actions = Actions { update: false, ..Actions::default() };
     let (engine, status, _) = engine(&log, vec![spec], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(sink.len(), 1);
     assert!(sink.received()[0].payload.contains("\"action\":\"delete\""));
     assert_eq!(status.slots.list()[0].sinks.list()[0].received.get(), 1);

@@ -27,7 +27,7 @@ async fn run(
     spec.transforms = transforms;
     let store = Arc::<Store>::default();
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     store
 }
 
@@ -70,7 +70,7 @@ async fn the_first_filter_that_does_not_keep_a_row_decides() {
         ];
         let store = Arc::<Store>::default();
         let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
-        run_until(engine, || log.confirmed() == log.end()).await;
+        run_until(engine, || log.settled()).await;
         let kept: Vec<u64> = (0..30).filter(|n| n % 3 == 2).collect();
         assert_eq!(*seen.lock().unwrap(), kept, "each once, and only those that the first kept");
         let [letter] = &store.letters()[..] else { panic!() };
@@ -246,7 +246,7 @@ async fn a_plugin_behind_another_is_not_shared() {
         spec
     });
     let (engine, _, _) = engine(&log, specs.collect(), &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     for (sink, prefix) in sinks.iter().zip(["", "m", ""]) {
         for payload in payloads(sink) {
             let told = payload["record"]["told"].as_str().unwrap();

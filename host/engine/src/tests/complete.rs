@@ -39,7 +39,7 @@ async fn b071_a_sink_that_asks_for_it_gets_whole_rows() {
     let mut waited = false;
     run_until(engine, || {
         waited |= status.slots.list()[0].sinks.list()[0].waiting.get().is_some();
-        log.confirmed() == log.end()
+        log.settled()
     })
     .await;
     assert!(waited && status.slots.list()[0].sinks.list()[0].waiting.get().is_none());
@@ -83,7 +83,7 @@ async fn b071_plugins_see_what_was_fetched() {
     });
     let spec = SinkSpec { filters: vec![only_yes], ..spec("a", &sink, &table) };
     let (engine, _, _) = engine(&log, vec![spec], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(sink.len(), 5);
     assert_eq!(table.asked(), [64, 64, 64, 8], "few rows a question");
 }

@@ -70,8 +70,13 @@ async fn b090_a_blocked_group_holds_back_nobody_else() {
         if sink.len() == 180 && others_done_at.is_none() {
             others_done_at = Some(Instant::now());
         }
-        if sink.len() == 180 && others_done_at.is_some_and(|at| at.elapsed().as_secs() > 0) {
-            assert_eq!(log.confirmed(), Log::commit_lsn(2).max(model::lsn::Lsn(350)));
+        let seconds = others_done_at.map_or(0, |at| at.elapsed().as_secs());
+        if sink.len() == 180 && (1..9).contains(&seconds) {
+            assert_eq!(log.confirmed(), model::lsn::Lsn(350));
+        }
+        // A message that is tried for long must not make the source keep its log.
+        if sink.len() == 180 && seconds > 11 {
+            assert_eq!(log.confirmed(), log.end());
         }
         sink.len() == 200
     })
@@ -112,7 +117,7 @@ async fn a_failing_sink_does_not_hold_back_its_neighbour_while_the_budget_lasts(
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
     run_until(engine, || alive.len() == 1_000).await;
     assert_eq!(dead.len(), 0);
-    assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO, "the dead one owes everything");
+    assert_eq!(status.slots.list()[0].sinks.list()[0].caught_up.get(), 0, "it owes everything");
     assert_eq!(status.slots.list()[0].sinks.list()[1].delivered.get(), 1_000);
 }
 
@@ -140,7 +145,7 @@ async fn reading_pauses_when_the_budget_is_full_and_goes_on_when_there_is_room()
     })
     .await;
     let highest = highest.into_inner();
-    assert!((bytes_max..bytes_max * 2).contains(&highest), "{highest}");
+    assert!((bytes_max / 2..bytes_max * 2).contains(&highest), "{highest}");
     assert_eq!(status.budget.used(), 0, "everything was released");
 }
 
@@ -157,7 +162,7 @@ async fn a_row_that_fails_in_a_plugin_is_put_aside_and_the_others_are_delivered(
     })];
     let store: Arc<Store> = Arc::default();
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(sink.len(), 98);
     let letters = store.letters();
     assert_eq!(letters.len(), 1);
@@ -188,7 +193,7 @@ async fn nothing_is_confirmed_while_a_dead_letter_cannot_be_kept() {
         } else {
             store.set_away(false);
         }
-        !store.letters().is_empty() && log.confirmed() == log.end()
+        !store.letters().is_empty() && log.settled()
     })
     .await;
     assert!(seconds > 0);
@@ -203,7 +208,8 @@ async fn a_panic_in_a_sink_stops_that_sink_alone() {
         Recording::new(Grouping::Apart, 1, |_| Answer { panics: true, ..Answer::default() });
     let alive = Recording::willing();
     let specs = vec![sink_spec("faulty", &faulty), sink_spec("alive", &alive)];
-    let (engine, status, supervisor) = engine(&log, specs, &Arc::default(), MIB);
+    let store: Arc<Store> = Arc::default();
+    let (engine, status, supervisor) = engine(&log, specs, &store, MIB);
     run_until(engine, || {
         if alive.len() == 10 {
             log.commit((10..20).map(|n| Row::update(n, n)).collect());
@@ -214,7 +220,9 @@ async fn a_panic_in_a_sink_stops_that_sink_alone() {
     assert!(!supervisor.fatal().is_cancelled());
     let stopped = status.slots.list()[0].sinks.list()[0].stopped.get().unwrap();
     assert!(stopped.contains("as planned"), "{stopped}");
-    assert_eq!(log.confirmed(), model::lsn::Lsn::ZERO, "what it owes is not confirmed");
+    let owed = store.disk.commits_of("fake/0/slot", "faulty");
+    let confirmed = log.confirmed();
+    assert!(confirmed == model::lsn::Lsn::ZERO || owed.contains(&Log::commit_lsn(0)), "{owed:?}");
 }
 
 /// B184 in the small: a stop in the middle, with requests under way, repeats nothing.
@@ -256,7 +264,7 @@ async fn a_broken_stream_is_opened_again_and_repeats_nothing() {
         ..Answer::default()
     });
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(sink.len(), 100);
     assert_eq!(status.slots.list()[0].connects.get(), 2);
 }
@@ -274,7 +282,7 @@ async fn a_message_that_got_through_behind_a_failed_one_is_sent_again_behind_it(
         Answer { rejected, ..Answer::default() }
     });
     let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(values(&sink), [0, 2, 1, 2]);
 }
 
@@ -300,7 +308,7 @@ async fn b122_what_got_through_behind_a_message_that_is_put_aside_is_not_sent_ag
         } else if waited.is_none() {
             store.set_away(pending() > 0);
         }
-        waited.is_some() && log.confirmed() == log.end()
+        waited.is_some() && log.settled()
     })
     .await;
     assert_eq!(waited, Some(3), "none is settled while the letter is not on disk");
@@ -339,7 +347,7 @@ async fn changes_of_a_promoted_standby_are_not_taken_for_settled_ones() {
         log.commit(vec![Row::update(n, n)]);
     }
     let (second, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(second, || log.confirmed() == log.end()).await;
+    run_until(second, || log.settled()).await;
     let arrived: Vec<_> = values(&sink).into_iter().filter(|value| *value >= 200).collect();
     assert_eq!(arrived, (200..220).collect::<Vec<_>>());
 }
@@ -354,7 +362,7 @@ async fn a_server_behind_our_progress_is_refused_and_stays_visible() {
     let sink = Recording::willing();
     let store: Arc<Store> = Arc::default();
     let (first, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(first, || log.confirmed() == log.end()).await;
+    run_until(first, || log.settled()).await;
     log.set_back(5);
     let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
     run_until(second, || status.slots.list()[0].problem.get().is_some()).await;
@@ -381,8 +389,12 @@ async fn a_panic_behind_a_full_queue_does_not_stop_the_slot() {
     spec.filters = vec![slow_function(Duration::from_millis(700))];
     let specs = vec![spec, sink_spec("alive", &alive)];
     let (engine, status, _) = engine(&log, specs, &Arc::default(), MIB);
-    run_until(engine, || alive.len() == 200).await;
-    assert!(status.slots.list()[0].sinks.list()[0].stopped.get().is_some());
+    let mut stopped = None;
+    run_until(engine, || {
+        stopped = stopped.take().or_else(|| status.slots.list()[0].sinks.list()[0].stopped.get());
+        alive.len() == 200 && stopped.is_some()
+    })
+    .await;
 }
 
 /// Somebody drops the slot: it is not created again behind everybody's back, neither by the running
@@ -451,7 +463,7 @@ async fn latencies_are_observed_once_a_batch() {
         Answer { after: Duration::from_millis(200), error, ..Answer::default() }
     });
     let (engine, status, _) = engine(&log, vec![sink_spec("a", &sent)], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let slot = &status.slots.list()[0];
     assert_eq!(slot.ingestion_us.get(), u64::try_from(NOW_US).unwrap());
     let sink = &slot.sinks.list()[0];

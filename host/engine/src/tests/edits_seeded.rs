@@ -8,7 +8,7 @@ use model::sink::SinkKind;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::simulation::{check_confirmed, check_received, flaky};
+use super::simulation::{budget, check_confirmed, check_received, flaky};
 use crate::fake::log::{Log, Row};
 use crate::fake::sink::Recording;
 use crate::fake::store::Store;
@@ -91,7 +91,7 @@ fn run(seed: u64) {
         }
         let killed_after = Duration::from_millis(dice.u64(1..4_000));
         let last = life == LIVES;
-        let (engine, _, supervisor) = engine(&log, plan.specs(), &store, 1 << 16);
+        let (engine, _, supervisor) = engine(&log, plan.specs(), &store, budget(&mut dice));
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -103,11 +103,11 @@ fn run(seed: u64) {
             let watch = async {
                 let mut edits = dice.usize(0..12);
                 let mut seen = log.confirmed();
-                while Instant::now() < deadline && seen < log.end() {
+                while Instant::now() < deadline && !log.settled() {
                     tokio::time::sleep_until(Instant::now() + Duration::from_millis(17)).await;
                     assert!(!supervisor.fatal().is_cancelled());
                     if std::mem::replace(&mut seen, log.confirmed()) != seen {
-                        check_confirmed(&log, &plan.sinks);
+                        check_confirmed(&log, &store, &plan.sinks);
                         assert!(store.recorded("fake/0/slot") >= Some(seen));
                     }
                     if dice.u8(0..8) == 0 && edits > 0 {

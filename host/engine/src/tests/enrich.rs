@@ -54,7 +54,7 @@ async fn b115_a_row_is_delivered_with_or_without_and_one_that_is_refused_is_put_
     let mut spec = spec("a", &sink, &facts);
     spec.selection.actions.truncate = true;
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(enrichments(&sink), [json!({"n": 1}), Json::Null, Json::Null, Json::Null]);
     let letters = store.letters();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
@@ -78,7 +78,7 @@ async fn b116_rows_are_asked_about_together() {
     let facts = Facts::new(|key| Ok(Some(format!("{{\"key\":{key}}}").into())));
     let sink = Recording::willing();
     let (engine, _, _) = engine(&log, vec![spec("a", &sink, &facts)], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let asked: Vec<usize> = facts.asked().iter().map(Vec::len).collect();
     assert_eq!(asked, [256, 256, 256, 232]);
     let mut found = enrichments(&sink);
@@ -103,7 +103,7 @@ async fn b116_plugins_see_what_was_found_and_share_no_outcome_of_it() {
         spec.filters = vec![Arc::clone(&filter)];
     }
     let (engine, _, _) = engine(&log, specs, &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!((with.len(), without.len()), (5, 0));
 }
 
@@ -127,7 +127,7 @@ async fn b115_b117_a_sink_that_gets_no_answer_waits_alone_and_says_why() {
         if sink.len() == 0 {
             others = other.len();
         }
-        told.is_some() && log.confirmed() == log.end()
+        told.is_some() && log.settled()
     })
     .await;
     let (warnings, waiting) = told.unwrap();
@@ -164,7 +164,7 @@ async fn b115_a_row_that_has_to_go_goes_also_if_it_is_refused() {
     })];
     spec.transforms = vec![function(|_| Ok(Outcome::Replace(document("{\"id\":\"2\"}"))))];
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let of = |key: &str| -> Vec<Effect> {
         let received = sink.received();
         let of_key = received.iter().filter(|message| message.key.as_deref() == Some(key));
@@ -195,7 +195,7 @@ async fn b115_b110_a_refused_row_that_has_no_route_has_one_letter_that_says_both
         _ => Ok(Outcome::Keep),
     })];
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let letters = store.letters();
     let [both, one] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((both.position.ordinal, both.reason.as_str()), (1, "enrichment"));

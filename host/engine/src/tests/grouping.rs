@@ -214,7 +214,7 @@ async fn b096_rows_without_a_value_have_the_order_of_their_keys() {
     });
     let spec = SinkSpec { grouping: by(Scope::Table, &[("t", "value")]), ..sink_spec("a", &sink) };
     let (engine, _, _) = engine(&log, vec![spec], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let ordinals: Vec<_> = sink.received().iter().map(|message| message.position.ordinal).collect();
     assert_eq!(ordinals, [1, 4, 0, 2, 3]);
 }
@@ -247,7 +247,7 @@ async fn b095_a_sink_says_what_is_not_known_of_the_order() {
     let warnings = || status.slots.list()[0].sinks.list()[0].warnings.list();
     let mut steps = 0;
     run_until(engine, || {
-        let settled = log.confirmed() == log.end();
+        let settled = log.settled();
         match (steps, settled) {
             (0, true) => {
                 let [("group_change_unknown", problem)] = &warnings()[..] else { panic!() };

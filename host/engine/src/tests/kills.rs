@@ -1,6 +1,6 @@
 //! Kills at each named point between the log and its confirmation, with a flaky sink.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::simulation::{check_received, flaky};
 use crate::budget::Budget;
+use crate::fake::change_log::Disk;
 use crate::fake::kill::{Life, Mortal, Point};
 use crate::fake::log::{Log, Row};
 use crate::fake::sink::Recording;
 use crate::fake::store::Store;
-use crate::fake::{sink_spec, slot_spec};
+use crate::fake::{settings, sink_spec, slot_spec};
 use crate::run::{Engine, Settings, Stores};
 use crate::spec::SinkSpec;
 use crate::supervise::Supervisor;
@@ -53,6 +54,8 @@ struct Left {
     settled: Settled,
     recorded: Lsn,
     confirmed: Lsn,
+    /// In the change log.
+    logged: HashSet<Lsn>,
     handed: usize,
 }
 
@@ -79,17 +82,19 @@ impl World {
         slot.connect = Mortal::new(life, self.log.clone());
         let memory = Mortal::new(life, (Arc::clone(&self.store), Arc::clone(&self.sink)));
         let progress = Arc::<Mortal<_>>::clone(&memory);
-        let stores = Stores { progress, letters: memory, epoch: self.store.next_epoch() };
-        let settings = Settings { drain_deadline: Duration::from_secs(25), clock_us: || 0 };
+        let logs = Arc::<Disk>::clone(&self.store.disk);
+        let stores = Stores { progress, letters: memory, logs, epoch: self.store.next_epoch() };
+        let settings = Settings { clock_us: || 0, ..settings() };
         let budget = Budget::new(1 << 16);
         let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());
+        self.log.is_read_by(&engine.status());
         // A runtime of its own: dropping it ends every task where it waits.
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let deadline = Instant::now() + Duration::from_secs(86_400);
             let all_is_confirmed = async {
-                while self.log.confirmed() < self.log.end() {
+                while !self.log.settled() {
                     assert!(Instant::now() < deadline, "it is never settled");
                     tokio::time::sleep_until(Instant::now() + Duration::from_millis(17)).await;
                 }
@@ -111,6 +116,7 @@ impl World {
             settled: settled.unwrap_or_default(),
             recorded: self.store.recorded(ORIGIN).unwrap_or_default(),
             confirmed: self.log.confirmed(),
+            logged: self.store.disk.commits_of(ORIGIN, "a"),
             handed,
         }
     }
@@ -126,7 +132,7 @@ fn kill(kind: (SinkKind, Grouping), point: Point, nth: usize) -> bool {
     }
     let left = world.left(nth);
     world.live(&Life::new(None, 0));
-    assert_eq!(world.log.confirmed(), world.log.end(), "everything is settled in the end");
+    assert!(world.log.settled(), "everything is settled in the end");
     let received = world.sink.received();
     check_received(&received, world.changes);
     check_repeats(point, &left, received.get(left.received.len()..).unwrap_or_default());
@@ -144,7 +150,9 @@ fn check_repeats(point: Point, left: &Left, after: &[Arc<Message>]) {
         let Some(first) = before.get(&name(message)) else { continue };
         assert_eq!(message, *first, "the same message, of the same idempotency key");
         assert!(!left.settled.contains(message.position), "{message:?} was on record");
-        assert!(message.position.commit_lsn >= left.recorded, "{message:?} was to be confirmed");
+        let commit_lsn = message.position.commit_lsn;
+        let may_come = commit_lsn >= left.recorded || left.logged.contains(&commit_lsn);
+        assert!(may_come, "{message:?} was to be confirmed");
         repeats += 1;
     }
     match point {
@@ -166,7 +174,7 @@ fn kill_at(point: Point) {
             result.unwrap_or_else(|_| panic!("{kind:?}, killed {point:?} the {nth}th time"))
         });
         // The confirmed position moves in steps.
-        assert!(reached.count() >= 3, "{point:?} is hardly ever reached by {kind:?}");
+        assert!(reached.count() >= 2, "{point:?} is hardly ever reached by {kind:?}");
     }
 }
 
@@ -206,7 +214,7 @@ fn b182_what_is_on_record_is_never_sent_again() {
         let world = World { log, store: Arc::default(), sink, changes: 7 };
         let mut life = 0;
         // The last position is confirmed by one of them.
-        while world.log.confirmed() < world.log.end() {
+        while !world.log.settled() {
             world.live(&Life::new(Some(point), 0));
             life += 1;
             assert!(life < 20, "{point:?}: it comes no further");

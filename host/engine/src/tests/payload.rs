@@ -27,7 +27,7 @@ fn of(database: &str, sink: &str, annotations: &str) -> Envelope {
 async fn run(log: &Log, spec: SinkSpec) -> Arc<Store> {
     let store = Arc::<Store>::default();
     let (engine, _, _) = engine(log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     store
 }
 
@@ -147,7 +147,7 @@ async fn b112_a_message_from_before_carries_the_annotations_of_now() {
     run_until(before, || status.slots.list()[0].sinks.list()[0].failed.get() > 2).await;
     let up = Recording::willing();
     let (after, _, _) = engine(&log, vec![spec(&up, r#"{"v":2}"#)], &store, MIB);
-    run_until(after, || log.confirmed() == log.end()).await;
+    run_until(after, || log.settled()).await;
     let metadata = &payloads(&up)[0]["metadata"];
     assert_eq!(metadata["consumer"]["annotations"], json!({"v": 2}));
     assert_eq!(metadata["database"]["annotations"], json!({"v": 2}));

@@ -33,7 +33,7 @@ async fn b122_after_its_last_attempt_a_message_is_put_aside_with_the_last_error(
     let spec = SinkSpec { attempts_max: Some(3), ..sink_spec("a", &sink) };
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let letters = store.letters();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((letter.attempts, &*letter.reason), (3, "delivery"));
@@ -97,7 +97,7 @@ async fn b124_where_nothing_was_tried_nothing_is_counted() {
         }
         waited |= waits;
         store.set_away(waits && start.elapsed() > Duration::from_secs(1));
-        log.confirmed() == log.end()
+        log.settled()
     })
     .await;
     assert!(waited, "it had to");
@@ -122,7 +122,7 @@ async fn b124_a_message_that_rode_behind_a_failed_one_has_not_failed() {
     let spec = SinkSpec { attempts_max: Some(2), ..sink_spec("a", &sink) };
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(
         (store.letters().len(), status.slots.list()[0].sinks.list()[0].failed.get()),
         (0, 2)
@@ -144,7 +144,7 @@ async fn b119_a_message_that_failed_behind_a_delivered_one_waits_as_long_as_it_w
         Answer { rejected, ..Answer::default() }
     });
     let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     let requests = requests.lock().unwrap();
     assert_eq!(requests.len(), 2);
     assert!(requests[1] - requests[0] >= Duration::from_secs(60), "{requests:?}");

@@ -31,7 +31,7 @@ fn router() -> Arc<dyn Plugin> {
 async fn run(log: &Log, spec: SinkSpec) -> (Arc<Store>, Arc<Status>) {
     let store = Arc::<Store>::default();
     let (engine, status, _) = engine(log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     (store, status)
 }
 

@@ -32,7 +32,7 @@ async fn b187_b192_a_slot_that_was_made_anew_by_hand_is_not_taken_for_the_old_on
     let sink = Recording::willing();
     let store: Arc<Store> = Arc::default();
     let (first, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(first, || log.confirmed() == log.end()).await;
+    run_until(first, || log.settled()).await;
     let confirmed = log.confirmed();
     commit(&log, 5..8);
     log.move_slot();
@@ -84,11 +84,11 @@ async fn b192_a_server_that_forgot_a_confirmation_is_read_on_and_nothing_is_repe
     let sink = Recording::willing();
     let store: Arc<Store> = Arc::default();
     let (first, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(first, || log.confirmed() == log.end()).await;
+    run_until(first, || log.settled()).await;
     log.forget_confirmations(Log::commit_lsn(4));
     commit(&log, 10..12);
     let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(second, || log.confirmed() == log.end()).await;
+    run_until(second, || log.settled()).await;
     assert_eq!((sink.len(), status.slots.list()[0].problem.get()), (12, None));
 }
 
@@ -117,7 +117,7 @@ async fn b194_b199_nothing_is_confirmed_before_it_is_on_record() {
             }
             None => {}
         }
-        sink.len() == 50 && log.confirmed() == log.end()
+        sink.len() == 50 && log.settled()
     })
     .await;
     assert!(store.recorded(ORIGIN) >= Some(log.confirmed()));
@@ -131,7 +131,7 @@ async fn b033_a_standby_that_catches_up_is_read_on() {
     let sink = Recording::willing();
     let store: Arc<Store> = Arc::default();
     let (first, ..) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(first, || log.confirmed() == log.end()).await;
+    run_until(first, || log.settled()).await;
     let to_replay = log.restart_standby(5);
     let (second, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
     let mut to_replay = to_replay.into_iter();
@@ -144,7 +144,7 @@ async fn b033_a_standby_that_catches_up_is_read_on() {
                 None => {}
             }
         }
-        sink.len() == 11 && log.confirmed() == log.end()
+        sink.len() == 11 && log.settled()
     })
     .await;
     assert_eq!(status.slots.list()[0].problem.get(), None);

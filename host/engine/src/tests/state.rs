@@ -45,7 +45,7 @@ async fn run(
     })];
     spec.transforms = vec![function(move |change| transform(text(change)))];
     let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     (sink, store)
 }
 
@@ -139,6 +139,6 @@ async fn the_letter_of_a_removal_names_the_document() {
     let sink = Recording::refusing_index();
     let store = Arc::<Store>::default();
     let (engine, _, _) = engine(&log, vec![sink_spec("a", &sink)], &store, MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     assert_eq!(store.letters()[0].input, "{\"id\":\"7\"}");
 }

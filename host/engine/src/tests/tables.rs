@@ -33,7 +33,7 @@ async fn run(log: &Log, tables: Names<Table>) -> (Vec<String>, Vec<(&'static str
     let mut spec = sink_spec("a", &sink);
     spec.selection.tables.tables = tables;
     let (engine, status, _) = engine(log, vec![spec], &Arc::default(), MIB);
-    run_until(engine, || log.confirmed() == log.end()).await;
+    run_until(engine, || log.settled()).await;
     (received(&sink), status.slots.list()[0].sinks.list()[0].warnings.list())
 }
 
