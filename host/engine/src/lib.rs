@@ -9,6 +9,7 @@
 pub mod budget;
 pub mod confirm;
 pub mod grouping;
+pub mod health;
 pub mod lane;
 pub mod run;
 pub mod select;
@@ -28,6 +29,7 @@ mod filter;
 mod follow;
 mod intake;
 mod ledger;
+mod owner;
 mod patience;
 mod progress;
 mod recorded;

@@ -29,6 +29,8 @@ pub enum TaskKind {
     Reload,
     /// Looks once whether a destination answers.
     Check,
+    /// Judges how all of it is.
+    Health,
 }
 
 impl TaskKind {
@@ -37,10 +39,12 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             // Without it nothing moves, and what it knew is gone: a new process reads it again.
-            Self::Slot | Self::Progress | Self::Log | Self::Serve | Self::Reload => OnPanic::StopProcess,
+            Self::Slot | Self::Progress | Self::Log | Self::Serve | Self::Reload => {
+                OnPanic::StopProcess
+            }
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
-            Self::Check => OnPanic::GoOn,
+            Self::Check | Self::Health => OnPanic::GoOn,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a server was last seen to keep for a slot, shared between who asks it and who shows it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,8 +58,8 @@ pub struct Held(Arc<Inner>);
 struct Inner {
     seen: Mutex<Option<Seen>>,
     heard: Mutex<Option<Instant>>,
-    /// Heartbeats that came back.
-    heartbeats: AtomicU64,
+    /// Whether heartbeats are written where the server takes them.
+    beats: AtomicBool,
 }
 
 impl Held {
@@ -83,7 +83,6 @@ impl Held {
     /// A heartbeat came back in the stream.
     pub fn beat(&self, now: Instant) {
         *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        self.0.heartbeats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// When the last heartbeat came back.
@@ -92,10 +91,16 @@ impl Held {
         *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many heartbeats came back.
+    /// Heartbeats are written from now on, where the server takes them.
+    pub fn expect_beats(&self) {
+        self.0.beats.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a heartbeat is to come back now and then: not from a standby.
     #[must_use]
-    pub fn heartbeats(&self) -> u64 {
-        self.0.heartbeats.load(Ordering::Relaxed)
+    pub fn expects_beats(&self) -> bool {
+        let is_standby = self.seen().is_some_and(|seen| seen.is_standby);
+        self.0.beats.load(Ordering::Relaxed) && !is_standby
     }
 }
 

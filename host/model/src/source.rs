@@ -91,8 +91,8 @@ pub struct Changes {
     pub commits: Vec<Commit>,
     /// The marks that came among the changes, in order.
     pub marks: Vec<Mark>,
-    /// Who said to read the slot, in order.
-    pub claims: Vec<Claim>,
+    /// Who said to read a slot, in order, each with the commit that said so.
+    pub claims: Vec<(Lsn, Claim)>,
     /// The memory that the batch takes, in bytes.
     pub bytes: usize,
 }

@@ -71,7 +71,7 @@ pub(crate) struct Decoder {
     builder: Builder,
     scratch: row::Scratch,
     commits: Vec<Commit>,
-    claims: Vec<Claim>,
+    claims: Vec<(Lsn, Claim)>,
     /// Heartbeats that came, which nobody has asked for yet.
     heartbeats: usize,
     /// Whether annotations that are not JSON were complained about.
@@ -334,7 +334,10 @@ impl Decoder {
             }
             annotations::CLEAR => open.annotations = None,
             // Handed over with the commit that follows. One of another form is not for us.
-            CLAIM => self.claims.extend(Claim::read(content)),
+            CLAIM => {
+                let commit_lsn = open.transaction.commit_lsn;
+                self.claims.extend(Claim::read(content).map(|claim| (commit_lsn, claim)));
+            }
             _ => {}
         }
         Ok(())

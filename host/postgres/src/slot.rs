@@ -199,20 +199,33 @@ impl Slot {
 }
 
 /// A slot that was used before is not there any more.
-pub(crate) fn gone(options: &Options) -> SourceError {
+pub(crate) fn gone(options: &Options, server: Option<Lsn>) -> SourceError {
     error::definite(
         "slot_missing",
         format!(
             "replication slot {} was used before and is gone: what was written since its last \
-             confirmed position is lost to the sinks",
-            options.slot
+             confirmed position is lost to the sinks{}",
+            options.slot,
+            server.map_or_else(String::new, |at| format!(", up to {at} so far"))
         ),
         format!(
-            "find out who dropped it (a standby without it may have been promoted); to begin anew at \
-             the present, stop the engine and run `sequin accept-loss {}`",
+            "find out who dropped it ({}); to begin anew at the present, stop the engine, run `sequin \
+             accept-loss {}`, start it, and backfill the tables of its sinks",
+            suspects(options),
             options.slot
         ),
     )
+}
+
+/// Who may have dropped a slot.
+fn suspects(options: &Options) -> &'static str {
+    let is_neon = options.hosts().any(|address| address.host.ends_with(".neon.tech"));
+    if is_neon {
+        "Neon drops slots that nobody has read for about 40 hours, and does not keep them in a branch \
+         that is restored"
+    } else {
+        "a standby without it may have been promoted: see `failover` of the slot"
+    }
 }
 
 /// The slot, if it exists.

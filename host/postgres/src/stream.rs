@@ -79,6 +79,9 @@ impl Connect for Connector {
             let stop = link.stop.clone().drop_guard();
             let (closing, confirmed) = (link.closing.clone(), Arc::clone(&link.confirmed));
             let held = link.held.clone();
+            if self.options.heartbeat.is_some() {
+                held.expect_beats();
+            }
             let options = Arc::clone(&self.options);
             let thread = std::thread::Builder::new()
                 .name(format!("slot-{}", options.slot))

@@ -6,6 +6,7 @@
 
 mod access;
 mod health;
+mod healths;
 mod login;
 mod metrics;
 mod pull;
@@ -13,6 +14,7 @@ mod reply;
 mod streams;
 
 pub use access::{Access, Token};
+pub use healths::Healths;
 pub use streams::{Stream, Streams};
 
 pub use login::Login;
@@ -25,8 +27,14 @@ use axum::routing::get;
 use engine::status::Status;
 
 /// The main port (`SERVER_PORT`).
-pub fn api(version: &'static str, streams: Arc<Streams>, access: Access) -> Router {
+pub fn api(
+    version: &'static str,
+    streams: Arc<Streams>,
+    healths: Healths,
+    access: Access,
+) -> Router {
     let health = Router::new().route("/health", get(move || health::answer(version)));
+    let health = health.merge(healths::routes(healths, access.clone()));
     health.merge(pull::routes(streams, access))
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use model::BoxFuture;
 use model::acks::Settled;
 use model::lsn::Lsn;
-use model::store::{Confirmed, Epoch, Letter, Letters, Progress, StoreError};
+use model::source::Claim;
+use model::store::{Accepted, Confirmed, Epoch, Letter, Letters, Owners, Progress, StoreError};
 
 use super::change_log::Disk;
 
@@ -119,5 +120,39 @@ impl Letters for Store {
     fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
         let written = self.write(epoch, |state| state.letters.extend(letters));
         Box::pin(async move { written })
+    }
+}
+
+impl Owners for Store {
+    fn claim(&self, slot: &str) -> Claim {
+        let epoch = self.state.lock().unwrap().epoch;
+        Claim { slot: slot.into(), instance: "fake".into(), epoch, run: epoch }
+    }
+
+    fn last_stream<'a>(
+        &'a self,
+        _slot: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, Lsn)>, StoreError>> {
+        let state = self.state.lock().unwrap();
+        // Timelines of the fake log have one digit.
+        let last = state.confirmed.iter().max_by_key(|(origin, _)| origin.as_str());
+        let last = last.map(|(origin, confirmed)| (origin.clone(), confirmed.lsn));
+        Box::pin(async move { Ok(last) })
+    }
+
+    fn accepted<'a>(
+        &'a self,
+        _slot: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Accepted>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn accepted_until<'a>(
+        &'a self,
+        _epoch: Epoch,
+        _slot: &'a str,
+        _until: Lsn,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 }

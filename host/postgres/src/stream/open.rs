@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::lsn::Lsn;
 use model::source::{Missing, SourceError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
@@ -55,7 +56,8 @@ pub(super) async fn open(
         publication::ensure(&mut sql, &options, false).await?;
         slot::create_temporary(&mut connection, &options).await?;
     } else {
-        prepare(&mut connection, &mut sql, missing, &options).await?;
+        let at = (!settings.is_standby).then_some(system.position);
+        prepare(&mut connection, &mut sql, missing, at, &options).await?;
     }
 
     let started = within(&options, "start the stream", async {
@@ -96,12 +98,13 @@ async fn prepare(
     connection: &mut Connection<BoxSocket>,
     sql: &mut Sql,
     missing: Missing,
+    at: Option<Lsn>,
     options: &Options,
 ) -> Result<(), SourceError> {
     let found = slot::find(sql, options).await?;
     match &found {
         Some(slot) => slot.check(options)?,
-        None if missing == Missing::Refuse => return Err(slot::gone(options)),
+        None if missing == Missing::Refuse => return Err(slot::gone(options, at)),
         None => {}
     }
     // The publication comes first: changes that are older than it cannot be decoded.
