@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::select::{Selection, Table};
+use engine::spec::OnFull;
 use model::backoff::Backoff;
 use model::json::Timestamps;
 use model::path::Path;
@@ -235,6 +236,8 @@ pub struct Sink {
     pub timestamps: Timestamps,
     /// After this many attempts a message is put aside; 1 or more. None: never.
     pub max_retry_count: Option<u32>,
+    /// What becomes of its changes when the change log is full.
+    pub on_full: OnFull,
     pub backoff: Backoff,
     /// Whether messages of one row keep their order.
     pub message_grouping: bool,

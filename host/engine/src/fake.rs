@@ -82,6 +82,17 @@ pub(crate) fn engine(
     store: &Arc<store::Store>,
     budget_bytes: usize,
 ) -> (Engine, Arc<Status>, Supervisor) {
+    engine_with(log, sinks, store, budget_bytes, settings())
+}
+
+/// As [`engine`], with these settings.
+pub(crate) fn engine_with(
+    log: &log::Log,
+    sinks: Vec<SinkSpec>,
+    store: &Arc<store::Store>,
+    budget_bytes: usize,
+    settings: Settings,
+) -> (Engine, Arc<Status>, Supervisor) {
     let stores = Stores {
         progress: Arc::<store::Store>::clone(store),
         letters: Arc::<store::Store>::clone(store),
@@ -90,7 +101,6 @@ pub(crate) fn engine(
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();
-    let settings = settings();
     let budget = Budget::new(budget_bytes);
     let engine =
         Engine::new(vec![slot_spec(log, sinks)], budget, stores, settings, supervisor.clone());

@@ -16,6 +16,7 @@ mod retries;
 mod routes;
 mod simulation;
 mod slot;
+mod spool;
 mod state;
 mod tables;
 mod truncate;

@@ -212,6 +212,7 @@ fn sink(old: &Sink, new: &Sink) -> Vec<String> {
         .shown("group_scope", &old.group_scope, &new.group_scope)
         .shown("timestamp_format", &old.timestamps, &new.timestamps)
         .shown("max_retry_count", &old.max_retry_count, &new.max_retry_count)
+        .shown("load_shedding_policy", &old.on_full, &new.on_full)
         .of("retry_backoff", &old.backoff, &new.backoff)
         .shown("message_grouping", &old.message_grouping, &new.message_grouping)
         .of("unchanged_values", &old.fetch_unchanged, &new.fetch_unchanged)

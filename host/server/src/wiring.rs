@@ -243,6 +243,7 @@ fn sink_spec(
         grouping: grouping(sink),
         paused: sink.status == Status::Paused,
         backoff: sink.backoff,
+        on_full: sink.on_full,
         attempts_max: sink.max_retry_count,
     })
 }

@@ -24,7 +24,7 @@ type ReadSlot = fn(&SlotStatus) -> u64;
 type ReadKnown = fn(&SlotStatus) -> Option<u64>;
 
 /// Per sink: name, help, how to read it.
-const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
+const SINK_COUNTERS: [(&str, &str, ReadSink); 10] = [
     ("sequin_messages_received_count", "Changes handed to the sink.", |sink| sink.received.get()),
     ("sequin_message_deliver_attempt_count", "Attempts to deliver a message.", |sink| {
         sink.attempts.get()
@@ -41,15 +41,28 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
         sink.rows_unsent.get()
     }),
     ("sequin_rows_fetched_count", "Rows completed from the source.", |sink| sink.fetched.get()),
+    (
+        "sequin_messages_discarded_count",
+        "Changes that were thrown away because the change log was full.",
+        |sink| sink.discarded.get(),
+    ),
     ("sequin_plugin_failures_count", "Rows that failed in a plugin.", |sink| {
         sink.plugin_failures.get()
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 6] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 8] = [
     ("sequin_sink_paused", "1 while the sink collects and sends nothing.", |sink| {
         sink.paused.get()
     }),
+    ("sequin_sink_caught_up", "1 while all that was read for the sink is settled.", |sink| {
+        sink.caught_up.get()
+    }),
+    (
+        "sequin_sink_spooling",
+        "1 while the sink is behind and its changes go through the change log.",
+        |sink| sink.spooling.get(),
+    ),
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
     (
@@ -67,20 +80,26 @@ const SINK_GAUGES: [(&str, &str, ReadSink); 6] = [
     }),
 ];
 
-const SLOT_COUNTERS: [(&str, &str, ReadSlot); 3] = [
+const SLOT_COUNTERS: [(&str, &str, ReadSlot); 4] = [
     ("sequin_messages_ingested_count", "Changes read from the slot.", |slot| slot.ingested.get()),
     ("sequin_truncates_skipped_count", "Truncates that a sink's actions left out.", |slot| {
         slot.truncates_skipped.get()
     }),
+    ("sequin_changes_logged_count", "Changes that went to the change log.", |slot| {
+        slot.logged.get()
+    }),
     ("sequin_slot_connects_count", "How often the stream was opened.", |slot| slot.connects.get()),
 ];
 
-const SLOT_GAUGES: [(&str, &str, ReadSlot); 3] = [
+const SLOT_GAUGES: [(&str, &str, ReadSlot); 4] = [
     ("sequin_slot_connected", "1 while the stream is open.", |slot| {
         u64::from(slot.connected.load(Ordering::Relaxed))
     }),
     ("sequin_slot_confirmed_lsn", "Position confirmed to the server, in bytes.", |slot| {
         slot.confirmed.get()
+    }),
+    ("sequin_change_log_bytes", "What the slot's change log takes on the disk.", |slot| {
+        slot.log_bytes.get()
     }),
     ("sequin_slot_paused", "1 while nothing is read because memory or a queue is full.", |slot| {
         slot.paused.get()

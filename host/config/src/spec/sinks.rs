@@ -7,6 +7,7 @@ mod tables;
 use std::time::Duration;
 
 use engine::select::{Actions, Selection};
+use engine::spec::OnFull;
 use model::backoff::Backoff;
 use model::json::Timestamps;
 use options::endpoint;
@@ -91,6 +92,10 @@ fn resolve_one(
             Some(TimestampFormat::UnixMicrosecond) => Timestamps::UnixMicroseconds,
         },
         max_retry_count: max_retry_count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        on_full: match fields.load_shedding_policy {
+            None | Some(document::LoadShedding::PauseOnFull) => OnFull::Pause,
+            Some(document::LoadShedding::DiscardOnFull) => OnFull::Discard,
+        },
         backoff,
         message_grouping: fields.message_grouping.unwrap_or(true),
         fetch_unchanged: fields.unchanged_values == Some(document::UnchangedValues::Fetch),
