@@ -266,9 +266,8 @@ async fn b228_a_table_without_its_old_rows_is_a_notice_until_it_is_dismissed() {
     let seen = Seen { tables_without_old_rows: tables.into(), ..Seen::default() };
     rig.held.set(seen);
     rig.now().await;
-    let notices = |rig: &Rig| -> Vec<String> {
-        rig.slot().checks.iter().filter_map(Check::notice).collect()
-    };
+    let notices =
+        |rig: &Rig| -> Vec<String> { rig.slot().checks.iter().filter_map(Check::notice).collect() };
     let all = ["replica_identity_not_full:public.a", "replica_identity_not_full:public.b"];
     assert_eq!(notices(&rig), all);
     assert_eq!(rig.slot().level, Level::Healthy, "a notice counts for nothing");
