@@ -180,7 +180,7 @@ fn retention_of(check: Check, seen: &Seen) -> Check {
     // an end where there is no limit.
     let is_low = seen.safe.is_some_and(|safe| safe < SAFE_BYTES)
         || forecast.is_some_and(|left| left < FORECAST);
-    if is_low && (status == "extended" || seen.behind > 0) || status == "extended" {
+    if status == "extended" || is_low && seen.behind > 0 {
         let message = format!("the slot's wal_status is {status}{safe}. {help}{}", pinned(seen));
         return check.with(Level::Warning, "wal_retention_low", message);
     }
