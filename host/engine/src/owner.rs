@@ -213,6 +213,9 @@ impl<'a> Origin<'a> {
 
 #[cfg(test)]
 mod tests {
+    use model::BoxFuture;
+    use model::source::Event;
+
     use super::*;
 
     fn claim(instance: &str, epoch: u64, run: u64) -> Claim {
@@ -240,6 +243,82 @@ mod tests {
         assert_eq!(judge(claim("theirs", 1, 2)), Err(ANOTHER));
         let elsewhere = Claim { slot: "t".into(), ..claim("theirs", 1, 2) };
         assert_eq!(judge(elsewhere), Ok(None));
+    }
+
+    /// A stream that is not read.
+    struct Opened {
+        origin: &'static str,
+        at: u64,
+        decoded: Option<u64>,
+    }
+
+    impl Source for Opened {
+        fn origin(&self) -> &str {
+            self.origin
+        }
+
+        fn server_position(&self) -> Option<Lsn> {
+            Some(Lsn(1_000))
+        }
+
+        fn slot_position(&self) -> Lsn {
+            Lsn(self.at)
+        }
+
+        fn decoded_before(&self) -> Option<u64> {
+            self.decoded
+        }
+
+        fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn confirm(&mut self, _flushed: Lsn) {}
+
+        fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    fn opened(origin: &'static str, at: u64, decoded: Option<u64>) -> Opened {
+        Opened { origin, at, decoded }
+    }
+
+    fn refused(judged: Result<(), SourceError>) -> Option<&'static str> {
+        code(judged.map(|()| None)).err()
+    }
+
+    #[test]
+    fn b186_another_timeline_or_system_is_named_and_a_gap_is_not_passed() {
+        let judge = |owner: &Owner, origin, at| {
+            refused(owner.other_stream(&opened(origin, at, None), "7/3/db/s/p", Lsn(50)))
+        };
+        let fails = owner(None);
+        assert_eq!(judge(&fails, "7/4/db/s/p", 50), None, "promoted with the slot");
+        assert_eq!(judge(&fails, "7/4/db/s/p", 51), Some("slot_moved"));
+        assert_eq!(judge(&fails, "7/2/db/s/p", 40), Some("timeline_set_back"));
+        assert_eq!(judge(&fails, "8/3/db/s/p", 40), Some("server_replaced"));
+        assert_eq!(judge(&fails, "8/3/db/s/q", 40), None, "another publication: as configured");
+        let accepted = owner(Some(Accepted { until: None }));
+        let goes_on = Owner { on_mismatch: OnMismatch::ContinueFromSlot, ..owner(None) };
+        for owner in [accepted, goes_on] {
+            assert_eq!(judge(&owner, "7/4/db/s/p", 51), None);
+            assert_eq!(judge(&owner, "8/3/db/s/p", 40), None);
+            // Positions begin to mean something else: nothing covers that.
+            assert_eq!(judge(&owner, "7/2/db/s/p", 40), Some("timeline_set_back"));
+        }
+    }
+
+    #[test]
+    fn b193_a_slot_that_is_not_known_here_must_not_have_been_read() {
+        let judge = |owner: &Owner, decoded| {
+            refused(owner.first_meeting(&opened("7/3/db/s/p", 9, decoded)))
+        };
+        assert_eq!(judge(&owner(None), Some(3)), Some(ANOTHER));
+        for fresh in [Some(0), None] {
+            assert_eq!(judge(&owner(None), fresh), None);
+        }
+        assert_eq!(judge(&owner(Some(Accepted { until: None })), Some(3)), None);
     }
 
     #[test]

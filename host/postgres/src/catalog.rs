@@ -108,19 +108,19 @@ pub(crate) struct Catalog {
     options: Arc<Options>,
     sql: Option<Sql>,
     /// What the server keeps for the slot.
-    retained: Retained,
+    retained: Box<Retained>,
 }
 
 impl Catalog {
     pub(crate) fn new(options: Arc<Options>, sql: Sql, retained: Retained) -> Self {
-        Self { options, sql: Some(sql), retained }
+        Self { options, sql: Some(sql), retained: Box::new(retained) }
     }
 
     /// A catalog whose session is yet to be opened.
     #[cfg(test)]
     pub(crate) fn unopened(options: Arc<Options>) -> Self {
         let retained = Retained::new(model::source::Held::default(), Arc::default());
-        Self { options, sql: None, retained }
+        Self { options, sql: None, retained: Box::new(retained) }
     }
 
     /// Answers a question.

@@ -148,7 +148,7 @@ impl Decoder {
             }
             // One that is not transactional stands outside of every transaction.
             Message::Logical { transactional: false, prefix: HEARTBEAT, .. } => {
-                self.heartbeats += 1
+                self.heartbeats += 1;
             }
             Message::Logical { transactional: false, .. } | Message::Type | Message::Origin => {}
         }

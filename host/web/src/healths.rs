@@ -189,3 +189,67 @@ impl FlipView {
 fn time(us: i64) -> String {
     model::json::time_of_day(us)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use engine::budget::Budget;
+    use engine::health::Health;
+    use engine::status::{ConfigStatus, Shown};
+    use model::BoxFuture;
+    use model::store::{HealthRecord, StoreError};
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl HealthRecords for Nowhere {
+        fn load(&self) -> BoxFuture<'_, Result<HealthRecord, StoreError>> {
+            Box::pin(async { Ok(HealthRecord::default()) })
+        }
+
+        fn record(
+            &self,
+            _epoch: Epoch,
+            _erroring: Vec<(String, i64)>,
+        ) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn dismiss<'a>(
+            &'a self,
+            _epoch: Epoch,
+            _entity: &'a str,
+            _notice: &'a str,
+            _is_dismissed: bool,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            Box::pin(async { Err(StoreError::Unavailable("nowhere".to_owned())) })
+        }
+    }
+
+    /// Of an engine without slots.
+    pub(crate) fn nothing() -> Healths {
+        let (slots, budget) = (Shown::default(), Budget::new(1));
+        let (config, health) = (ConfigStatus::default(), Health::default());
+        let status = Arc::new(Status { slots, budget, config, health });
+        Healths { status, records: Arc::new(Nowhere), epoch: Epoch(1) }
+    }
+
+    #[tokio::test]
+    async fn the_api_of_health_is_for_who_may_use_the_api() {
+        let context = |access| State(Context { healths: nothing(), access });
+        let none = HeaderMap::new();
+        let refused = list(context(Access::Nobody), none.clone()).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let refused = dismiss(context(Access::Nobody), none.clone(), Bytes::new()).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let mut local = HeaderMap::new();
+        local.insert("host", "localhost:7376".parse().unwrap());
+        let answered = list(context(Access::Local), local.clone()).await;
+        assert_eq!(answered.status(), StatusCode::OK);
+        let unknown = Bytes::from_static(br#"{"entity": "a", "notice": "b"}"#);
+        let answered = dismiss(context(Access::Local), local.clone(), unknown).await;
+        assert_eq!(answered.status(), StatusCode::NOT_FOUND);
+        let answered = dismiss(context(Access::Local), local, Bytes::from_static(b"{")).await;
+        assert_eq!(answered.status(), StatusCode::BAD_REQUEST);
+    }
+}

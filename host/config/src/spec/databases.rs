@@ -159,6 +159,9 @@ fn pooled(host: &str) -> Option<(&'static str, String)> {
 
 type Parts = (String, i64, String, Option<String>, Option<Secret>);
 
+/// Hosts and ports.
+type Hosts = Vec<(String, i64)>;
+
 /// Names and values.
 type Parameters = Vec<(String, String)>;
 
@@ -179,7 +182,7 @@ fn split_hosts(url: &str) -> (String, Vec<&str>) {
 }
 
 /// The parts of a connection URL. Errors do not repeat it: it holds a password.
-fn parse_url(url: &Secret) -> Result<(Parts, Parameters, Vec<(String, i64)>), String> {
+fn parse_url(url: &Secret) -> Result<(Parts, Parameters, Hosts), String> {
     let (url, further) = split_hosts(url.reveal());
     let mut more = Vec::new();
     for host in further {

@@ -102,7 +102,7 @@ async fn b186_a_promoted_standby_with_the_slot_is_read_on_without_loss() {
         let refused = Connector::new(standby_only).connect(Missing::Refuse).await.map(drop);
         match refused.unwrap_err() {
             SourceError::Transient(text) => {
-                assert!(text.contains("once this server is promoted"), "{text}")
+                assert!(text.contains("once this server is promoted"), "{text}");
             }
             error => panic!("{major}: {error}"),
         }
