@@ -171,3 +171,22 @@ async fn b018_a_prepared_transaction_is_delivered_once_over_a_restart() -> Resul
     assert_eq!(got, ["hook: t 3", "hook: t 1", "hook: t 4", "hook: t 5"]);
     Ok(())
 }
+
+/// Where an engine keeps its own state is nobody's rows, though all tables are published and a sink
+/// asks for them by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn b210_rows_of_our_own_schemas_reach_no_sink() -> Result<()> {
+    let schema = "CREATE SCHEMA sequin; CREATE SCHEMA _sequin; CREATE SCHEMA sequin_2;
+        CREATE TABLE t (id bigint PRIMARY KEY); CREATE TABLE sequin.progress (id bigint PRIMARY KEY);
+        CREATE TABLE _sequin.t (id bigint PRIMARY KEY); CREATE TABLE sequin_2.u (id bigint PRIMARY KEY)";
+    let world = World::start(schema, "").await?;
+    let insert = "INSERT INTO sequin.progress VALUES (1); INSERT INTO _sequin.t VALUES (2);
+        TRUNCATE sequin.progress; INSERT INTO t VALUES (3); INSERT INTO sequin_2.u VALUES (4)";
+    let messages = world.messages_after(insert, 2).await?;
+    let mut got = shown(&messages);
+    got.sort();
+    assert_eq!(got, ["hook: t 3", "hook: u 4"]);
+    world.settled().await?;
+    assert_eq!(world.receiver.messages().len(), 2);
+    Ok(())
+}

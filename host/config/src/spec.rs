@@ -45,6 +45,9 @@ pub struct Database {
     pub id: String,
     pub hostname: String,
     pub port: u16,
+    /// Further servers, tried in order where those before them cannot be reached: after a failover
+    /// one of them is the primary.
+    pub more_hosts: Vec<(String, u16)>,
     /// The database on the server.
     pub database: String,
     pub username: String,
@@ -111,6 +114,18 @@ pub struct Slot {
     /// Whether standbys keep it too.
     pub failover: bool,
     pub origin: Origin,
+    pub on_mismatch: OnMismatch,
+}
+
+/// What to do where the slot stands beyond what is recorded, was read by another engine, or is on
+/// another server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// Nothing is read until an operator accepts the loss.
+    #[default]
+    Fail,
+    /// It is read from where it stands.
+    ContinueFromSlot,
 }
 
 /// Which changes a slot sends, by where they were made.

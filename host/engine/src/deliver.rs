@@ -3,9 +3,9 @@
 //! Requests are futures of this one task, so the sink's own failure, slowness or panic ends here.
 
 mod breaker;
+mod desk;
 mod outage;
 mod rate;
-mod desk;
 
 use std::collections::HashSet;
 use std::sync::Arc;

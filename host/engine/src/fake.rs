@@ -72,6 +72,7 @@ pub(crate) fn slot_spec(log: &log::Log, sinks: Vec<SinkSpec>) -> SlotSpec {
         name: "slot".into(),
         database: "database".into(),
         revision: 0,
+        on_mismatch: crate::spec::OnMismatch::Fail,
         connect: Arc::new(log.clone()),
         sinks,
     }
@@ -98,6 +99,7 @@ pub(crate) fn engine_with(
     let stores = Stores {
         progress: Arc::<store::Store>::clone(store),
         letters: Arc::<store::Store>::clone(store),
+        owners: Arc::<store::Store>::clone(store),
         logs: Arc::<change_log::Disk>::clone(&store.disk),
         epoch: store.next_epoch(),
     };

@@ -59,6 +59,10 @@ pub(crate) struct Hands {
     pub(crate) backlog: Arc<Backlog>,
 }
 
+/// Where an engine keeps its own state in a database, ours and the predecessor's: no sink gets its
+/// rows, whatever it chose and whatever is published.
+const OWN_SCHEMAS: [&str; 2] = ["sequin", "_sequin"];
+
 /// How a sink gets its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -157,7 +161,9 @@ impl Outlet {
     }
 
     fn wants(&mut self, change: &Change) -> bool {
-        self.spec.selection.wants(change.operation) && self.wants_table(change)
+        !OWN_SCHEMAS.contains(&&*change.relation.schema)
+            && self.spec.selection.wants(change.operation)
+            && self.wants_table(change)
     }
 
     /// Whether it wants the change's table, by the version in force at its place.

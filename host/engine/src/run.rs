@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::store::{ChangeLogs, Epoch, Letters, Progress};
+use model::store::{ChangeLogs, Epoch, Letters, Owners, Progress};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tracing::info;
 use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
 use crate::desk::Desks;
+use crate::health::Health;
 use crate::slot_run::SlotRun;
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{ConfigStatus, SinkStatus, SlotStatus, Status};
@@ -28,6 +29,8 @@ pub struct Stores {
     pub progress: Arc<dyn Progress>,
     /// Messages put aside.
     pub letters: Arc<dyn Letters>,
+    /// Whose the slots are.
+    pub owners: Arc<dyn Owners>,
     /// What sinks that are behind have still to deliver.
     pub logs: Arc<dyn ChangeLogs>,
     /// This process' token for all of them.
@@ -116,8 +119,12 @@ impl Engine {
             let sinks = spec.sinks.iter().map(|sink| Arc::new(sink_status(sink))).collect();
             status.sinks.set(sinks);
         }
-        let status =
-            Arc::new(Status { slots: shown.into(), budget, config: ConfigStatus::default() });
+        let status = Arc::new(Status {
+            slots: shown.into(),
+            budget,
+            config: ConfigStatus::default(),
+            health: Health::default(),
+        });
         let handle = Handle {
             edits: sender,
             desks: Desks::default(),
@@ -227,6 +234,7 @@ impl Engine {
             name: Arc::clone(&spec.name),
             database: Arc::clone(&spec.database),
             connect: spec.connect,
+            on_mismatch: spec.on_mismatch,
             wanted: receiver,
             status: Arc::clone(&status),
             budget: Arc::clone(&self.status.budget),

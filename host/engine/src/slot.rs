@@ -21,9 +21,12 @@ use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::crew::Crew;
 use crate::fan_out::{Handed, Outlet, fan_out, make_room};
+use crate::owner::{self, Owner};
 use crate::recorded::Recorded;
+use crate::run::Stores;
 use crate::spool::Spool;
-use crate::status::SlotStatus;
+use crate::status::{Fault, SlotStatus};
+use crate::supervise::{Supervisor, TaskKind};
 
 /// Between attempts to open the stream: quick at first (a restarting server is back in seconds),
 /// then often enough that an operator's fix is noticed soon.
@@ -42,6 +45,10 @@ pub(crate) struct Slot {
     pub(crate) recorded: Arc<Recorded>,
     /// See [`crate::run::Settings`].
     pub(crate) clock_us: fn() -> i64,
+    /// Whether the slot is ours.
+    pub(crate) owner: Owner,
+    pub(crate) stores: Stores,
+    pub(crate) supervisor: Supervisor,
     /// The highest position that was handed over, or passed by.
     pub(crate) read: Position,
 }
@@ -77,6 +84,7 @@ pub(crate) async fn open(
                 status.connected.store(true, Ordering::Relaxed);
                 status.connects.add(1);
                 status.problem.set(None);
+                status.fault.set(None);
                 return Some(source);
             }
             Err(error) => error,
@@ -97,39 +105,46 @@ async fn pause(delay: Duration, cancelled: &CancellationToken) -> Option<()> {
     }
 }
 
-/// The slot is not where we left it, and no confirmation of ours has moved it there.
-pub(crate) fn moved(slot: &str, at: Lsn, recorded: Lsn) -> SourceError {
-    SourceError::Definite {
-        code: "slot_moved",
-        message: format!(
-            "slot {slot} stands at {at}, beyond {recorded}, the last position confirmed with this \
-             data directory: the changes of the {} bytes of log between are lost to the sinks. The \
-             slot was dropped and created again, somebody else reads it, or the data directory is \
-             an older copy",
-            at.0.saturating_sub(recorded.0)
-        ),
-        help: format!(
-            "make sure that nobody else reads the slot; to go on from where it stands, stop the \
-             engine and run `sequin accept-loss {slot}`"
-        ),
-    }
+/// The slot is not where we left it, and no confirmation of ours has moved it there: code and
+/// message.
+pub(crate) fn moved(slot: &str, at: Lsn, recorded: Lsn) -> (&'static str, String) {
+    let message = format!(
+        "slot {slot} stands at {at}, beyond {recorded}, the last position confirmed with this data \
+         directory: the changes of the {} bytes of log between are lost to the sinks. The slot was \
+         dropped and created again, somebody else reads it, or the data directory is an older copy",
+        at.0.saturating_sub(recorded.0)
+    );
+    ("slot_moved", message)
 }
 
 /// Logs why there is no stream: once as long as the reason stays the same.
 pub(crate) fn tell(status: &SlotStatus, error: &SourceError, first: bool) {
-    let text = error.to_string();
+    let mut text = error.to_string();
+    let confirmed = Lsn(status.confirmed.get());
+    if matches!(error, SourceError::Definite { code: "slot_missing", .. }) && confirmed > Lsn::ZERO
+    {
+        text.push_str(&format!(
+            "; the last position confirmed with this data directory: {confirmed}"
+        ));
+    }
     if first || status.problem.get().as_deref() != Some(text.as_str()) {
         match error {
             SourceError::Transient(reason) => {
                 warn!(slot.name = %status.name, reason, "no stream; trying again");
             }
             SourceError::Definite { code, message, help } => {
-                error!(slot.name = %status.name, code, message, help, "no stream; somebody must act");
+                error!(slot.name = %status.name, code, message, help, %confirmed, "no stream; somebody must act");
             }
         }
     }
     status.connected.store(false, Ordering::Relaxed);
     status.held.set(None);
+    status.fault.set(Some(match error {
+        SourceError::Transient(reason) => Fault::unreached(reason.clone()),
+        SourceError::Definite { code, help, .. } => {
+            Fault { code, message: text.clone(), help: help.clone() }
+        }
+    }));
     status.problem.set(text);
 }
 
@@ -154,7 +169,14 @@ impl Slot {
             let origin = source.origin().to_owned();
             match self.stream(source.as_mut(), cancelled).await {
                 Ok(()) => return End::Stopped(Some(source)),
-                Err(error) => tell(&self.status, &error, true),
+                Err(error) => {
+                    tell(&self.status, &error, true);
+                    if owner::is_final(&error) {
+                        drop(source);
+                        self.meanwhile(cancelled.cancelled()).await;
+                        return End::Stopped(None);
+                    }
+                }
             }
             drop(source);
             // One break is mended at once. A stream that breaks again and again as soon as it is
@@ -187,14 +209,20 @@ impl Slot {
                 );
                 return End::OtherServer(source);
             }
-            let at = source.slot_position();
-            if at > self.recorded.highest() {
-                tell(&self.status, &moved(&self.status.name, at, self.recorded.highest()), true);
-                drop(source);
-                // The sinks go on with what they have: it is not in the slot any more.
-                self.meanwhile(cancelled.cancelled()).await;
-                return End::Stopped(None);
+            let (at, highest) = (source.slot_position(), self.recorded.highest());
+            let (code, message) = moved(&self.status.name, at, highest);
+            if at <= highest {
+                continue;
             }
+            match self.owner.unless_accepted(code, message) {
+                // What is recorded begins anew, as at a start.
+                Ok(()) => return End::OtherServer(source),
+                Err(error) => tell(&self.status, &error, true),
+            }
+            drop(source);
+            // The sinks go on with what they have: it is not in the slot any more.
+            self.meanwhile(cancelled.cancelled()).await;
+            return End::Stopped(None);
         }
     }
 
@@ -225,6 +253,7 @@ impl Slot {
         cancelled: &CancellationToken,
     ) -> Result<(), SourceError> {
         self.confirm_settled(source);
+        source.claim(self.owner.claim().clone());
         let budget = Arc::clone(&self.budget);
         let settled = Arc::clone(&self.settled);
         loop {
@@ -245,7 +274,9 @@ impl Slot {
                 event = self.crew.event() => self.crew.take(event, self.read),
                 // 4
                 event = source.next(), if can_read => {
-                    self.take(event?);
+                    let event = event?;
+                    self.judge(source, &event)?;
+                    self.take(event);
                     self.confirm_settled(source);
                 }
                 // 5
@@ -260,6 +291,25 @@ impl Slot {
         let all_are_logged = self.crew.outlets.iter().all(Outlet::is_logged);
         let any_is_logged = self.crew.outlets.iter().any(Outlet::is_logged);
         (all_are_logged || self.budget.has_room()) && (!any_is_logged || self.spool.has_room())
+    }
+
+    /// Whether the slot is still ours. A standby's log has the claims of its primary's slots, too.
+    fn judge(&mut self, source: &dyn Source, event: &Event) -> Result<(), SourceError> {
+        let Event::Changes(batch) = event else { return Ok(()) };
+        if source.server_position().is_none() {
+            return Ok(());
+        }
+        if let Some(until) = self.owner.judge(&batch.claims)? {
+            let (owners, epoch) = (Arc::clone(&self.stores.owners), self.stores.epoch);
+            let name = Arc::clone(&self.status.name);
+            self.supervisor.spawn(TaskKind::Check, "owner", async move {
+                // If it is not noted, more than what came before is accepted, once.
+                if let Err(error) = owners.accepted_until(epoch, &name, until).await {
+                    warn!(slot.name = %name, %error, "what was accepted is not noted as done");
+                }
+            });
+        }
+        Ok(())
     }
 
     fn take(&mut self, event: Event) {

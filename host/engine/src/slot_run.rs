@@ -20,10 +20,12 @@ use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::crew::{Crew, Place, Wanted};
 use crate::desk::Desks;
+use crate::owner::Owner;
 use crate::progress::{Ledgers, Recorder};
 use crate::recorded::Recorded;
 use crate::run::{Settings, Stores};
 use crate::slot::{self, End, Slot};
+use crate::spec::OnMismatch;
 use crate::spool::{self, Spool};
 use crate::status::SlotStatus;
 use crate::supervise::{Supervisor, TaskKind};
@@ -35,6 +37,7 @@ pub(crate) struct SlotRun {
     pub(crate) name: Arc<str>,
     pub(crate) database: Arc<str>,
     pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) on_mismatch: OnMismatch,
     /// Its sinks, as they come and go.
     pub(crate) wanted: watch::Receiver<Wanted>,
     pub(crate) status: Arc<SlotStatus>,
@@ -61,8 +64,21 @@ impl SlotRun {
         let slot = format!("{}/{}", self.database, self.name);
         let known = self.ask(|| self.stores.progress.is_known(&slot), cancelled).await?;
         let missing = if known { Missing::Refuse } else { Missing::Create };
+        if let Some((_, last)) =
+            self.ask(|| self.stores.owners.last_stream(&self.name), cancelled).await?
+        {
+            // What is told of a slot that is gone begins there.
+            self.status.confirmed.set(last.0);
+        }
         let connect = self.connect.as_ref();
         let source = slot::open(connect, missing, &self.status, cancelled).await?;
+        if !known {
+            let owner = self.owner(cancelled).await?;
+            if let Err(error) = owner.first_meeting(source.as_ref()) {
+                slot::tell(&self.status, &error, true);
+                return None;
+            }
+        }
         let epoch = self.stores.epoch;
         self.ask(|| self.stores.progress.remember(epoch, &slot), cancelled).await?;
         Some(source)
@@ -77,7 +93,15 @@ impl SlotRun {
     ) -> Option<Box<dyn Source>> {
         let origin: Arc<str> = source.origin().into();
         let settled = Arc::new(Notify::new());
-        let Confirmed { lsn: confirmed, log: synced } =
+        let owner = self.owner(cancelled).await?;
+        let last = self.ask(|| self.stores.owners.last_stream(&self.name), cancelled).await?;
+        if let Some((last, confirmed)) = last.filter(|(last, _)| **last != *origin)
+            && let Err(error) = owner.other_stream(source.as_ref(), &last, confirmed)
+        {
+            slot::tell(&self.status, &error, true);
+            return None;
+        }
+        let Confirmed { lsn: mut confirmed, log: synced } =
             self.confirmed(&origin, source.slot_position(), cancelled).await?;
         let mut highest = confirmed;
         let mut restored = Vec::new();
@@ -87,10 +111,18 @@ impl SlotRun {
             highest = highest.max(settled.high.commit_lsn);
             restored.push((Arc::clone(member), settled));
         }
-        if let Err(error) = self.check_positions(source.as_ref(), confirmed, highest) {
+        if let Err(error) = self.check_positions(&owner, source.as_ref(), confirmed, highest) {
             // Until the process is started anew: nothing that an operator does mends it before.
             slot::tell(&self.status, &error, true);
             return None;
+        }
+        if source.slot_position() > confirmed {
+            // What lies between is accepted as lost: what comes is compared with this from now on.
+            confirmed = source.slot_position();
+            let (progress, epoch) = (&self.stores.progress, self.stores.epoch);
+            let go_on = Confirmed { lsn: confirmed, log: synced };
+            let record = || progress.record(epoch, &origin, Vec::new(), Some(go_on));
+            self.ask(record, cancelled).await?;
         }
         let log = self.open_log(&origin, source.slot_position(), synced, cancelled).await?;
         let bytes_max = self.settings.change_log_bytes_max;
@@ -138,6 +170,9 @@ impl SlotRun {
             confirm: Confirm::default(),
             recorded,
             clock_us: self.settings.clock_us,
+            owner,
+            stores: self.stores.clone(),
+            supervisor: self.supervisor.clone(),
             read: Position::default(),
         };
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
@@ -159,6 +194,13 @@ impl SlotRun {
             }
             End::OtherServer(source) => Some(source),
         }
+    }
+
+    /// Who may read the slot. None if cancelled.
+    async fn owner(&self, cancelled: &CancellationToken) -> Option<Owner> {
+        let owners = &self.stores.owners;
+        let accepted = self.ask(|| owners.accepted(&self.name), cancelled).await?;
+        Some(Owner::new(owners.claim(&self.name), accepted, self.on_mismatch))
     }
 
     /// Records; once another process has taken over the store, this one stops.
@@ -266,12 +308,14 @@ impl SlotRun {
     /// highest of any sink.
     fn check_positions(
         &self,
+        owner: &Owner,
         source: &dyn Source,
         confirmed: Lsn,
         highest: Lsn,
     ) -> Result<(), SourceError> {
         if source.slot_position() > confirmed {
-            return Err(slot::moved(&self.name, source.slot_position(), confirmed));
+            let (code, message) = slot::moved(&self.name, source.slot_position(), confirmed);
+            owner.unless_accepted(code, message)?;
         }
         // Going on would skip new changes whose positions were used before.
         if let Some(at) = source.server_position().filter(|at| highest > *at) {

@@ -25,10 +25,23 @@ pub struct SlotSpec {
     pub database: Arc<str>,
     /// Another number if anything but the sinks is not as it was: the slot's run is then another.
     pub revision: u64,
+    /// What to do where the slot is not where it was left.
+    pub on_mismatch: OnMismatch,
     /// Opens the slot.
     pub connect: Arc<dyn Connect>,
     /// The sinks; names are unique.
     pub sinks: Vec<SinkSpec>,
+}
+
+/// What to do where the slot stands beyond what is recorded here, was read by others, or is on
+/// another server: what lies between is lost to the sinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// Nothing is read until an operator has accepted the loss.
+    #[default]
+    Fail,
+    /// It is read from where it stands; the log tells what is lost.
+    ContinueFromSlot,
 }
 
 /// One sink.

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::source::Held;
+use model::source::{Held, Seen};
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::health::Health;
 use crate::trace::Trace;
 use crate::trip::Trip;
 
@@ -181,6 +182,45 @@ impl Histogram {
     }
 }
 
+/// Why a slot has no stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Stable name of the condition.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; empty if that is only to wait.
+    pub help: String,
+}
+
+impl Fault {
+    /// The code of what passes by itself once the server is back.
+    pub const UNREACHED: &str = "unreachable";
+
+    /// The server cannot be reached, or does not serve now.
+    #[must_use]
+    pub fn unreached(message: String) -> Self {
+        Self { code: Self::UNREACHED, message, help: String::new() }
+    }
+}
+
+/// The fault of a slot, if it has one.
+#[derive(Debug, Default)]
+pub struct Faulty(Mutex<Option<Fault>>);
+
+impl Faulty {
+    /// Replaces it.
+    pub fn set(&self, fault: Option<Fault>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn get(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What the server keeps for a slot, while it can be asked.
 #[derive(Debug, Default)]
 pub struct Kept(Mutex<Option<Held>>);
@@ -195,6 +235,28 @@ impl Kept {
     #[must_use]
     pub fn get(&self) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get()
+    }
+
+    /// All that was seen.
+    #[must_use]
+    pub fn seen(&self) -> Option<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.seen()
+    }
+
+    /// Whether heartbeats are to come back.
+    #[must_use]
+    pub fn expects_beats(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(Held::expects_beats)
+    }
+
+    /// When a heartbeat last came back on this stream.
+    #[must_use]
+    pub fn heard(&self) -> Option<std::time::Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.heard()
     }
 }
 
@@ -282,6 +344,8 @@ pub struct Status {
     pub budget: Arc<Budget>,
     /// What they are made from.
     pub config: ConfigStatus,
+    /// How all of it is.
+    pub health: Health,
 }
 
 impl Status {
@@ -310,6 +374,8 @@ pub struct ConfigStatus {
     pub applied_at: Gauge,
     /// Another number for another one: the first 48 bits of a hash.
     pub hash: Gauge,
+    /// Id and name of the sinks that are disabled: they do not run.
+    pub disabled: Shown<(String, String)>,
 }
 
 /// One slot.
@@ -323,6 +389,8 @@ pub struct SlotStatus {
     pub connected: AtomicBool,
     /// Why it is not, or why reading is paused.
     pub problem: Note,
+    /// The same, in parts.
+    pub fault: Faulty,
     /// Changes read.
     pub ingested: Counter,
     /// Truncates of a sink's tables that its `actions` left out, once for each such sink.

@@ -31,6 +31,8 @@ pub enum TaskKind {
     Check,
     /// Sends letters again.
     Replay,
+    /// Judges how all of it is.
+    Health,
 }
 
 impl TaskKind {
@@ -44,7 +46,7 @@ impl TaskKind {
             }
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
-            Self::Check | Self::Replay => OnPanic::GoOn,
+            Self::Check | Self::Replay | Self::Health => OnPanic::GoOn,
         }
     }
 }

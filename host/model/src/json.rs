@@ -25,6 +25,14 @@ pub enum Timestamps {
     UnixMicroseconds,
 }
 
+/// Microseconds since 1970 as messages write times, without quotes.
+#[must_use]
+pub fn time_of_day(microseconds: i64) -> String {
+    let mut out = String::new();
+    timestamp(&mut out, microseconds);
+    out.trim_matches('"').to_owned()
+}
+
 /// Appends `text` as a JSON string.
 pub fn string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);

@@ -1,12 +1,12 @@
 //! The port to a replication slot.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::BoxFuture;
 use crate::change::Change;
 use crate::lsn::Lsn;
 use crate::position::Position;
+pub use crate::seen::{Held, Oldest, Seen};
 
 /// Opens the slot, as often as its stream breaks.
 pub trait Connect: Send + Sync {
@@ -39,11 +39,22 @@ pub trait Source: Send {
     /// confirmed it.
     fn slot_position(&self) -> Lsn;
 
-    /// How much of its log the server keeps for the slot, for whoever wants to see it, also while the
-    /// stream is not read. None if nobody asks the server.
+    /// What the server keeps for the slot, for whoever wants to see it, also while the stream is not
+    /// read. None if nobody asks the server.
     fn held(&self) -> Option<Held> {
         None
     }
+
+    /// How many transactions were decoded for the slot before this stream was opened, by whomever.
+    /// None where the server does not count them.
+    fn decoded_before(&self) -> Option<u64> {
+        None
+    }
+
+    /// Who reads the slot from now on: it is written into the log at once, now and then, and when
+    /// the stream is closed in order, and comes back as a [`Changes::claims`] to whoever reads the
+    /// slot then. A standby writes nothing.
+    fn claim(&mut self, _claim: Claim) {}
 
     /// The next event, in commit order. Cancel-safe: a dropped call loses nothing.
     ///
@@ -60,32 +71,6 @@ pub trait Source: Send {
     /// # Errors
     /// The position may not have reached the server.
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<(), SourceError>>;
-}
-
-/// Bytes of log that a server keeps for a slot, as last seen. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Held(Arc<AtomicU64>);
-
-impl Held {
-    /// No log is as long.
-    const UNKNOWN: u64 = u64::MAX;
-
-    /// The server has said so.
-    pub fn set(&self, bytes: u64) {
-        self.0.store(bytes, Ordering::Relaxed);
-    }
-
-    /// None if the server has not been asked yet.
-    #[must_use]
-    pub fn get(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|bytes| *bytes != Self::UNKNOWN)
-    }
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(Self::UNKNOWN)))
-    }
 }
 
 /// What a stream hands over.
@@ -106,6 +91,8 @@ pub struct Changes {
     pub commits: Vec<Commit>,
     /// The marks that came among the changes, in order.
     pub marks: Vec<Mark>,
+    /// Who said to read a slot, in order, each with the commit that said so.
+    pub claims: Vec<(Lsn, Claim)>,
     /// The memory that the batch takes, in bytes.
     pub bytes: usize,
 }
@@ -120,6 +107,41 @@ pub struct Mark {
     pub before: usize,
     /// What it says.
     pub text: Arc<str>,
+}
+
+/// An engine's word that a slot is its own, which it writes into the source's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The slot, since all slots of a database see the message.
+    pub slot: Arc<str>,
+    /// The data directory's own id, which it has from its making.
+    pub instance: Arc<str>,
+    /// How often the data directory was opened.
+    pub epoch: u64,
+    /// The process: it tells two copies of one data directory apart.
+    pub run: u64,
+}
+
+impl Claim {
+    /// Of the message that carries it.
+    pub const PREFIX: &str = "sequin:instance";
+
+    /// As it is written: slot, epoch, process and instance, with a space between.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let Self { slot, instance, epoch, run } = self;
+        format!("{slot} {epoch} {run:x} {instance}")
+    }
+
+    /// None if it is not what an engine of any version writes.
+    #[must_use]
+    pub fn read(text: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(text).ok()?.splitn(4, ' ');
+        let (slot, epoch, run) = (parts.next()?, parts.next()?, parts.next()?);
+        let instance = parts.next().filter(|instance| !instance.is_empty())?;
+        let (epoch, run) = (epoch.parse().ok()?, u64::from_str_radix(run, 16).ok()?);
+        Some(Self { slot: slot.into(), instance: instance.into(), epoch, run })
+    }
 }
 
 /// The end of a transaction.
@@ -147,4 +169,20 @@ pub enum SourceError {
         /// What to do about it.
         help: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let claim = Claim { slot: "s_1".into(), instance: "a b".into(), epoch: 7, run: 0xfe };
+        assert_eq!(claim.to_text(), "s_1 7 fe a b");
+        assert_eq!(Claim::read(claim.to_text().as_bytes()), Some(claim));
+        for text in ["", "s", "s 1 2", "s 1 2 ", "s x 2 i", "s 1 x i", "s -1 2 i"] {
+            assert_eq!(Claim::read(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(Claim::read(&[0xff, b' ', b'1']), None);
+    }
 }

@@ -14,6 +14,7 @@ use crate::acks::Settled;
 use crate::chunk::{RelationHash, Written};
 use crate::lsn::Lsn;
 use crate::position::Position;
+use crate::source::Claim;
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a
 /// lower one are refused.
@@ -67,6 +68,87 @@ pub trait Progress: Send + Sync {
         sinks: Vec<(String, Settled)>,
         confirmed: Option<Confirmed>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// Whose a slot is.
+pub trait Owners: Send + Sync {
+    /// What this process says of a slot that it reads.
+    fn claim(&self, slot: &str) -> Claim;
+
+    /// The stream of a slot that was confirmed last, and up to where, with this store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn last_stream<'a>(
+        &'a self,
+        slot: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, Lsn)>, StoreError>>;
+
+    /// What an operator has accepted of a slot; None if nothing.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn accepted<'a>(&'a self, slot: &'a str)
+    -> BoxFuture<'a, Result<Option<Accepted>, StoreError>>;
+
+    /// Our own claim came at this commit: what was accepted is what stands before it.
+    ///
+    /// # Errors
+    /// It was not noted.
+    fn accepted_until<'a>(
+        &'a self,
+        epoch: Epoch,
+        slot: &'a str,
+        until: Lsn,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// Whoever read a slot before us, an operator has said that we read it from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The commit of our first claim behind that; None if it has not come yet.
+    pub until: Option<Lsn>,
+}
+
+/// How the parts of a system are and since when, so that a restart does not forget it.
+pub trait HealthRecords: Send + Sync {
+    /// All that was recorded.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn load(&self) -> BoxFuture<'_, Result<HealthRecord, StoreError>>;
+
+    /// Replaces what is recorded of errors: each entity with the time since which it has one, in
+    /// microseconds since 1970.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    fn record(
+        &self,
+        epoch: Epoch,
+        erroring: Vec<(String, i64)>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// A notice about this subject of an entity is not to be shown any more, or again.
+    ///
+    /// # Errors
+    /// It was not noted.
+    fn dismiss<'a>(
+        &'a self,
+        epoch: Epoch,
+        entity: &'a str,
+        notice: &'a str,
+        is_dismissed: bool,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// What is recorded of health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthRecord {
+    /// Entities and since when they have an error, in microseconds since 1970.
+    pub erroring: Vec<(String, i64)>,
+    /// Entities and the notices that somebody has dismissed.
+    pub dismissed: Vec<(String, String)>,
 }
 
 /// What was recorded to be confirmed of a stream.

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use model::lsn::Lsn;
 use model::relation::Ancestor;
-use model::source::{Held, SourceError};
+use model::source::{Claim, SourceError};
 use tokio::time::timeout;
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::error;
 use crate::lineage::Place;
 use crate::options::Options;
 use crate::relation::{Facts, Question};
+use crate::retained::Retained;
 use crate::sql::{Parameter, QueryError, Refused, Sql};
 use crate::value::form::{DEPTH_MAX, Shape, TypeFact};
 
@@ -79,15 +79,10 @@ const TYPES: &str = "
 const HEARTBEAT: &str = "
     select pg_catalog.pg_logical_emit_message(false, 'sequin.heartbeat', '')::text";
 
-/// A standby keeps log for its slots, too, of what it has received.
-const HELD: &str = "
-    select pg_catalog.pg_wal_lsn_diff(
-        case when pg_catalog.pg_is_in_recovery()
-            then coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
-            else pg_catalog.pg_current_wal_lsn() end,
-        s.restart_lsn)::bigint
-    from pg_catalog.pg_replication_slots s
-    where s.slot_name = $1::text::name";
+/// In a transaction of its own, so that it comes in the order of all others. A standby takes none.
+const CLAIM: &str = "
+    select case when not pg_catalog.pg_is_in_recovery()
+        then pg_catalog.pg_logical_emit_message(true, $1, $2)::text end";
 
 /// What was seen of the server.
 #[derive(Debug)]
@@ -100,24 +95,32 @@ pub(crate) enum Look {
     Failed(String),
 }
 
+/// What is to be written into the server's log at a look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Words {
+    pub(crate) heartbeat: bool,
+    pub(crate) claim: Option<Claim>,
+}
+
 /// The catalog of the database.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     options: Arc<Options>,
     sql: Option<Sql>,
     /// What the server keeps for the slot.
-    held: Held,
+    retained: Box<Retained>,
 }
 
 impl Catalog {
-    pub(crate) fn new(options: Arc<Options>, sql: Sql, held: Held) -> Self {
-        Self { options, sql: Some(sql), held }
+    pub(crate) fn new(options: Arc<Options>, sql: Sql, retained: Retained) -> Self {
+        Self { options, sql: Some(sql), retained: Box::new(retained) }
     }
 
     /// A catalog whose session is yet to be opened.
     #[cfg(test)]
     pub(crate) fn unopened(options: Arc<Options>) -> Self {
-        Self { options, sql: None, held: Held::default() }
+        let retained = Retained::new(model::source::Held::default(), Arc::default());
+        Self { options, sql: None, retained: Box::new(retained) }
     }
 
     /// Answers a question.
@@ -135,9 +138,10 @@ impl Catalog {
         answer
     }
 
-    /// Looks whether the server takes sessions and what it keeps for the slot, and writes a heartbeat if there shall be one.
-    pub(crate) async fn look(&mut self, heartbeat: bool) -> Look {
-        let look = timeout(ANSWER_TIMEOUT, self.look_around(heartbeat)).await;
+    /// Looks whether the server takes sessions and what it keeps for the slot, and writes what is to
+    /// be written.
+    pub(crate) async fn look(&mut self, words: &Words) -> Look {
+        let look = timeout(ANSWER_TIMEOUT, self.look_around(words)).await;
         let look = look.unwrap_or_else(|_| Look::Failed("no answer".to_owned()));
         if !matches!(look, Look::Fine) {
             self.sql = None;
@@ -145,9 +149,9 @@ impl Catalog {
         look
     }
 
-    async fn look_around(&mut self, heartbeat: bool) -> Look {
+    async fn look_around(&mut self, words: &Words) -> Look {
         if let Some(sql) = &mut self.sql {
-            match ask_around(sql, heartbeat, &self.options.slot, &self.held).await {
+            match ask_around(sql, words, &self.options, &mut self.retained).await {
                 Ok(()) => return Look::Fine,
                 Err(error) => tracing::debug!(%error, "the session broke, opening another"),
             }
@@ -158,9 +162,18 @@ impl Catalog {
             Err(Refused::Unreached(error)) => return Look::Failed(error.to_string()),
             Err(Refused::Sql(error)) => return Look::Failed(error.to_string()),
         };
-        match ask_around(sql, heartbeat, &self.options.slot, &self.held).await {
+        match ask_around(sql, words, &self.options, &mut self.retained).await {
             Ok(()) => Look::Fine,
             Err(error) => Look::Failed(error.to_source(&self.options).to_string()),
+        }
+    }
+
+    /// Writes the claim, as the last thing: it stands behind what was confirmed, so that the next
+    /// reader of the slot gets it. Best effort.
+    pub(crate) async fn say(&mut self, claim: &Claim) {
+        let Some(sql) = &mut self.sql else { return };
+        if let Ok(Err(error)) = timeout(ANSWER_TIMEOUT, write_claim(sql, claim)).await {
+            tracing::debug!(%error, "the claim of the slot was not written");
         }
     }
 
@@ -185,30 +198,26 @@ impl Catalog {
     }
 }
 
-/// Notes the bytes of log that the server keeps for the slot, then writes a heartbeat if there shall
-/// be one: a standby writes none.
+/// Notes what the server keeps for the slot, then writes what is to be written.
 async fn ask_around(
     sql: &mut Sql,
-    heartbeat: bool,
-    slot: &String,
-    held: &Held,
+    words: &Words,
+    options: &Options,
+    retained: &mut Retained,
 ) -> Result<(), QueryError> {
-    let bytes: Option<i64> = match sql.rows(HELD, &[(slot, Type::TEXT)]).await {
-        Ok(rows) => rows.first().map(|row| row.try_get(0)).transpose()?.flatten(),
-        // A hardened server need not tell.
-        Err(QueryError::Sql(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            None
-        }
-        Err(error) => return Err(error),
-    };
-    if let Some(bytes) = bytes {
-        // The slot of a standby may be ahead of what is replayed.
-        held.set(u64::try_from(bytes).unwrap_or(0));
+    retained.look(sql, options).await?;
+    if let Some(claim) = &words.claim {
+        write_claim(sql, claim).await?;
     }
-    if heartbeat {
+    if words.heartbeat {
         sql.rows(HEARTBEAT, &[]).await?;
     }
     Ok(())
+}
+
+async fn write_claim(sql: &mut Sql, claim: &Claim) -> Result<(), QueryError> {
+    let (prefix, text) = (Claim::PREFIX, claim.to_text());
+    sql.rows(CLAIM, &[(&prefix, Type::TEXT), (&text, Type::TEXT)]).await.map(drop)
 }
 
 /// Answers a question on this session.

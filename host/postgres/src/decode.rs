@@ -23,7 +23,7 @@ use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Cell, Extent, RowSpan};
 use model::position::Position;
-use model::source::{Changes, Commit, Mark};
+use model::source::{Changes, Claim, Commit, Mark};
 
 use crate::lineage::{At, Lineage, Lineages};
 use crate::pgoutput::{Definition, Message, Old, Tuple};
@@ -32,6 +32,11 @@ use crate::wire::cursor::Malformed;
 
 /// 2000-01-01, the epoch of Postgres, in microseconds since 1970.
 const EPOCH_US: i64 = 946_684_800_000_000;
+
+/// Prefix of the messages that only prove that the stream is alive.
+const HEARTBEAT: &[u8] = b"sequin.heartbeat";
+
+const CLAIM: &[u8] = Claim::PREFIX.as_bytes();
 
 /// The messages make no sense, or a row cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +73,9 @@ pub(crate) struct Decoder {
     scratch: row::Scratch,
     commits: Vec<Commit>,
     marks: Vec<Mark>,
+    claims: Vec<(Lsn, Claim)>,
+    /// Heartbeats that came, which nobody has asked for yet.
+    heartbeats: usize,
     /// Whether annotations that are not JSON were complained about.
     warned_annotations: bool,
 }
@@ -141,6 +149,9 @@ impl Decoder {
                 self.annotate(prefix, content)?;
             }
             // One that is not transactional stands outside of every transaction.
+            Message::Logical { transactional: false, prefix: HEARTBEAT, .. } => {
+                self.heartbeats += 1;
+            }
             Message::Logical { transactional: false, .. } | Message::Type | Message::Origin => {}
         }
         Ok(Step::Taken)
@@ -181,6 +192,11 @@ impl Decoder {
         self.builder.bytes()
     }
 
+    /// Whether heartbeats came since this was last asked.
+    pub(crate) fn take_heartbeats(&mut self) -> bool {
+        std::mem::take(&mut self.heartbeats) > 0
+    }
+
     /// Seals what waits to be handed over.
     pub(crate) fn seal(&mut self) -> Changes {
         let next = self.builder.successor();
@@ -188,7 +204,8 @@ impl Decoder {
         let bytes = builder.bytes();
         let commits = std::mem::take(&mut self.commits);
         let marks = std::mem::take(&mut self.marks);
-        Changes { changes: builder.finish(), commits, marks, bytes }
+        let claims = std::mem::take(&mut self.claims);
+        Changes { changes: builder.finish(), commits, marks, claims, bytes }
     }
 
     /// What must be known before the message can be taken.
@@ -323,6 +340,11 @@ impl Decoder {
                 if let Some(text) = marks::read(content) {
                     self.marks.push(Mark { position, before: self.builder.len(), text });
                 }
+            }
+            // Handed over with the commit that follows. One of another form is not for us.
+            CLAIM => {
+                let commit_lsn = open.transaction.commit_lsn;
+                self.claims.extend(Claim::read(content).map(|claim| (commit_lsn, claim)));
             }
             _ => {}
         }

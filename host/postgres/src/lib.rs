@@ -30,6 +30,7 @@ mod options;
 mod pgoutput;
 mod publication;
 mod relation;
+mod retained;
 mod slot;
 mod sql;
 mod stream;

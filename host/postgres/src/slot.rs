@@ -7,6 +7,7 @@ use model::source::SourceError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::error::{self, Phase};
@@ -33,7 +34,8 @@ const FIND: &str = "
             s.confirmed_flush_lsn)::int8,
         s.active_pid, pg_catalog.concat_ws(', ',
             'process ' || s.active_pid, 'application ' || nullif(a.application_name, ''),
-            'user ' || a.usename, 'from ' || a.client_addr)
+            'user ' || a.usename, 'from ' || a.client_addr),
+        pg_catalog.pg_is_in_recovery() and coalesce((j.j->>'synced')::bool, false)
     from pg_catalog.pg_replication_slots s
     cross join lateral (select pg_catalog.to_jsonb(s)) j (j)
     left join pg_catalog.pg_stat_activity a on a.pid = s.active_pid
@@ -46,6 +48,10 @@ const CREATE: &str = "
 const CREATE_FAILOVER: &str = "
     select pg_catalog.pg_create_logical_replication_slot(
         $1::text::name, 'pgoutput', false, false, true)";
+
+/// As of Postgres 14. It outlives a restart of the server, and not its crash before 15.
+const DECODED: &str = "
+    select total_txns from pg_catalog.pg_stat_replication_slots where slot_name = $1";
 
 /// A slot that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +72,10 @@ pub(crate) struct Slot {
     active_pid: Option<i32>,
     /// Whoever reads it.
     reader: String,
+    /// A standby's copy of a slot of its primary.
+    synced: bool,
+    /// Transactions that were decoded for it.
+    decoded: Option<u64>,
 }
 
 impl Slot {
@@ -82,12 +92,19 @@ impl Slot {
             behind: row.try_get(8)?,
             active_pid: row.try_get(9)?,
             reader: row.try_get(10)?,
+            synced: row.try_get(11)?,
+            decoded: None,
         })
     }
 
     /// Whether the server keeps it on its standbys too.
     pub(crate) fn is_failover(&self) -> bool {
         self.failover
+    }
+
+    /// How many transactions were decoded for it, by whomever; None where the server does not say.
+    pub(crate) fn decoded(&self) -> Option<u64> {
+        self.decoded
     }
 
     /// Whether it can be read now.
@@ -117,6 +134,12 @@ impl Slot {
         }
         if let Some(cause) = self.lost() {
             return Err(self.is_lost(cause, options));
+        }
+        if self.synced {
+            return Err(error::transient(format!(
+                "slot {name} is a copy on a standby, kept in step with its primary's: it can be read \
+                 once this server is promoted; name the primary first among the hosts"
+            )));
         }
         // Also our own connection from before, which the server has not given up yet.
         if self.active_pid.is_some() {
@@ -176,20 +199,33 @@ impl Slot {
 }
 
 /// A slot that was used before is not there any more.
-pub(crate) fn gone(options: &Options) -> SourceError {
+pub(crate) fn gone(options: &Options, server: Option<Lsn>) -> SourceError {
     error::definite(
         "slot_missing",
         format!(
             "replication slot {} was used before and is gone: what was written since its last \
-             confirmed position is lost to the sinks",
-            options.slot
+             confirmed position is lost to the sinks{}",
+            options.slot,
+            server.map_or_else(String::new, |at| format!(", up to {at} so far"))
         ),
         format!(
-            "find out who dropped it (a standby without it may have been promoted); to begin anew at \
-             the present, stop the engine and run `sequin accept-loss {}`",
+            "find out who dropped it ({}); to begin anew at the present, stop the engine, run `sequin \
+             accept-loss {}`, start it, and backfill the tables of its sinks",
+            suspects(options),
             options.slot
         ),
     )
+}
+
+/// Who may have dropped a slot.
+fn suspects(options: &Options) -> &'static str {
+    let is_neon = options.hosts().any(|address| address.host.ends_with(".neon.tech"));
+    if is_neon {
+        "Neon drops slots that nobody has read for about 40 hours, and does not keep them in a branch \
+         that is restored"
+    } else {
+        "a standby without it may have been promoted: see `failover` of the slot"
+    }
 }
 
 /// The slot, if it exists.
@@ -197,7 +233,30 @@ pub(crate) async fn find(sql: &mut Sql, options: &Options) -> Result<Option<Slot
     let found = sql.rows(FIND, &[(&options.slot, Type::TEXT)]).await;
     let rows = found.map_err(|error| error.to_source(options))?;
     let slot = rows.first().map(Slot::of).transpose();
-    slot.map_err(|error| error::sql(&error, options))
+    let slot = slot.map_err(|error| error::sql(&error, options))?;
+    let Some(mut slot) = slot else { return Ok(None) };
+    slot.decoded = decoded(sql, options).await.map_err(|error| error.to_source(options))?;
+    Ok(Some(slot))
+}
+
+/// What the server's statistics count for it, from 14 on.
+async fn decoded(sql: &mut Sql, options: &Options) -> Result<Option<u64>, QueryError> {
+    match sql.rows(DECODED, &[(&options.slot, Type::TEXT)]).await {
+        Ok(rows) => {
+            let count: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
+            Ok(count.and_then(|count| u64::try_from(count).ok()))
+        }
+        // Before 14 there is none, and a hardened server need not tell.
+        Err(QueryError::Sql(error))
+            if matches!(
+                error.code(),
+                Some(&SqlState::UNDEFINED_TABLE | &SqlState::INSUFFICIENT_PRIVILEGE)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Creates the slot.

@@ -27,13 +27,14 @@ use std::thread::JoinHandle;
 
 use model::BoxFuture;
 use model::lsn::Lsn;
-use model::source::{Connect, Event, Held, Missing, Source, SourceError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use model::source::{Claim, Connect, Event, Held, Missing, Source, SourceError};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error;
 use crate::lineage::Lineages;
 use crate::options::Options;
+use crate::retained::Trail;
 
 /// Batches between reader and engine: enough that neither waits for the other's turn, few enough
 /// that a stalled engine holds at most 16 × 256 KiB (and one large row each).
@@ -45,13 +46,14 @@ pub struct Connector {
     options: Arc<Options>,
     /// From one connection to the next.
     lineages: Arc<Lineages>,
+    trail: Arc<Trail>,
 }
 
 impl Connector {
     /// Nothing is checked or opened before [`Connect::connect`].
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options: Arc::new(options), lineages: Arc::default() }
+        Self { options: Arc::new(options), lineages: Arc::default(), trail: Arc::default() }
     }
 }
 
@@ -62,29 +64,37 @@ impl Connect for Connector {
             let (opened_sender, opened) = oneshot::channel();
             let (events_sender, events) = mpsc::channel(QUEUE_MAX);
             let (done_sender, done) = oneshot::channel();
+            let (claim, claims) = watch::channel(None);
             let link = Link {
                 stop: CancellationToken::new(),
                 closing: CancellationToken::new(),
                 confirmed: Arc::default(),
                 held: Held::default(),
                 lineages: Arc::clone(&self.lineages),
+                trail: Arc::clone(&self.trail),
+                claim: claims,
                 events: events_sender,
             };
             // Dropped with this future or with the stream: the thread stops.
             let stop = link.stop.clone().drop_guard();
             let (closing, confirmed) = (link.closing.clone(), Arc::clone(&link.confirmed));
             let held = link.held.clone();
+            if self.options.heartbeat.is_some() {
+                held.expect_beats();
+            }
             let options = Arc::clone(&self.options);
             let thread = std::thread::Builder::new()
                 .name(format!("slot-{}", options.slot))
                 .spawn(move || work(options, missing, link, opened_sender, done_sender))
                 .map_err(|error| error::transient(format!("cannot start a thread: {error}")))?;
-            let Opened { origin, server_position, slot_position } =
+            let Opened { origin, server_position, slot_position, decoded_before } =
                 opened.await.unwrap_or_else(|_| Err(ended(None)))?;
             let stream = Stream {
                 origin,
                 server_position,
                 slot_position,
+                decoded_before,
+                claim,
                 held,
                 events,
                 confirmed,
@@ -104,6 +114,7 @@ struct Opened {
     origin: String,
     server_position: Option<Lsn>,
     slot_position: Lsn,
+    decoded_before: Option<u64>,
 }
 
 /// What connects the reader with its [`Stream`].
@@ -117,6 +128,9 @@ struct Link {
     /// What the server keeps for the slot.
     held: Held,
     lineages: Arc<Lineages>,
+    trail: Arc<Trail>,
+    /// Whose the slot is, once the engine has said so.
+    claim: watch::Receiver<Option<Claim>>,
     events: mpsc::Sender<Result<Event, SourceError>>,
 }
 
@@ -187,6 +201,8 @@ struct Stream {
     origin: String,
     server_position: Option<Lsn>,
     slot_position: Lsn,
+    decoded_before: Option<u64>,
+    claim: watch::Sender<Option<Claim>>,
     held: Held,
     events: mpsc::Receiver<Result<Event, SourceError>>,
     confirmed: Arc<Confirmed>,
@@ -208,6 +224,14 @@ impl Source for Stream {
 
     fn slot_position(&self) -> Lsn {
         self.slot_position
+    }
+
+    fn decoded_before(&self) -> Option<u64> {
+        self.decoded_before
+    }
+
+    fn claim(&mut self, claim: Claim) {
+        self.claim.send_replace(Some(claim));
     }
 
     fn held(&self) -> Option<Held> {

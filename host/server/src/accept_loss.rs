@@ -28,9 +28,12 @@ pub(crate) fn run(arguments: &AcceptLossArguments) -> Result<(), Failure> {
     let slot = &arguments.slot;
     let forgotten = runtime.block_on(store.forget(slot)).context("forget the slot")?;
     let Some(forgotten) = forgotten else {
-        return Err(Failure::Usage(format!(
-            "error: this data directory knows of no slot {slot} that was used"
-        )));
+        tell(&format!(
+            "this data directory knows of no slot {slot} that was used. If there is one, the next \
+             start reads it from where it stands, whoever read it before; what others had read and \
+             not delivered is not sent: backfill what needs it"
+        ));
+        return Ok(());
     };
     let confirmed = match forgotten.confirmed {
         Some(lsn) => format!("was confirmed up to {lsn}"),

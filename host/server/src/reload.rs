@@ -67,6 +67,12 @@ pub(crate) fn load(source: &ConfigSource, wiring: &Wiring) -> Result<Ready, Refu
     Ok(Ready { loaded, slots: built.slots, warnings: read.warnings, files, hash })
 }
 
+/// Sinks that do not run because somebody has told them so.
+fn disabled(spec: &Spec) -> Vec<Arc<(String, String)>> {
+    let sinks = spec.sinks.iter().filter(|sink| sink.status == config::spec::Status::Disabled);
+    sinks.map(|sink| Arc::new((sink.id.clone(), sink.name.clone()))).collect()
+}
+
 /// Numbers the versions of databases and sinks, for the engine to know what it runs already.
 #[derive(Default)]
 struct Revisions {
@@ -169,6 +175,7 @@ impl Reloader {
         let Ready { loaded, files, hash, .. } = ready;
         beside.check_tables(&loaded.spec, &status, &supervisor);
         let config = &status.config;
+        config.disabled.set(disabled(&loaded.spec));
         config.hash.set(hash);
         config.applied_at.set(now());
         let revisions = Revisions::default();
@@ -256,6 +263,7 @@ impl Reloader {
             info!("the other configuration runs");
         }
         config.problem.set(None);
+        config.disabled.set(disabled(&ready.loaded.spec));
         config.hash.set(ready.hash);
         config.applied_at.set(now());
         self.loaded = ready.loaded;

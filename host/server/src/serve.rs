@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use engine::budget::Budget;
+use engine::health::monitor::Monitor;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
 use engine::supervise::{Supervisor, TaskKind};
@@ -90,6 +91,7 @@ async fn serve(
     let stores = Stores {
         progress: Arc::<Embedded>::clone(&store),
         letters: Arc::<Embedded>::clone(&store),
+        owners: Arc::<Embedded>::clone(&store),
         logs: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
@@ -113,6 +115,11 @@ async fn serve(
         data_dir = %settings.data_dir.display(),
         "sequin is up"
     );
+    let (records, epoch) = (Arc::<Embedded>::clone(&store), store.epoch());
+    let monitor =
+        Monitor::new(Arc::clone(&status), Arc::<Embedded>::clone(&records), epoch, clock_us);
+    supervisor.spawn(TaskKind::Health, "health", monitor.run(stop.clone()));
+    let healths = web::Healths { status: Arc::clone(&status), records, epoch };
     let http = CancellationToken::new();
     let wiring = Arc::new(wiring);
     let letters = web::Letters {
@@ -123,7 +130,7 @@ async fn serve(
     let retaining = versions::retain(Arc::clone(&store), settings.letters, stop.clone());
     supervisor.spawn(TaskKind::Check, "letters", retaining);
     let routes = [
-        (api, web::api(VERSION, streams, letters, access)),
+        (api, web::api(VERSION, streams, letters, healths, access)),
         (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

@@ -118,6 +118,10 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
             name: database.slot.name.as_str().into(),
             database: database.name.as_str().into(),
             revision: 0,
+            on_mismatch: match database.slot.on_mismatch {
+                spec::OnMismatch::Fail => engine::spec::OnMismatch::Fail,
+                spec::OnMismatch::ContinueFromSlot => engine::spec::OnMismatch::ContinueFromSlot,
+            },
             connect,
             sinks: specs,
         });
@@ -297,6 +301,9 @@ pub(crate) fn source(database: &Database) -> postgres::Options {
         &database.publication.name,
     );
     options.port = database.port;
+    let more = database.more_hosts.iter();
+    let more = more.map(|(host, port)| postgres::Address { host: host.clone(), port: *port });
+    options.more_hosts = more.collect();
     let password = database.password.reveal();
     options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
     options.tls = tls(&database.tls);

@@ -26,8 +26,17 @@ pub struct Embedded {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     epoch: Epoch,
+    identity: Identity,
     directory: PathBuf,
     _lock: File,
+}
+
+/// What tells this store, and this opening of it, from others.
+struct Identity {
+    /// The data directory's own.
+    instance: String,
+    /// The process': two copies of one directory have the same id and the same epoch.
+    run: u64,
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -83,7 +92,7 @@ impl Embedded {
         let path = directory.join(FILE);
         let database = |source| OpenError::Database { path: path.clone(), source };
         let mut connection = Connection::open(&path).map_err(database)?;
-        let epoch = prepare(&mut connection).map_err(database)?;
+        let (epoch, identity) = prepare(&mut connection).map_err(database)?;
         let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE_MAX);
         let work = move || {
             while let Ok(job) = queue.recv() {
@@ -94,7 +103,7 @@ impl Embedded {
         let thread =
             thread.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
         let directory = directory.to_owned();
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, directory, _lock: lock })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, identity, directory, _lock: lock })
     }
 
     /// The epoch of this process.
@@ -106,6 +115,16 @@ impl Embedded {
     /// Where it is.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The data directory's own id.
+    pub(crate) fn instance(&self) -> &str {
+        &self.identity.instance
+    }
+
+    /// A number of this process alone.
+    pub(crate) fn run(&self) -> u64 {
+        self.identity.run
     }
 
     /// Runs `work` on the store's thread.
@@ -189,15 +208,20 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Settings, schema, and the next epoch.
-fn prepare(connection: &mut Connection) -> Result<Epoch, rusqlite::Error> {
+/// Settings, schema, the next epoch, and who we are.
+fn prepare(connection: &mut Connection) -> Result<(Epoch, Identity), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     schema::migrate(connection)?;
     let next = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
     let epoch: i64 = connection.query_row(next, (), |row| row.get(0))?;
-    Ok(Epoch(epoch.cast_unsigned()))
+    let own = "SELECT id, random() FROM instance";
+    let identity = connection.query_row(own, (), |row| {
+        let run: i64 = row.get(1)?;
+        Ok(Identity { instance: row.get(0)?, run: run.cast_unsigned() })
+    })?;
+    Ok((Epoch(epoch.cast_unsigned()), identity))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::embedded::{Embedded, unavailable};
 
 /// Origins name the slot between two slashes (system, timeline, database, slot, publication), and
 /// slots hold none. Compared byte by byte: to LIKE, the `_` of a name would be any character.
-const OF_SLOT: &str = "instr(origin, '/' || ?1 || '/') > 0";
+pub(crate) const OF_SLOT: &str = "instr(origin, '/' || ?1 || '/') > 0";
 
 /// What was known of a slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Forgotten {
 
 impl Embedded {
     /// Forgets how far a slot was read, so that the next start takes it as it finds it. Messages that
-    /// were put aside are kept, as of a stream that is over: their positions may be used again. None
-    /// if nothing is known of the slot.
+    /// were put aside are kept, as of a stream that is over: their positions may be used again. Whoever
+    /// read the slot before is no obstacle any more. None if nothing was known of it.
     ///
     /// # Errors
     /// The store cannot be written; nothing is forgotten then.
@@ -59,6 +59,10 @@ impl Embedded {
                 )?;
                 transaction.execute(&sql("DELETE FROM progress WHERE {of_slot}"), [&slot])?;
                 transaction.execute(&sql("DELETE FROM confirmed WHERE {of_slot}"), [&slot])?;
+                // Also of a slot that is not known here: others may have read it.
+                let accept = "INSERT INTO accepted (slot, until) VALUES (?1, NULL)
+                    ON CONFLICT (slot) DO UPDATE SET until = NULL";
+                transaction.execute(accept, [&slot])?;
                 transaction.execute(
                     &sql(
                         "UPDATE letters SET origin = 'before ' || datetime('now') || ': ' || origin

@@ -8,7 +8,9 @@
 mod change_log;
 mod embedded;
 mod forget;
+mod health;
 mod letters;
+mod owners;
 mod progress;
 mod schema;
 

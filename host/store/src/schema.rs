@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -103,6 +103,19 @@ const MIGRATIONS: [&str; 4] = [
         bytes INTEGER NOT NULL,
         last_at TEXT NOT NULL,
         PRIMARY KEY (sink, state)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- The data directory's own id, for as long as it exists.
+    CREATE TABLE instance (id TEXT NOT NULL) STRICT;
+    INSERT INTO instance (id) VALUES (lower(hex(randomblob(16))));
+    -- Slots of others that an operator has given to us, and the commit of our first claim since.
+    CREATE TABLE accepted (slot TEXT PRIMARY KEY, until INTEGER) STRICT, WITHOUT ROWID;
+    CREATE TABLE erroring (entity TEXT PRIMARY KEY, since_us INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE dismissed (
+        entity TEXT NOT NULL,
+        notice TEXT NOT NULL,
+        PRIMARY KEY (entity, notice)
     ) STRICT, WITHOUT ROWID;
 ",
 ];

@@ -6,6 +6,7 @@
 
 mod access;
 mod health;
+mod healths;
 mod letters;
 mod login;
 mod metrics;
@@ -15,6 +16,7 @@ mod resume;
 mod streams;
 
 pub use access::{Access, Token};
+pub use healths::Healths;
 pub use letters::{Letters, Resolve};
 pub use streams::{Stream, Streams};
 
@@ -32,10 +34,12 @@ pub fn api(
     version: &'static str,
     streams: Arc<Streams>,
     letters: Letters,
+    healths: Healths,
     access: Access,
 ) -> Router {
     let health = Router::new().route("/health", get(move || health::answer(version)));
     let health = health.merge(resume::routes(Arc::clone(&letters.status), access.clone()));
+    let health = health.merge(healths::routes(healths, access.clone()));
     let management = letters::routes(letters, access.clone());
     health.merge(management).merge(pull::routes(streams, access))
 }

@@ -128,7 +128,7 @@ const SLOT_GAUGES: [(&str, &str, ReadSlot); 4] = [
 ];
 
 /// Per slot, where it is known.
-const SLOT_KNOWN: [(&str, &str, ReadKnown); 2] = [
+const SLOT_KNOWN: [(&str, &str, ReadKnown); 7] = [
     (
         "sequin_ingestion_latency_us",
         "Microseconds from the last commit that was read, by the server's clock, to its reading.",
@@ -138,6 +138,27 @@ const SLOT_KNOWN: [(&str, &str, ReadKnown); 2] = [
         "sequin_replication_slot_size",
         "Bytes of log that the server keeps for the slot. It is asked every few seconds.",
         |slot| slot.held.get(),
+    ),
+    ("sequin_slot_lag_bytes", "Bytes of log behind the confirmed position.", |slot| {
+        slot.held.seen().map(|seen| seen.behind)
+    }),
+    ("sequin_slot_lag_seconds", "How long ago the log ended at the confirmed position.", |slot| {
+        Some(slot.held.seen()?.lag?.as_secs())
+    }),
+    (
+        "sequin_slot_safe_wal_bytes",
+        "Bytes of log until the server may give the slot up, where there is a limit.",
+        |slot| slot.held.seen()?.safe,
+    ),
+    (
+        "sequin_slot_invalidation_forecast_seconds",
+        "Time until then, at the rate at which the log was written in the last minutes.",
+        |slot| Some(slot.held.seen()?.forecast()?.as_secs()),
+    ),
+    (
+        "sequin_slot_oldest_transaction_seconds",
+        "Age of the oldest open transaction that has written: it holds the log.",
+        |slot| Some(slot.held.seen()?.oldest?.age.as_secs()),
     ),
 ];
 
@@ -212,6 +233,8 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
     }
     let config = &status.config;
     for (name, help, value) in [
+        ("sequin_alerts_total", "Errors of slots and sinks that were told.", &status.health.alerts),
+        ("sequin_alerts_resolved_total", "Ends of those.", &status.health.resolved),
         (
             "sequin_config_reloads_total",
             "How often another configuration was taken up.",
@@ -286,10 +309,11 @@ mod tests {
         let config = engine::status::ConfigStatus::default();
         config.reloads.add(2);
         let slots = vec![Arc::new(slot)].into();
-        let status = Status { slots, budget: Budget::new(9), config };
+        let health = engine::health::Health::default();
+        let status = Status { slots, budget: Budget::new(9), config, health };
         let before = render(&status).unwrap();
         assert!(!before.contains("sequin_replication_slot_size{"), "not asked yet");
-        held.set(77);
+        held.set(model::source::Seen { held: 77, ..Default::default() });
         let text = render(&status).unwrap();
         for line in [
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",

@@ -53,6 +53,7 @@ pub(crate) mod tests {
     use axum::http::HeaderValue;
     use axum::http::header::{HOST, ORIGIN};
     use engine::budget::Budget;
+    use engine::health::Health;
     use engine::status::{ConfigStatus, SinkStatus, SlotStatus};
 
     use super::*;
@@ -62,7 +63,8 @@ pub(crate) mod tests {
         let sink = SinkStatus { id: "i".into(), name: "poi".into(), ..SinkStatus::default() };
         let slot = SlotStatus { sinks: vec![Arc::new(sink)].into(), ..SlotStatus::default() };
         let slots = vec![Arc::new(slot)].into();
-        Arc::new(Status { slots, budget: Budget::new(9), config: ConfigStatus::default() })
+        let (config, health) = (ConfigStatus::default(), Health::default());
+        Arc::new(Status { slots, budget: Budget::new(9), config, health })
     }
 
     #[tokio::test]

@@ -66,6 +66,7 @@ pub(crate) struct Slot {
     #[serde(default)]
     pub(crate) failover: bool,
     pub(crate) origin: Option<String>,
+    pub(crate) on_mismatch: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -10,12 +10,15 @@ use options::Secret;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::{CreatePublication, Database, Origin, Publication, Slot, Tls, id};
+use super::{CreatePublication, Database, OnMismatch, Origin, Publication, Slot, Tls, id};
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
 
 /// Postgres cuts off longer names.
 const NAME_BYTES_MAX: usize = 63;
+/// On by default: it proves that the stream is alive, and lets a quiet slot move on. A tenth of what
+/// is taken for silence; written only after so long without changes.
+const HEARTBEAT: Duration = Duration::from_secs(60);
 /// A second to a day.
 const HEARTBEAT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 /// The predecessor's defaults.
@@ -41,6 +44,7 @@ pub(super) fn resolve(
                 id: id("database", &database.name),
                 hostname: server.hostname,
                 port: server.port,
+                more_hosts: server.more_hosts,
                 database: server.database,
                 username: server.username,
                 password: server.password,
@@ -59,6 +63,7 @@ pub(super) fn resolve(
 struct Server {
     hostname: String,
     port: u16,
+    more_hosts: Vec<(String, u16)>,
     database: String,
     username: String,
     password: Secret,
@@ -72,6 +77,7 @@ fn server(
 ) -> Option<Server> {
     let fields = &from.value.fields;
     let mut parameters = Vec::new();
+    let mut further = Vec::new();
     let (hostname, port, database, username, password) = match &fields.url {
         Some(url) => {
             let given = [
@@ -86,8 +92,8 @@ fn server(
                 report.error_with_help(from.place(&[key]), message, "it is part of the `url`");
             }
             match parse_url(url) {
-                Ok((parts, given)) => {
-                    parameters = given;
+                Ok((parts, given, more)) => {
+                    (parameters, further) = (given, more);
                     parts
                 }
                 Err(message) => {
@@ -105,19 +111,32 @@ fn server(
         }
     };
     let hostname_key = if fields.url.is_some() { "url" } else { "hostname" };
-    if hostname.contains("pooler.supabase") {
-        let message = "the pooler of Supabase cannot replicate";
-        let help = "use the address of the direct connection";
-        report.error_with_help(from.place(&[hostname_key]), message, help);
+    let mut names = hostname.split(',').map(str::trim);
+    let first = names.next().unwrap_or_default().to_owned();
+    let more = names.map(|name| (name.to_owned(), port));
+    let more_hosts: Vec<(String, i64)> = more.chain(further).collect();
+    let hostname = first;
+    for name in std::iter::once(&hostname).chain(more_hosts.iter().map(|(name, _)| name)) {
+        if name.is_empty() {
+            report.error(from.place(&[hostname_key]), "a host has no name");
+        }
+        if let Some((message, help)) = pooled(name) {
+            report.error_with_help(from.place(&[hostname_key]), message, help);
+        }
     }
     let port = u16::try_from(port).ok().filter(|port| *port > 0);
     if port.is_none() {
         report.error(from.place(&["port"]), "`port` must be between 1 and 65535");
     }
+    let checked = more_hosts
+        .into_iter()
+        .map(|(name, port)| Some((name, u16::try_from(port).ok().filter(|port| *port > 0)?)));
+    let more_hosts = checked.collect::<Option<Vec<_>>>();
     let tls = tls::resolve(from, &parameters, base_dir, report);
     Some(Server {
         hostname,
         port: port?,
+        more_hosts: more_hosts?,
         database,
         username: username.unwrap_or_else(|| USERNAME.to_owned()),
         password: password.unwrap_or_else(|| Secret::new(PASSWORD)),
@@ -125,14 +144,59 @@ fn server(
     })
 }
 
+/// Why a host cannot serve, and what can: poolers do not pass replication on.
+fn pooled(host: &str) -> Option<(&'static str, String)> {
+    if host.contains("pooler.supabase") {
+        let help = "use the address of the direct connection".to_owned();
+        return Some(("the pooler of Supabase cannot replicate", help));
+    }
+    // Neon: `ep-name-123-pooler.region.aws.neon.tech`, whose direct host is without the `-pooler`.
+    let (endpoint, rest) = host.split_once('.')?;
+    let direct = endpoint.strip_suffix("-pooler").filter(|_| rest.ends_with("neon.tech"))?;
+    let help = format!("use the direct host, {direct}.{rest}");
+    Some(("the pooler of Neon cannot replicate", help))
+}
+
 type Parts = (String, i64, String, Option<String>, Option<Secret>);
+
+/// Hosts and ports.
+type Hosts = Vec<(String, i64)>;
 
 /// Names and values.
 type Parameters = Vec<(String, String)>;
 
+/// A URL with its first host alone, and the others: several stand as libpq takes them, with commas
+/// between.
+fn split_hosts(url: &str) -> (String, Vec<&str>) {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let (head, rest) = url.split_at(begin);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let mut hosts = hosts.split(',');
+    let first = hosts.next().unwrap_or_default();
+    (format!("{head}{user}{first}{tail}"), hosts.collect())
+}
+
 /// The parts of a connection URL. Errors do not repeat it: it holds a password.
-fn parse_url(url: &Secret) -> Result<(Parts, Parameters), String> {
-    let url = Url::parse(url.reveal()).map_err(|error| format!("`url` is no URL: {error}"))?;
+fn parse_url(url: &Secret) -> Result<(Parts, Parameters, Hosts), String> {
+    let (url, further) = split_hosts(url.reveal());
+    let mut more = Vec::new();
+    for host in further {
+        let alone = Url::parse(&format!("postgresql://{host}/"));
+        let alone = alone.map_err(|error| format!("`url` has a host that is none: {error}"))?;
+        let name = match alone.host() {
+            Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
+            Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            _ => return Err("`url` has a host without a name".to_owned()),
+        };
+        more.push((name, alone.port().map_or(PORT, i64::from)));
+    }
+    let url = Url::parse(&url).map_err(|error| format!("`url` is no URL: {error}"))?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err("`url` must begin with `postgresql://`".to_owned());
     }
@@ -163,7 +227,7 @@ fn parse_url(url: &Secret) -> Result<(Parts, Parameters), String> {
     });
     let parameters = parameters.collect::<Result<_, String>>()?;
     let port = url.port().map_or(PORT, i64::from);
-    Ok(((hostname, port, database, username, password), parameters))
+    Ok(((hostname, port, database, username, password), parameters, more))
 }
 
 fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Slot> {
@@ -200,15 +264,30 @@ fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<
     };
     let (create, failover) =
         given.map_or((false, false), |slot| (slot.create_if_not_exists, slot.failover));
-    Some(Slot { name: name.clone(), create, failover, origin })
+    let on_mismatch = match given.and_then(|slot| slot.on_mismatch.as_deref()) {
+        None | Some("fail") => OnMismatch::Fail,
+        Some("continue_from_slot") => OnMismatch::ContinueFromSlot,
+        Some(_) => {
+            let help = "it is `fail`, or `continue_from_slot` to lose what lies between";
+            let message = "`on_mismatch` is none that is known";
+            report.error_with_help(from.place(&["slot", "on_mismatch"]), message, help);
+            return None;
+        }
+    };
+    Some(Slot { name: name.clone(), create, failover, origin, on_mismatch })
 }
 
 fn heartbeat(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Duration> {
-    let given = from.value.fields.heartbeat_interval_ms?;
+    let given = match from.value.fields.heartbeat_interval_ms {
+        None => return Some(HEARTBEAT),
+        Some(0) => return None,
+        Some(given) => given,
+    };
     let milliseconds = u64::try_from(given).ok().filter(|ms| HEARTBEAT_MS.contains(ms));
     if milliseconds.is_none() {
         let (from_ms, to_ms) = (HEARTBEAT_MS.start(), HEARTBEAT_MS.end());
-        let message = format!("`heartbeat_interval_ms` must be between {from_ms} and {to_ms}");
+        let message =
+            format!("`heartbeat_interval_ms` must be between {from_ms} and {to_ms}, or 0");
         report.error(from.place(&["heartbeat_interval_ms"]), message);
     }
     milliseconds.map(Duration::from_millis)

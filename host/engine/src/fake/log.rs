@@ -250,8 +250,8 @@ impl Log {
         }
         let bytes = builder.bytes();
         let commits = vec![Commit { commit_lsn, end_lsn: Lsn(commit_lsn.0 + STEP / 2) }];
-        let (changes, marks) = (builder.finish(), Vec::new());
-        Some(Event::Changes(Changes { changes, commits, marks, bytes }))
+        let (changes, marks, claims) = (builder.finish(), Vec::new(), Vec::new());
+        Some(Event::Changes(Changes { changes, commits, marks, claims, bytes }))
     }
 }
 

@@ -8,9 +8,10 @@ use model::acks::Settled;
 use model::groups::GroupKey;
 use model::lsn::Lsn;
 use model::position::Position;
+use model::source::Claim;
 use model::store::{
-    Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId, LetterPage,
-    LetterQuery, LetterState, Letters, Progress, StoreError, StoredLetter,
+    Accepted, Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId,
+    LetterPage, LetterQuery, LetterState, Letters, Owners, Progress, StoreError, StoredLetter,
 };
 
 use super::change_log::Disk;
@@ -267,5 +268,39 @@ impl Letters for Store {
             }
         });
         Box::pin(async move { written })
+    }
+}
+
+impl Owners for Store {
+    fn claim(&self, slot: &str) -> Claim {
+        let epoch = self.state.lock().unwrap().epoch;
+        Claim { slot: slot.into(), instance: "fake".into(), epoch, run: epoch }
+    }
+
+    fn last_stream<'a>(
+        &'a self,
+        _slot: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, Lsn)>, StoreError>> {
+        let state = self.state.lock().unwrap();
+        // Timelines of the fake log have one digit.
+        let last = state.confirmed.iter().max_by_key(|(origin, _)| origin.as_str());
+        let last = last.map(|(origin, confirmed)| (origin.clone(), confirmed.lsn));
+        Box::pin(async move { Ok(last) })
+    }
+
+    fn accepted<'a>(
+        &'a self,
+        _slot: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Accepted>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn accepted_until<'a>(
+        &'a self,
+        _epoch: Epoch,
+        _slot: &'a str,
+        _until: Lsn,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 }

@@ -85,7 +85,9 @@ impl World {
         let memory = Mortal::new(life, (Arc::clone(&self.store), Arc::clone(&self.sink)));
         let progress = Arc::<Mortal<_>>::clone(&memory);
         let logs = Arc::<Disk>::clone(&self.store.disk);
-        let stores = Stores { progress, letters: memory, logs, epoch: self.store.next_epoch() };
+        let owners = Arc::<Store>::clone(&self.store);
+        let epoch = self.store.next_epoch();
+        let stores = Stores { progress, letters: memory, owners, logs, epoch };
         let settings = Settings { clock_us: || 0, ..settings() };
         // From one that holds nearly nothing, so that most goes through the change log.
         let budget = Budget::new(1 << self.budget_bits);

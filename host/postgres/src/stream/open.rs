@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::lsn::Lsn;
 use model::source::{Missing, SourceError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
@@ -14,6 +15,7 @@ use super::{Link, Opened};
 use crate::catalog::Catalog;
 use crate::error::{self, Phase};
 use crate::options::{Options, Origin};
+use crate::retained::Retained;
 use crate::sql::Sql;
 use crate::wire::socket::{self, BoxSocket};
 use crate::wire::{Connection, System};
@@ -54,7 +56,8 @@ pub(super) async fn open(
         publication::ensure(&mut sql, &options, false).await?;
         slot::create_temporary(&mut connection, &options).await?;
     } else {
-        prepare(&mut connection, &mut sql, missing, &options).await?;
+        let at = (!settings.is_standby).then_some(system.position);
+        prepare(&mut connection, &mut sql, missing, at, &options).await?;
     }
 
     let started = within(&options, "start the stream", async {
@@ -65,14 +68,16 @@ pub(super) async fn open(
     // Only now: before, somebody else could still have moved the slot.
     let slot = slot::find(&mut sql, &options).await?;
     let gone = || error::transient(format!("slot {} was dropped at once", options.slot));
-    let confirmed = slot.ok_or_else(gone)?.confirmed(&options)?;
+    let slot = slot.ok_or_else(gone)?;
+    let confirmed = slot.confirmed(&options)?;
     tracing::info!(
         slot.name = options.slot,
         lsn = %confirmed,
         "the stream of the slot begins"
     );
     let feedback = Feedback::new(confirmed, settings.sender_timeout, Instant::now());
-    let catalog = Catalog::new(Arc::clone(&options), sql, link.held.clone());
+    let retained = Retained::new(link.held.clone(), Arc::clone(&link.trail));
+    let catalog = Catalog::new(Arc::clone(&options), sql, retained);
     // The publication too: another one sends other rows, and ordinals count those.
     let mut origin = format!(
         "{}/{}/{}/{}/{}",
@@ -83,7 +88,8 @@ pub(super) async fn open(
     }
     // It was told before the slot was made.
     let server_position = (!settings.is_standby).then(|| system.position.max(confirmed));
-    let opened = Opened { origin, server_position, slot_position: confirmed };
+    let decoded_before = slot.decoded();
+    let opened = Opened { origin, server_position, slot_position: confirmed, decoded_before };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }
 
@@ -92,12 +98,13 @@ async fn prepare(
     connection: &mut Connection<BoxSocket>,
     sql: &mut Sql,
     missing: Missing,
+    at: Option<Lsn>,
     options: &Options,
 ) -> Result<(), SourceError> {
     let found = slot::find(sql, options).await?;
     match &found {
         Some(slot) => slot.check(options)?,
-        None if missing == Missing::Refuse => return Err(slot::gone(options)),
+        None if missing == Missing::Refuse => return Err(slot::gone(options, at)),
         None => {}
     }
     // The publication comes first: changes that are older than it cannot be decoded.

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// A server that shuts down waits for us so much longer, at most.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Between claims of the slot. Whoever reads the slot beside us is noticed by theirs, too.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(600);
+
 /// The clock of one stream.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -24,12 +27,21 @@ pub(super) struct Pulse {
     quiet_since: Instant,
     /// The last heartbeat was not written, which is told once.
     failing: bool,
+    /// When a claim was last begun to be written.
+    claimed: Option<Instant>,
 }
 
 impl Pulse {
     pub(super) fn new(heartbeat: Option<Duration>, now: Instant) -> Self {
         let interval = heartbeat.map_or(INTERVAL, |heartbeat| INTERVAL.min(heartbeat));
-        Self { due: now + interval, interval, heartbeat, quiet_since: now, failing: false }
+        Self {
+            due: now + interval,
+            interval,
+            heartbeat,
+            quiet_since: now,
+            failing: false,
+            claimed: None,
+        }
     }
 
     /// When to look next.
@@ -50,6 +62,25 @@ impl Pulse {
             self.quiet_since = now;
         }
         due
+    }
+
+    /// Whether the claim is to be written with the look that begins: at first, and now and then.
+    pub(super) fn claim(&mut self, now: Instant) -> bool {
+        let due = self.claimed.is_none_or(|at| now.duration_since(at) >= CLAIM_INTERVAL);
+        if due {
+            self.claimed = Some(now);
+        }
+        due
+    }
+
+    /// It was not written: with the next look.
+    pub(super) fn claim_again(&mut self) {
+        self.claimed = None;
+    }
+
+    /// There is a new one, which is not to wait.
+    pub(super) fn claim_anew(&mut self, now: Instant) {
+        (self.claimed, self.due) = (None, self.due.min(now));
     }
 
     /// A heartbeat was written, or not. True if that is to be told.

@@ -16,7 +16,7 @@ use super::Link;
 use super::feedback::Feedback;
 use super::pace::Pace;
 use super::pulse::Pulse;
-use crate::catalog::{Catalog, Look};
+use crate::catalog::{Catalog, Look, Words};
 use crate::decode::{Decoder, Step};
 use crate::error::{self, Phase};
 use crate::options::Options;
@@ -79,7 +79,7 @@ struct Answer {
 /// The catalog is back from a look.
 struct Looked {
     catalog: Catalog,
-    heartbeat: bool,
+    words: Words,
     look: Look,
 }
 
@@ -92,6 +92,7 @@ enum Back {
 /// Why the loop woke up.
 enum Wake {
     Closing,
+    Claimed,
     Sent(io::Result<()>),
     Due,
     Confirmed,
@@ -183,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 }
             }
             Wake::Confirmed => self.feedback.confirm(self.link.confirmed.get()),
+            Wake::Claimed => self.pulse.claim_anew(Instant::now()),
             Wake::Back(Back::Answer(answer)) => {
                 let Answer { catalog, question, facts } = *answer;
                 self.catalog = Knowledge::Here(catalog);
@@ -233,6 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             // 3: the server is to be told how far we are, and looked after, whatever else there is.
             () = timer, if !*unsent => Wake::Due,
             () = link.confirmed.raised.notified() => Wake::Confirmed,
+            Ok(()) = link.claim.changed() => Wake::Claimed,
             // 4: the catalog answers.
             back = back(catalog) => Wake::Back(back),
             // 5: the engine takes what there is for it.
@@ -286,6 +289,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                         }
                         self.feedback.heard(now, clock_us);
                         self.feedback.received(start);
+                        if self.decoder.take_heartbeats() {
+                            self.link.held.beat(now.into_std());
+                        }
                         if self.decoder.in_transaction() {
                             self.idle = None;
                             self.pulse.changes(now);
@@ -340,11 +346,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     /// Begins to look after the server. If the catalog is asked just now, it is there.
     fn look(&mut self, now: Instant) {
         let heartbeat = self.pulse.begin(now);
+        if !matches!(self.catalog, Knowledge::Here(_)) {
+            // It answers just now, so the server is there. What is to be written waits.
+            return;
+        }
+        let claim = self.link.claim.borrow().clone();
+        let claim = claim.filter(|_| self.pulse.claim(now));
+        let words = Words { heartbeat, claim };
         self.catalog = match std::mem::replace(&mut self.catalog, Knowledge::Gone) {
             Knowledge::Here(mut catalog) => {
                 let look = async move {
-                    let look = catalog.look(heartbeat).await;
-                    Box::new(Looked { catalog, heartbeat, look })
+                    let look = catalog.look(&words).await;
+                    Box::new(Looked { catalog, words, look })
                 };
                 Knowledge::Looking(look.boxed())
             }
@@ -353,10 +366,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
     }
 
     fn looked(&mut self, looked: Looked) -> Result<(), SourceError> {
-        let Looked { catalog, heartbeat, look } = looked;
+        let Looked { catalog, words, look } = looked;
         self.catalog = Knowledge::Here(catalog);
         self.question_waits = false;
-        if heartbeat
+        if words.claim.is_some() && !matches!(look, Look::Fine) {
+            // With the next look, which is soon enough.
+            self.pulse.claim_again();
+        }
+        if words.heartbeat
             && self.pulse.beaten(!matches!(look, Look::Fine))
             && let Look::Failed(reason) = &look
         {
@@ -411,7 +428,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
         postgres_protocol::message::frontend::copy_done(&mut self.out);
         let mut arrived = false;
         let ended = timeout(CLOSE_TIMEOUT, self.end(&mut arrived)).await;
-        if let Knowledge::Here(catalog) = std::mem::replace(&mut self.catalog, Knowledge::Gone) {
+        if let Knowledge::Here(mut catalog) = std::mem::replace(&mut self.catalog, Knowledge::Gone)
+        {
+            let claim = self.link.claim.borrow().clone();
+            if let Some(claim) = claim {
+                catalog.say(&claim).await;
+            }
             catalog.close().await;
         }
         match ended {

@@ -113,9 +113,13 @@ impl Cluster {
             Self { directory, bin: self.bin.clone(), port: free_port(), server: None };
         let signal = standby.data().join("standby.signal");
         std::fs::write(&signal, "").expect("make it a standby");
+        // What is only for a standby does no harm on a primary.
         self.run(settings).await;
         let host = self.directory.path().display();
-        let primary = format!("primary_conninfo=host={host} port={} user=postgres", self.port);
+        let primary = format!(
+            "primary_conninfo=host={host} port={} user=postgres dbname=postgres",
+            self.port
+        );
         standby.run(&[settings, &[&*primary, "hot_standby_feedback=on"]].concat()).await;
         standby
     }
@@ -170,6 +174,17 @@ impl Cluster {
         let Some(mut server) = self.server.take() else { return };
         let mut pg_ctl = self.command("pg_ctl");
         pg_ctl.args(["stop", "-m", "fast", "-t", "20", "-D"]).arg(self.data());
+        if !pg_ctl.status().is_ok_and(|status| status.success()) {
+            server.kill().ok();
+        }
+        server.wait().expect("the server is gone");
+    }
+
+    /// As a power cut ends it: its backends go with it.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        let mut pg_ctl = self.command("pg_ctl");
+        pg_ctl.args(["stop", "-m", "immediate", "-t", "20", "-D"]).arg(self.data());
         if !pg_ctl.status().is_ok_and(|status| status.success()) {
             server.kill().ok();
         }

@@ -12,6 +12,8 @@ mod connect;
 #[cfg(test)]
 mod enrichment;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod lookup;

@@ -34,6 +34,8 @@ fn rig() -> (Reader<DuplexStream>, Rig) {
         confirmed: Arc::default(),
         held: model::source::Held::default(),
         lineages: Arc::default(),
+        trail: Arc::default(),
+        claim: tokio::sync::watch::channel(None).1,
         events: events_sender,
     };
     let (closing, confirmed) = (link.closing.clone(), Arc::clone(&link.confirmed));

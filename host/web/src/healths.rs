@@ -1,0 +1,255 @@
+//! `GET /api/health`: every slot and sink with its checks, and the last alerts. `POST
+//! /api/health/dismiss` hides a notice, or shows it again.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use engine::health::{Check, Entity, Flip, Problem};
+use engine::status::Status;
+use model::store::{Epoch, HealthRecords};
+use serde::{Deserialize, Serialize};
+
+use crate::access::Access;
+use crate::reply::{self, Refused};
+
+/// Where the API of health gets its answers.
+#[derive(Clone)]
+pub struct Healths {
+    /// What the engine shows.
+    pub status: Arc<Status>,
+    /// Where a dismissal is kept.
+    pub records: Arc<dyn HealthRecords>,
+    /// This process' token for that.
+    pub epoch: Epoch,
+}
+
+#[derive(Clone)]
+struct Context {
+    healths: Healths,
+    access: Access,
+}
+
+pub(crate) fn routes(healths: Healths, access: Access) -> Router {
+    let router =
+        Router::new().route("/api/health", get(list)).route("/api/health/dismiss", post(dismiss));
+    router.with_state(Context { healths, access })
+}
+
+async fn list(State(context): State<Context>, headers: HeaderMap) -> Response {
+    if let Err(refused) = context.access.check(&headers) {
+        return refused.into_response();
+    }
+    let health = &context.healths.status.health;
+    let (entities, flips) = (health.entities(), health.flips());
+    let answer = Answer {
+        data: entities.iter().map(EntityView::of).collect(),
+        flips: flips.iter().map(FlipView::of).collect(),
+    };
+    axum::Json(answer).into_response()
+}
+
+async fn dismiss(State(context): State<Context>, headers: HeaderMap, body: Bytes) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let wrong = |error: serde_json::Error| {
+            reply::error(StatusCode::BAD_REQUEST, format!("the body is not what is taken: {error}"))
+        };
+        let Dismissal { entity, notice, dismissed } =
+            serde_json::from_slice(&body).map_err(wrong)?;
+        let Healths { status, records, epoch } = &context.healths;
+        let is_known = status.health.entities().iter().any(|known| known.key() == entity);
+        if !is_known {
+            return Err(reply::error(StatusCode::NOT_FOUND, "there is no such entity"));
+        }
+        let kept = records.dismiss(*epoch, &entity, &notice, dismissed).await;
+        kept.map_err(|error| reply::error(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+        status.health.dismiss(&entity, &notice, dismissed);
+        Ok(StatusCode::NO_CONTENT.into_response())
+    };
+    answer.await.unwrap_or_else(Refused::into_response)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dismissal {
+    /// The `key` of an entity.
+    entity: String,
+    /// The `notice` of a check.
+    notice: String,
+    #[serde(default = "yes")]
+    dismissed: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Serialize)]
+struct Answer {
+    data: Vec<EntityView>,
+    flips: Vec<FlipView>,
+}
+
+#[derive(Serialize)]
+struct EntityView {
+    key: String,
+    entity_kind: &'static str,
+    entity_id: String,
+    name: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erroring_since: Option<String>,
+    checks: Vec<CheckView>,
+}
+
+impl EntityView {
+    fn of(entity: &Entity) -> Self {
+        Self {
+            key: entity.key(),
+            entity_kind: entity.kind.as_str(),
+            entity_id: entity.id.clone(),
+            name: entity.name.clone(),
+            status: entity.level.as_str(),
+            erroring_since: entity.erroring_since_us.map(time),
+            checks: entity.checks.iter().map(CheckView::of).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CheckView {
+    slug: &'static str,
+    name: &'static str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+    /// What a dismissal names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notice: Option<String>,
+}
+
+impl CheckView {
+    fn of(check: &Check) -> Self {
+        Self {
+            slug: check.slug,
+            name: check.name,
+            status: check.level.as_str(),
+            error: check.problem.as_ref().map(ErrorView::of),
+            notice: check.notice(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorView {
+    code: &'static str,
+    message: String,
+}
+
+impl ErrorView {
+    fn of(problem: &Problem) -> Self {
+        Self { code: problem.code, message: problem.message.clone() }
+    }
+}
+
+#[derive(Serialize)]
+struct FlipView {
+    at: String,
+    kind: &'static str,
+    entity_kind: &'static str,
+    entity_id: String,
+    name: String,
+    status: &'static str,
+    erroring_since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorView>,
+}
+
+impl FlipView {
+    fn of(flip: &Flip) -> Self {
+        Self {
+            at: time(flip.at_us),
+            kind: if flip.is_alert { "alert" } else { "resolve" },
+            entity_kind: flip.kind.as_str(),
+            entity_id: flip.id.clone(),
+            name: flip.name.clone(),
+            status: flip.level.as_str(),
+            erroring_since: time(flip.erroring_since_us),
+            error: flip.problem.as_ref().map(ErrorView::of),
+        }
+    }
+}
+
+/// As the messages write it.
+fn time(us: i64) -> String {
+    model::json::time_of_day(us)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use engine::budget::Budget;
+    use engine::health::Health;
+    use engine::status::{ConfigStatus, Shown};
+    use model::BoxFuture;
+    use model::store::{HealthRecord, StoreError};
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl HealthRecords for Nowhere {
+        fn load(&self) -> BoxFuture<'_, Result<HealthRecord, StoreError>> {
+            Box::pin(async { Ok(HealthRecord::default()) })
+        }
+
+        fn record(
+            &self,
+            _epoch: Epoch,
+            _erroring: Vec<(String, i64)>,
+        ) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn dismiss<'a>(
+            &'a self,
+            _epoch: Epoch,
+            _entity: &'a str,
+            _notice: &'a str,
+            _is_dismissed: bool,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            Box::pin(async { Err(StoreError::Unavailable("nowhere".to_owned())) })
+        }
+    }
+
+    /// Of an engine without slots.
+    pub(crate) fn nothing() -> Healths {
+        let (slots, budget) = (Shown::default(), Budget::new(1));
+        let (config, health) = (ConfigStatus::default(), Health::default());
+        let status = Arc::new(Status { slots, budget, config, health });
+        Healths { status, records: Arc::new(Nowhere), epoch: Epoch(1) }
+    }
+
+    #[tokio::test]
+    async fn the_api_of_health_is_for_who_may_use_the_api() {
+        let context = |access| State(Context { healths: nothing(), access });
+        let none = HeaderMap::new();
+        let refused = list(context(Access::Nobody), none.clone()).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let refused = dismiss(context(Access::Nobody), none.clone(), Bytes::new()).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let mut local = HeaderMap::new();
+        local.insert("host", "localhost:7376".parse().unwrap());
+        let answered = list(context(Access::Local), local.clone()).await;
+        assert_eq!(answered.status(), StatusCode::OK);
+        let unknown = Bytes::from_static(br#"{"entity": "a", "notice": "b"}"#);
+        let answered = dismiss(context(Access::Local), local.clone(), unknown).await;
+        assert_eq!(answered.status(), StatusCode::NOT_FOUND);
+        let answered = dismiss(context(Access::Local), local, Bytes::from_static(b"{")).await;
+        assert_eq!(answered.status(), StatusCode::BAD_REQUEST);
+    }
+}
