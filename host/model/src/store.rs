@@ -1,5 +1,7 @@
 //! The ports to what outlives a process.
 
+mod backfills;
+
 use std::sync::Arc;
 
 use crate::BoxFuture;
@@ -7,6 +9,10 @@ use crate::acks::Settled;
 use crate::chunk::{RelationHash, Written};
 use crate::lsn::Lsn;
 use crate::position::Position;
+
+pub use backfills::{
+    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills,
+};
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a
 /// lower one are refused.
