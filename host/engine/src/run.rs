@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::backfill::{self, Backfills, Facts};
 use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
 use crate::slot_run::SlotRun;
@@ -29,6 +30,8 @@ pub struct Stores {
     pub letters: Arc<dyn Letters>,
     /// What sinks that are behind have still to deliver.
     pub logs: Arc<dyn ChangeLogs>,
+    /// What is known of backfills.
+    pub backfills: Arc<dyn model::store::Backfills>,
     /// This process' token for all of them.
     pub epoch: Epoch,
 }
@@ -52,13 +55,14 @@ pub struct Engine {
     settings: Settings,
     supervisor: Supervisor,
     handle: Handle,
+    backfills: Backfills,
     edits: mpsc::Receiver<Edit>,
     runs: Vec<Run>,
 }
 
 /// Changes what an engine runs.
 #[derive(Clone)]
-pub struct Handle(mpsc::Sender<Edit>);
+pub struct Handle(mpsc::Sender<Edit>, Backfills);
 
 struct Edit {
     slots: Vec<SlotSpec>,
@@ -94,6 +98,14 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Its backfills.
+    #[must_use]
+    pub fn backfills(&self) -> &Backfills {
+        &self.1
+    }
+}
+
 impl Engine {
     /// Prepares to run these slots within one byte budget.
     #[must_use]
@@ -112,8 +124,11 @@ impl Engine {
         }
         let status =
             Arc::new(Status { slots: shown.into(), budget, config: ConfigStatus::default() });
-        let handle = Handle(sender);
-        Self { slots, status, stores, settings, supervisor, handle, edits, runs: Vec::new() }
+        let Stores { backfills, epoch, .. } = &stores;
+        let backfills = Backfills::new(Arc::clone(backfills), *epoch, settings.clock_us);
+        let handle = Handle(sender, backfills.clone());
+        let runs = Vec::new();
+        Self { slots, status, stores, settings, supervisor, handle, backfills, edits, runs }
     }
 
     /// What it shows of itself.
@@ -151,6 +166,10 @@ impl Engine {
 
     /// Makes what runs what is to run.
     async fn apply(&mut self, slots: Vec<SlotSpec>, cancelled: &CancellationToken) {
+        let facts = slots.iter().flat_map(|slot| slot.sinks.iter().map(|sink| facts(slot, sink)));
+        self.backfills.set_sinks(facts.collect());
+        let cancelling = backfill::cancel_without_sink(self.backfills.clone());
+        self.supervisor.spawn(TaskKind::Backfill, "sinks that are gone", cancelling);
         let (mut stay, mut leave) = (Vec::new(), Vec::new());
         for run in std::mem::take(&mut self.runs) {
             let same =
@@ -216,6 +235,8 @@ impl Engine {
             name: Arc::clone(&spec.name),
             database: Arc::clone(&spec.database),
             connect: spec.connect,
+            backfill: spec.backfill,
+            backfills: self.backfills.clone(),
             wanted: receiver,
             status: Arc::clone(&status),
             budget: Arc::clone(&self.status.budget),
@@ -226,6 +247,16 @@ impl Engine {
         let stop = cancelled.child_token();
         let task = self.supervisor.spawn(TaskKind::Slot, &spec.name, run.run(stop.clone()));
         Run { database: spec.database, revision: spec.revision, status, wanted, stop, task }
+    }
+}
+
+/// What backfills have to know of a sink.
+fn facts(slot: &SlotSpec, sink: &SinkSpec) -> Facts {
+    Facts {
+        id: Arc::clone(&sink.id),
+        name: Arc::clone(&sink.name),
+        database: Arc::clone(&slot.database),
+        selection: sink.selection.clone(),
     }
 }
 

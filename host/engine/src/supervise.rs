@@ -23,6 +23,8 @@ pub enum TaskKind {
     Log,
     /// Records progress of one slot.
     Progress,
+    /// Reads a table for one sink, or sees to it that somebody does.
+    Backfill,
     /// Answers HTTP requests.
     Serve,
     /// Takes up changes of the configuration.
@@ -40,7 +42,8 @@ impl TaskKind {
             Self::Slot | Self::Progress | Self::Log | Self::Serve | Self::Reload => OnPanic::StopProcess,
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
-            Self::Check => OnPanic::GoOn,
+            // A backfill is shown as failed.
+            Self::Check | Self::Backfill => OnPanic::GoOn,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The engine as a whole, over a scripted world, under paused time.
 
+mod backfills;
 mod batches;
 mod chains;
 mod complete;

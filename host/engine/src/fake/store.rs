@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use model::BoxFuture;
 use model::acks::Settled;
 use model::lsn::Lsn;
-use model::store::{Confirmed, Epoch, Letter, Letters, Progress, StoreError};
+use model::store::{Backfill, Backfills, Confirmed, Epoch, Letter, Letters, Progress, StoreError};
 
 use super::change_log::Disk;
 
@@ -23,6 +23,8 @@ struct State {
     progress: HashMap<(String, String), Settled>,
     confirmed: HashMap<String, Confirmed>,
     letters: Vec<Letter>,
+    backfills: Vec<Backfill>,
+    begun: HashMap<String, Vec<(Arc<str>, Arc<str>)>>,
     /// Writes are refused while this is set.
     away: bool,
 }
@@ -118,6 +120,63 @@ impl Progress for Store {
 impl Letters for Store {
     fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
         let written = self.write(epoch, |state| state.letters.extend(letters));
+        Box::pin(async move { written })
+    }
+}
+
+impl Store {
+    /// All that is kept of backfills.
+    pub(crate) fn backfills(&self) -> Vec<Backfill> {
+        self.state.lock().unwrap().backfills.clone()
+    }
+}
+
+impl Backfills for Store {
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Backfill>, StoreError>> {
+        let all = self.backfills();
+        Box::pin(async move { Ok(all) })
+    }
+
+    fn save(&self, epoch: Epoch, backfill: Backfill) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            match state.backfills.iter_mut().find(|known| known.id == backfill.id) {
+                Some(known) => *known = backfill,
+                None => state.backfills.push(backfill),
+            }
+        });
+        Box::pin(async move { written })
+    }
+
+    fn begun<'a>(
+        &'a self,
+        sink: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Vec<(Arc<str>, Arc<str>)>>, StoreError>> {
+        let begun = self.state.lock().unwrap().begun.get(sink).cloned();
+        Box::pin(async move { Ok(begun) })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        epoch: Epoch,
+        sink: &'a str,
+        tables: Vec<(Arc<str>, Arc<str>)>,
+        backfills: Vec<Backfill>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            state.begun.entry(sink.to_owned()).or_default().extend(tables);
+            state.backfills.extend(backfills);
+        });
+        Box::pin(async move { written })
+    }
+
+    fn keep_sinks(
+        &self,
+        epoch: Epoch,
+        sinks: Vec<Arc<str>>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            state.begun.retain(|sink, _| sinks.iter().any(|kept| **kept == **sink));
+        });
         Box::pin(async move { written })
     }
 }

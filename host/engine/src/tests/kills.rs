@@ -83,7 +83,9 @@ impl World {
         let memory = Mortal::new(life, (Arc::clone(&self.store), Arc::clone(&self.sink)));
         let progress = Arc::<Mortal<_>>::clone(&memory);
         let logs = Arc::<Disk>::clone(&self.store.disk);
-        let stores = Stores { progress, letters: memory, logs, epoch: self.store.next_epoch() };
+        let backfills = Arc::<Store>::default();
+        let epoch = self.store.next_epoch();
+        let stores = Stores { progress, letters: memory, logs, backfills, epoch };
         let settings = Settings { clock_us: || 0, ..settings() };
         let budget = Budget::new(1 << 16);
         let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());

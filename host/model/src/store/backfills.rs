@@ -43,15 +43,15 @@ pub trait Backfills: Send + Sync {
         backfills: Vec<Backfill>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// The sink is gone: one of its name is a new one.
+    /// All sinks but these are gone: one that comes with such a name is a new one.
     ///
     /// # Errors
-    /// It is still known.
-    fn forget_sink<'a>(
-        &'a self,
+    /// They are still known.
+    fn keep_sinks(
+        &self,
         epoch: Epoch,
-        sink: &'a str,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
+        sinks: Vec<Arc<str>>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// A backfill: one table, for one sink.
