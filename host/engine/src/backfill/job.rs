@@ -128,7 +128,7 @@ impl Job {
                     self.wait(why, RETRY, failures).await;
                 }
             }
-            if self.entry.state() != BackfillState::Active || self.place.stop.is_cancelled() {
+            if self.is_told() {
                 return Err(Left::Told);
             }
         };
@@ -233,12 +233,17 @@ impl Job {
         self.place.registry.view(&self.sink).map_or(0, |view| view.status.received.get())
     }
 
+    /// Whether somebody has paused or cancelled it, or the stream is over.
+    pub(super) fn is_told(&self) -> bool {
+        self.entry.state() != BackfillState::Active || self.place.stop.is_cancelled()
+    }
+
     /// Resolves when somebody has paused or cancelled it, or the stream is over.
     pub(super) async fn told(&self) {
         loop {
             let mut changed = std::pin::pin!(self.entry.changed.notified());
             changed.as_mut().enable();
-            if self.entry.state() != BackfillState::Active || self.place.stop.is_cancelled() {
+            if self.is_told() {
                 return;
             }
             tokio::select! {
@@ -268,7 +273,7 @@ impl Job {
                 warn!(backfill = %self.id, %error, "a mark cannot be written; trying again");
             }
             self.wait(format!("a mark cannot be written: {error}"), RETRY, failures).await;
-            if self.entry.state() != BackfillState::Active || self.place.stop.is_cancelled() {
+            if self.is_told() {
                 return;
             }
         }

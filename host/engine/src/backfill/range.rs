@@ -12,7 +12,6 @@ use model::change::{Change, Operation, Transaction};
 use model::lsn::Lsn;
 use model::position::Position;
 use model::source::SourceError;
-use model::store::BackfillState;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -312,7 +311,7 @@ impl<'a> Reader<'a> {
     /// Waits until a page may be read: live changes go first. False if it was told to stop.
     async fn ready(&mut self) -> Result<bool, Left> {
         loop {
-            if self.job.entry.state() != BackfillState::Active {
+            if self.job.is_told() {
                 return Ok(false);
             }
             let now = Instant::now();

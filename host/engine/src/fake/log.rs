@@ -182,6 +182,7 @@ impl Log {
     pub(crate) fn fail_over(&self, keep: usize) {
         let mut state = self.state.lock().unwrap();
         state.transactions.truncate(keep);
+        state.marks.retain(|index, _| *index < keep);
         state.timeline += 1;
         state.confirmed = state.confirmed.min(Self::commit_lsn(keep));
         state.break_after = Some(0);
@@ -231,6 +232,7 @@ impl Log {
     pub(crate) fn set_back(&self, keep: usize) {
         let mut state = self.state.lock().unwrap();
         state.transactions.truncate(keep);
+        state.marks.retain(|index, _| *index < keep);
         state.confirmed = state.confirmed.min(Self::commit_lsn(keep));
     }
 
