@@ -10,6 +10,7 @@ mod harness;
 mod image;
 mod isolation;
 mod messages;
+mod outage;
 mod plugin_cli;
 mod plugins;
 mod proxy;

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::select::{Selection, Table};
+use engine::spec::{OnFull, RateLimit};
+use engine::trip::LetterLimit;
 use model::backoff::Backoff;
 use model::json::Timestamps;
 use model::path::Path;
@@ -220,7 +222,13 @@ pub struct Sink {
     pub timestamps: Timestamps,
     /// After this many attempts a message is put aside; 1 or more. None: never.
     pub max_retry_count: Option<u32>,
+    /// What becomes of its changes when the change log is full.
+    pub on_full: OnFull,
     pub backoff: Backoff,
+    /// It sends no more than this.
+    pub rate_limit: Option<RateLimit>,
+    /// It stops itself if more are put aside.
+    pub letter_limit: LetterLimit,
     /// Whether messages of one row keep their order.
     pub message_grouping: bool,
     /// Whether values that Postgres did not send, because an update did not touch them, are read

@@ -46,6 +46,11 @@ impl Burial {
             tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;
         }
         self.status.buried.add(count);
+        if let Some(reason) = self.status.trip.buried(self.spec.letter_limit, count) {
+            error!(
+                sink.name = %self.spec.name, code = "too_many_letters", reason, "the sink stopped itself"
+            );
+        }
     }
 
     /// The letter of a change that a plugin failed on: which of the sink's plugins it was is named.

@@ -168,7 +168,8 @@ impl Crew {
         };
         let mut delay = Duration::ZERO;
         if !std::mem::replace(&mut running.leaving, true) {
-            running.faults = if running.started.elapsed() < STEADY { running.faults + 1 } else { 1 };
+            running.faults =
+                if running.started.elapsed() < STEADY { running.faults + 1 } else { 1 };
             delay = RESTART.delay(running.faults, self.dice.f64());
             info!(sink.name = %sink, in_seconds = delay.as_secs_f64(), "the sink was stopped by a fault and is started again");
             self.leaving_names.push(Arc::clone(&sink));
@@ -305,18 +306,14 @@ impl Crew {
         Running { member, id, stop, leaving: false, started, faults: 0 }
     }
 
-    fn start(
-        &mut self,
-        member: Arc<Member>,
-        settled: Settled,
-        begin: Address,
-    ) -> (Hands, Running) {
+    fn start(&mut self, member: Arc<Member>, settled: Settled, begin: Address) -> (Hands, Running) {
         let place = &self.place;
         let Member { spec, status, paused } = &*member;
         // Whatever stopped it, and whatever was said of another version: here it begins anew.
         status.stopped.set(None);
         status.waiting.set(None);
         status.warnings.clear_all();
+        status.trip.resume();
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
         self.register(spec, &ledger, &backlog);

@@ -2,6 +2,10 @@
 //!
 //! Requests are futures of this one task, so the sink's own failure, slowness or panic ends here.
 
+mod breaker;
+mod outage;
+mod rate;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +29,21 @@ use crate::lane::{Lanes, Taken, Ticket};
 use crate::ledger::Ledger;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
+use breaker::Breaker;
+use rate::Rate;
+
+pub use rate::RateLimit;
 
 /// No delivery of a batch lasts longer, whatever the sink does: the longest time-out that any sink's
 /// options allow is an hour, and a batch is two requests after each other at the most. Only where
 /// consumers fetch messages there is no such time: a message is under way until it is fetched.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(7_300);
+
+/// Why a message is put aside that its destination did not take.
+const DELIVERY: &str = "delivery";
+
+/// Why a message is put aside that no request to its destination can hold.
+const TOO_LARGE: &str = "too_large";
 
 /// Everything the delivery of one sink works with.
 pub(crate) struct Deliver {
@@ -59,6 +73,21 @@ struct State {
     requests: usize,
     dice: fastrand::Rng,
     failing: bool,
+    breaker: Breaker,
+    /// When the destination took a message the last time.
+    up: Option<Instant>,
+    /// The last message that was tried alone while it was away.
+    probed: Option<Ticket>,
+    rate: Option<Rate>,
+}
+
+/// A message that is put aside, and why.
+struct Dead {
+    ticket: Ticket,
+    reason: &'static str,
+    error: String,
+    /// This one, and none if it was not sent.
+    attempts: u32,
 }
 
 impl Deliver {
@@ -74,14 +103,21 @@ impl Deliver {
             requests: 0,
             dice: fastrand::Rng::new(),
             failing: false,
+            breaker: Breaker::default(),
+            up: None,
+            probed: None,
+            rate: self.spec.rate_limit.map(Rate::new),
         };
+        let mut tripped = self.status.trip.watch();
+        self.status.breaker.close();
         loop {
-            self.send_what_is_due(&mut state);
+            let gate = self.send_what_is_due(&mut state);
             self.status.pending.set(state.lanes.len() as u64);
             self.status.pending_bytes.set(state.lanes.bytes() as u64);
-            self.status.next_retry.set(state.lanes.next_retry());
-            let can_send = self.can_send(&state);
+            self.show_times(&state, gate);
+            let can_send = self.can_send(&state) && gate.is_none();
             let deadline = state.lanes.next_deadline(&state.policy, can_send);
+            let deadline = [deadline, gate, self.status.trip.until()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 // 1
@@ -99,8 +135,9 @@ impl Deliver {
                 },
                 // 4
                 Ok(()) = self.paused.changed() => {}
+                Ok(()) = tripped.changed() => {}
                 // 5
-                () = at(deadline), if deadline.is_some() => {}
+                () = at(deadline), if deadline.is_some() => self.status.trip.cool_down(),
             }
         }
         self.drain(state).await;
@@ -127,21 +164,70 @@ impl Deliver {
     }
 
     fn can_send(&self, state: &State) -> bool {
-        !*self.paused.borrow() && state.requests < state.policy.requests_max
+        // While the destination is away, one request at a time says whether it is back.
+        let requests_max = if state.breaker.is_open() { 1 } else { state.policy.requests_max };
+        !*self.paused.borrow() && self.status.trip.get().is_none() && state.requests < requests_max
     }
 
-    fn send_what_is_due(&self, state: &mut State) {
+    /// Sends what may go now. Returns when more may, if only time keeps it back.
+    fn send_what_is_due(&self, state: &mut State) -> Option<Instant> {
         let now = Instant::now();
         state.lanes.wake(now);
-        while self.can_send(state) {
-            let Some(taken) = state.lanes.take(&state.policy, now) else { return };
+        while self.can_send(state) && state.lanes.has_ready() {
+            state.policy = self.spec.sink.batch_policy();
+            let probe = state.breaker.next_probe();
+            let suspect = state.breaker.suspect();
+            let probed = probe.and_then(|_| state.lanes.next_one(suspect.or(state.probed)));
+            // If only one message ever failed, another one says at once whether it is the message.
+            let is_other = suspect.is_some() && probed != suspect;
+            if probe.is_some_and(|next| next > now) && !is_other {
+                return probe;
+            }
+            if let Some(rate) = &mut state.rate {
+                let messages_max = state.policy.messages_max.min(rate.messages_max());
+                state.policy.messages_max = messages_max;
+                // What may be all goes at once, so that a batch is not divided by the clock.
+                let wanted = if probed.is_some() { 1 } else { messages_max.min(state.lanes.len()) };
+                let until = rate.wait(wanted, now);
+                if until.is_some() {
+                    return until;
+                }
+            }
+            let taken = match probed {
+                Some(ticket) => state.lanes.take_one(ticket),
+                None => state.lanes.take(&state.policy, now)?,
+            };
             self.send(state, taken);
         }
+        None
+    }
+
+    /// When something happens next that somebody may wait for.
+    fn show_times(&self, state: &State, gate: Option<Instant>) {
+        let probe = state.breaker.next_probe();
+        self.status.next_retry.set(probe.or_else(|| state.lanes.next_retry()));
+        self.status.rate_limited.set(gate.filter(|_| probe.is_none()));
+        self.status.breaker.next(probe, state.requests > 0);
     }
 
     fn send(&self, state: &mut State, taken: Taken) {
         let Taken { tickets, messages } = taken;
+        if let ([ticket], [message]) = (&*tickets, &*messages)
+            && let Some(bytes_max) = state.policy.message_bytes_max
+            && message.payload.len() > bytes_max
+        {
+            let bytes = message.payload.len();
+            let error = format!("{bytes} bytes, and this sink takes {bytes_max} at the most");
+            let dead = Dead { ticket: *ticket, reason: TOO_LARGE, error, attempts: 0 };
+            return self.bury(state, vec![dead], Vec::new());
+        }
         let Some(batch) = Batch::new(messages) else { return };
+        if let Some(rate) = &mut state.rate {
+            rate.sent(tickets.len(), Instant::now());
+        }
+        if state.breaker.is_open() {
+            state.probed = tickets.last().copied();
+        }
         self.status.attempts.add(tickets.len() as u64);
         state.requests += 1;
         let began = Instant::now();
@@ -156,7 +242,7 @@ impl Deliver {
                 delivery.await
             } else {
                 let sent = tokio::time::timeout(REQUEST_DEADLINE, delivery).await;
-                sent.unwrap_or_else(|_| Err(SinkError::later("the request never ended")))
+                sent.unwrap_or_else(|_| Err(SinkError::unreachable("the request never ended")))
             };
             Done::Sent { tickets, began, verdicts }
         }));
@@ -166,22 +252,21 @@ impl Deliver {
         match done {
             Done::Sent { tickets, began, verdicts } => {
                 state.requests -= 1;
-                let verdicts = match verdicts {
-                    Ok(verdicts) if verdicts.len() == tickets.len() => verdicts,
-                    Ok(_) => {
-                        let error = "the sink did not judge every message";
-                        refused(tickets.len(), &SinkError::later(error))
-                    }
-                    Err(error) => refused(tickets.len(), &error),
-                };
+                let verdicts = verdicts.and_then(|verdicts| match verdicts {
+                    verdicts if verdicts.len() == tickets.len() => Ok(verdicts),
+                    _ => Err(SinkError::unreachable("the sink did not judge every message")),
+                });
                 let is_through =
                     |verdict: &Verdict| matches!(verdict, Verdict::Delivered | Verdict::Skipped);
-                let is_delivered = verdicts.iter().all(is_through);
+                let is_delivered = verdicts.as_ref().is_ok_and(|all| all.iter().all(is_through));
                 let Self { status, .. } = self;
                 let requests =
                     if is_delivered { &status.requests_delivered } else { &status.requests_failed };
                 requests.observe(began.elapsed());
-                self.judge(state, tickets, verdicts);
+                match verdicts {
+                    Ok(verdicts) => self.judge(state, tickets, verdicts),
+                    Err(error) => self.fail_as_a_whole(state, tickets, began, error),
+                }
             }
             Done::Buried { tickets } => self.settle(state, &tickets),
         }
@@ -195,7 +280,7 @@ impl Deliver {
         let now = Instant::now();
         let (mut delivered, mut skipped) = (Vec::new(), Vec::new());
         let (mut again, mut later) = (Vec::new(), Vec::new());
-        let mut dead: Vec<(Ticket, String)> = Vec::new();
+        let mut dead: Vec<Dead> = Vec::new();
         let mut behind_dead: Vec<Ticket> = Vec::new();
         let mut failed_groups: HashSet<GroupKey> = HashSet::new();
         let mut dead_groups: HashSet<GroupKey> = HashSet::new();
@@ -233,7 +318,8 @@ impl Deliver {
                     failures += 1;
                     if let Some(reason) = self.gives_up(state, ticket, retry) {
                         dead_groups.extend(keys());
-                        dead.push((ticket, format!("{reason}: {error}")));
+                        let error = format!("{reason}: {error}");
+                        dead.push(Dead { ticket, reason: DELIVERY, error, attempts: 1 });
                     } else {
                         failed_groups.extend(keys());
                         later.push((ticket, retry));
@@ -245,6 +331,14 @@ impl Deliver {
         self.status.failed.add(failures);
         self.status.delivered.add(passed);
         self.status.filtered.add(dropped);
+        self.status.trip.passed(self.spec.letter_limit, passed + dropped);
+        // A stream whose consumers took nothing says nothing.
+        if passed + dropped + failures > 0 {
+            self.answered(state);
+        }
+        if passed + dropped > 0 {
+            state.up = Some(now);
+        }
         self.settle(state, &delivered);
         self.settle(state, &skipped);
         // Now it shows which of the others are the first of their groups.
@@ -252,7 +346,8 @@ impl Deliver {
             state.lanes.put_back(ticket);
         }
         for (ticket, retry) in later {
-            self.wait(state, ticket, retry, now);
+            let due = self.due(state, ticket, retry, now);
+            state.lanes.fail(ticket, due);
         }
         self.note(state, passed + dropped > 0, last_error, failures);
         if !dead.is_empty() {
@@ -272,28 +367,27 @@ impl Deliver {
         }
     }
 
-    /// Arranges the next attempt of a message.
-    fn wait(&self, state: &mut State, ticket: Ticket, retry: Retry, now: Instant) {
+    /// When the next attempt of a message is.
+    fn due(&self, state: &mut State, ticket: Ticket, retry: Retry, now: Instant) -> Instant {
         let tried = state.lanes.get(ticket).map_or(0, |(_, attempts)| attempts) + 1;
         let delay = self.spec.backoff.delay(tried, state.dice.f64());
         // A destination may ask for more time, not for less.
-        let delay = match retry {
-            Retry::Later { after: Some(after) } => after.max(delay),
-            Retry::Later { after: None } | Retry::Never => delay,
-        };
-        state.lanes.fail(ticket, now + delay);
+        match retry {
+            Retry::Later { after: Some(after) } => now + after.max(delay),
+            Retry::Later { after: None } | Retry::Never => now + delay,
+        }
     }
 
     /// Puts messages aside; then they are settled, and what got through behind them.
-    fn bury(&self, state: &mut State, dead: Vec<(Ticket, String)>, behind: Vec<Ticket>) {
+    fn bury(&self, state: &mut State, dead: Vec<Dead>, behind: Vec<Ticket>) {
         let letters: Vec<Letter> = dead
             .iter()
-            .filter_map(|(ticket, error)| {
-                let (message, attempts) = state.lanes.get(*ticket)?;
-                Some(self.letter(message, attempts + 1, error.clone()))
+            .filter_map(|dead| {
+                let (message, failed) = state.lanes.get(dead.ticket)?;
+                Some(self.letter(message, failed + dead.attempts, dead.reason, dead.error.clone()))
             })
             .collect();
-        let tickets = dead.into_iter().map(|(ticket, _)| ticket).chain(behind).collect();
+        let tickets = dead.into_iter().map(|dead| dead.ticket).chain(behind).collect();
         let burial = self.burial.clone();
         state.under_way.push(Box::pin(async move {
             burial.bury(letters).await;
@@ -301,14 +395,14 @@ impl Deliver {
         }));
     }
 
-    fn letter(&self, message: &Message, attempts: u32, error: String) -> Letter {
+    fn letter(&self, message: &Message, attempts: u32, reason: &str, error: String) -> Letter {
         Letter {
             origin: self.burial.origin.to_string(),
             sink: self.spec.name.to_string(),
             position: message.position,
             output: message.output,
             input: input(message),
-            reason: "delivery".to_owned(),
+            reason: reason.to_owned(),
             error,
             plugin: None,
             attempts,
@@ -352,12 +446,6 @@ fn admit(lanes: &mut Lanes, admitted: Admitted) {
     for (message, charges) in messages {
         lanes.admit(message, Some(charges), read_at, now);
     }
-}
-
-/// The same verdict for every message of a request that failed as a whole.
-fn refused(messages: usize, error: &SinkError) -> Vec<Verdict> {
-    let verdict = Verdict::Rejected { retry: error.retry, error: error.message.clone() };
-    vec![verdict; messages]
 }
 
 /// What was to be sent; of a removal, which document it was about.

@@ -53,6 +53,8 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
         on_full: crate::spec::OnFull::Pause,
         attempts_max: None,
+        rate_limit: None,
+        letter_limit: None,
     }
 }
 
@@ -84,15 +86,27 @@ pub(crate) fn engine(
     store: &Arc<store::Store>,
     budget_bytes: usize,
 ) -> (Engine, Arc<Status>, Supervisor) {
-    engine_of(log, slot_spec(log, sinks), store, budget_bytes)
+    engine_with(log, sinks, store, budget_bytes, settings())
 }
 
-/// As [`engine`], of any slot.
+/// As [`engine`], with these settings.
+pub(crate) fn engine_with(
+    log: &log::Log,
+    sinks: Vec<SinkSpec>,
+    store: &Arc<store::Store>,
+    budget_bytes: usize,
+    settings: Settings,
+) -> (Engine, Arc<Status>, Supervisor) {
+    engine_of(log, slot_spec(log, sinks), store, budget_bytes, settings)
+}
+
+/// As [`engine_with`], of any slot.
 pub(crate) fn engine_of(
     log: &log::Log,
     slot: SlotSpec,
     store: &Arc<store::Store>,
     budget_bytes: usize,
+    settings: Settings,
 ) -> (Engine, Arc<Status>, Supervisor) {
     let stores = Stores {
         progress: Arc::<store::Store>::clone(store),
@@ -102,7 +116,6 @@ pub(crate) fn engine_of(
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();
-    let settings = settings();
     let budget = Budget::new(budget_bytes);
     let engine = Engine::new(vec![slot], budget, stores, settings, supervisor.clone());
     let status = engine.status();

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::budget::{Charge, Share, ShareCharge};
+use crate::budget::{Budget, Charge, Share, ShareCharge};
 use crate::follow::Follow;
 use crate::ledger::{Ledger, Raw};
 use crate::spec::SinkSpec;
@@ -92,12 +92,7 @@ impl Outlet {
     }
 
     /// Another version of the sink takes its place.
-    pub(crate) fn replace(
-        &mut self,
-        spec: Arc<SinkSpec>,
-        status: Arc<SinkStatus>,
-        hands: Hands,
-    ) {
+    pub(crate) fn replace(&mut self, spec: Arc<SinkSpec>, status: Arc<SinkStatus>, hands: Hands) {
         let Self { seen, spooled, .. } = *self;
         *self = Self { seen, spooled, ..Self::new(spec, status, hands) };
     }
@@ -125,7 +120,10 @@ impl Outlet {
     }
 
     /// Whether all that was read for it is settled.
-    pub(crate) fn owes_nothing(&self) -> bool {
+    pub(crate) fn owes_nothing(&mut self) -> bool {
+        if self.way == Way::Logged {
+            self.catch_up();
+        }
         let Hands { ledger, backlog, .. } = &self.hands;
         ledger.lock().is_empty() && backlog.is_read(self.spooled)
     }
@@ -319,11 +317,15 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Whether all sinks can be handed the next batch. A sink without room is waited for a little, so
 /// that a short stop costs no detour; then its changes go to the log. If somebody is waited for,
 /// until when.
-pub(crate) fn make_room(outlets: &mut [Outlet], now: Instant) -> Result<(), Instant> {
+pub(crate) fn make_room(
+    outlets: &mut [Outlet],
+    budget: &Budget,
+    now: Instant,
+) -> Result<(), Instant> {
     let neighbours = outlets.iter().filter(|outlet| outlet.is_hungry()).count();
     let mut until: Option<Instant> = None;
     for outlet in outlets {
-        let has_room = outlet.has_room();
+        let has_room = budget.has_room() && outlet.has_room();
         let is_closed = outlet.hands.intake.is_closed();
         let Way::Direct { full_since } = &mut outlet.way else { continue };
         if has_room && !is_closed {

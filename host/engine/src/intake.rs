@@ -116,6 +116,8 @@ impl Intake {
 
     /// One run of changes of the same relation version.
     async fn take_in_run(&mut self, changes: Vec<Change>, read_at: Instant) -> bool {
+        // Else all that comes would be put aside like what came before.
+        self.status.trip.clear().await;
         let mut letters: Vec<Letter> = Vec::new();
         // Held until the messages are charged for themselves.
         let (changes, _charges) = match &self.spec.lookup {
@@ -215,6 +217,7 @@ impl Intake {
     /// A plugin decided that there is nothing to deliver.
     pub(crate) fn skip(&self, change: &Change) {
         self.status.filtered.add(1);
+        self.status.trip.passed(self.spec.letter_limit, 1);
         self.ledger.settle([change.position]);
     }
 

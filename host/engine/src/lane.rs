@@ -47,10 +47,20 @@ struct Entry {
     _charges: Option<(Charge, ShareCharge)>,
     /// When its change was read.
     read_at: Instant,
+    /// Whether a request had it.
+    tried: bool,
     admitted: Instant,
     attempts: u32,
+    /// Of these, the last ones, which an outage of the destination may explain.
+    doubtful: u32,
+    /// When the last of them was.
+    doubted: Option<Instant>,
+    /// In a request with at most so many messages: with more it was refused.
+    together_max: usize,
     /// In how many of its groups another message is before it.
     behind: u8,
+    /// Not before, once it is the first of its groups.
+    due: Option<Instant>,
     in_flight: bool,
 }
 
@@ -99,7 +109,7 @@ impl Lanes {
     pub fn read_at(&self, tickets: &[Ticket]) -> Option<Instant> {
         let entries = tickets.iter().filter_map(|ticket| self.entries.get(ticket));
         // Tickets rise with the time of reading.
-        entries.filter(|entry| entry.attempts == 0).map(|entry| entry.read_at).next()
+        entries.filter(|entry| !entry.tried).map(|entry| entry.read_at).next()
     }
 
     /// Takes in the next message, behind everything of its groups.
@@ -117,9 +127,14 @@ impl Lanes {
             message,
             _charges: charges,
             read_at,
+            tried: false,
             admitted: now,
             attempts: 0,
+            doubtful: 0,
+            doubted: None,
+            together_max: usize::MAX,
             behind: 0,
+            due: None,
             in_flight: false,
         };
         self.entries.insert(ticket, entry);
@@ -135,15 +150,39 @@ impl Lanes {
         let batch = self.due(policy, now)?;
         let mut tickets = batch.tickets;
         tickets.sort_unstable();
+        Some(self.carried(tickets))
+    }
+
+    /// A message that may be sent, whatever the time: the first behind `last`, or of all. So one
+    /// after the other has its turn.
+    #[must_use]
+    pub fn next_one(&self, last: Option<Ticket>) -> Option<Ticket> {
+        last.and_then(|last| self.ready.after(last)).or_else(|| self.ready.first())
+    }
+
+    /// Takes one that may be sent.
+    pub fn take_one(&mut self, ticket: Ticket) -> Taken {
+        self.carried(vec![ticket])
+    }
+
+    /// They are under way from now on.
+    fn carried(&mut self, tickets: Vec<Ticket>) -> Taken {
         let mut messages = Vec::with_capacity(tickets.len());
         for ticket in &tickets {
             if let Some(entry) = self.entries.get_mut(ticket) {
                 self.ready.remove(*ticket, &entry.message);
                 entry.in_flight = true;
+                entry.due = None;
                 messages.push(Arc::clone(&entry.message));
             }
         }
-        Some(Taken { tickets, messages })
+        Taken { tickets, messages }
+    }
+
+    /// Whether there is a message that may be sent now.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.ready.first().is_some()
     }
 
     /// The first batch that is due.
@@ -180,7 +219,8 @@ impl Lanes {
             && due <= now
         {
             self.delayed.pop_first();
-            if let Some(entry) = self.entries.get(&ticket) {
+            if let Some(entry) = self.entries.get_mut(&ticket) {
+                entry.due = None;
                 self.ready.insert(ticket, &entry.message);
             }
         }
@@ -191,6 +231,9 @@ impl Lanes {
         let Some(entry) = self.entries.remove(&ticket) else { return };
         self.bytes -= entry.message.bytes();
         self.ready.remove(ticket, &entry.message);
+        if let Some(due) = entry.due {
+            self.delayed.remove(&(due, ticket));
+        }
         for key in entry.message.groups.keys() {
             self.leave(key, ticket);
         }
@@ -205,26 +248,103 @@ impl Lanes {
         self.release_barrier();
     }
 
-    /// An attempt failed: the message stays where it is, first of its groups, until `due`. Returns
-    /// how often it was tried by now.
+    /// An attempt failed: the message stays where it is, first of its groups, until `due`. One that
+    /// is behind another waits as long once it is the first. Returns how often it was tried by now.
     pub fn fail(&mut self, ticket: Ticket, due: Instant) -> u32 {
         let Some(entry) = self.entries.get_mut(&ticket) else { return 0 };
-        entry.in_flight = false;
         entry.attempts = entry.attempts.saturating_add(1);
-        // A follower that rode behind the first of its group waits for it again instead.
-        if entry.behind == 0 {
-            self.delayed.insert((due, ticket));
+        let attempts = entry.attempts;
+        self.wait(ticket, due);
+        attempts
+    }
+
+    /// As [`Lanes::fail`], where it may be an outage of the destination that speaks. `up` is when the
+    /// destination took a message the last time: what was doubtful before counts.
+    pub fn fail_in_doubt(
+        &mut self,
+        ticket: Ticket,
+        up: Option<Instant>,
+        now: Instant,
+        due: Instant,
+    ) {
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            if entry.doubted <= up {
+                entry.doubtful = 0;
+            }
+            entry.doubtful = entry.doubtful.saturating_add(1);
+            entry.doubted = Some(now);
         }
-        entry.attempts
+        self.fail(ticket, due);
+    }
+
+    /// When the last attempt was that an outage may explain.
+    #[must_use]
+    pub fn doubted(&self, ticket: Ticket) -> Option<Instant> {
+        self.entries.get(&ticket)?.doubted
+    }
+
+    /// A request that failed as a whole with the message says nothing about it: no attempt counts. It
+    /// stays where it is until `due`.
+    pub fn wait(&mut self, ticket: Ticket, due: Instant) {
+        let Some(entry) = self.entries.get_mut(&ticket) else { return };
+        (entry.in_flight, entry.tried) = (false, true);
+        entry.due = Some(due);
+        self.offer(ticket);
+    }
+
+    /// From now on the message goes with so many others at the most, itself among them.
+    pub fn part(&mut self, ticket: Ticket, together_max: usize) {
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            entry.together_max = entry.together_max.min(together_max);
+        }
+    }
+
+    /// It was an outage, and no message's matter: what was doubtful since the destination took a
+    /// message the last time is forgotten, parted messages go together again, none waits for itself.
+    pub fn absolve(&mut self, up: Option<Instant>) {
+        for (ticket, entry) in &mut self.entries {
+            let doubtful = std::mem::take(&mut entry.doubtful);
+            let doubted = entry.doubted.take();
+            if doubted.is_none() || doubted <= up {
+                continue;
+            }
+            entry.attempts = entry.attempts.saturating_sub(doubtful);
+            entry.together_max = usize::MAX;
+            if let Some(due) = entry.due.take()
+                && self.delayed.remove(&(due, *ticket))
+            {
+                self.ready.insert(*ticket, &entry.message);
+            }
+        }
+    }
+
+    /// As [`Lanes::wait`] after a request of several messages that an outage may explain.
+    pub fn wait_in_doubt(&mut self, ticket: Ticket, now: Instant, due: Instant) {
+        if let Some(entry) = self.entries.get_mut(&ticket) {
+            entry.doubted = Some(now);
+        }
+        self.wait(ticket, due);
     }
 
     /// The message was not tried after all, or got through only behind one that did not: it is sent
     /// again in its place, and the attempt does not count.
     pub fn put_back(&mut self, ticket: Ticket) {
         let Some(entry) = self.entries.get_mut(&ticket) else { return };
-        entry.in_flight = false;
-        if entry.behind == 0 {
-            self.ready.insert(ticket, &entry.message);
+        (entry.in_flight, entry.tried) = (false, true);
+        self.offer(ticket);
+    }
+
+    /// If nothing is before the message it may be sent, at once or when its time has come.
+    fn offer(&mut self, ticket: Ticket) {
+        let Some(entry) = self.entries.get(&ticket) else { return };
+        if entry.behind > 0 || entry.in_flight {
+            return;
+        }
+        match entry.due {
+            Some(due) => {
+                self.delayed.insert((due, ticket));
+            }
+            None => self.ready.insert(ticket, &entry.message),
         }
     }
 
@@ -245,9 +365,7 @@ impl Lanes {
             lane.push_back(ticket);
         }
         entry.behind = behind;
-        if behind == 0 {
-            self.ready.insert(ticket, &entry.message);
-        }
+        self.offer(ticket);
     }
 
     /// A barrier is ready once nothing else is left before it.
@@ -279,9 +397,7 @@ impl Lanes {
             && let Some(entry) = self.entries.get_mut(&first)
         {
             entry.behind = entry.behind.saturating_sub(1);
-            if entry.behind == 0 && !entry.in_flight {
-                self.ready.insert(first, &entry.message);
-            }
+            self.offer(first);
         }
     }
 
@@ -360,30 +476,51 @@ impl Lanes {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Assembled {
     tickets: Vec<Ticket>,
     /// How many from the front of a lane are among them, where others wait behind.
     carried: HashMap<GroupKey, usize>,
     bytes: usize,
+    /// The least of theirs.
+    together_max: usize,
     oldest: Option<Instant>,
     full: bool,
+}
+
+impl Default for Assembled {
+    fn default() -> Self {
+        Self {
+            tickets: Vec::new(),
+            carried: HashMap::new(),
+            bytes: 0,
+            together_max: usize::MAX,
+            oldest: None,
+            full: false,
+        }
+    }
 }
 
 impl Assembled {
     /// False if it did not fit or nothing more does.
     fn add(&mut self, policy: &BatchPolicy, ticket: Ticket, entry: Option<&Entry>) -> bool {
         let Some(entry) = entry else { return true };
-        let bytes = self.bytes + entry.message.payload.len();
-        // One message always goes, however large: only the destination can say it is too large.
-        if !self.tickets.is_empty() && bytes > policy.bytes_max {
+        let message = entry.message.payload.len();
+        let bytes = self.bytes.saturating_add(message).saturating_add(policy.message_overhead);
+        let room = policy.bytes_max.saturating_sub(policy.request_overhead);
+        let is_too_large = policy.message_bytes_max.is_some_and(|max| message > max);
+        let alone = if is_too_large { 1 } else { usize::MAX };
+        let together_max = self.together_max.min(entry.together_max).min(alone);
+        // One message always goes, however large: who cannot take it says so, or its policy does.
+        if !self.tickets.is_empty() && (bytes > room || self.tickets.len() >= together_max) {
             self.full = true;
             return false;
         }
         self.tickets.push(ticket);
         self.bytes = bytes;
+        self.together_max = together_max;
         self.oldest = Some(self.oldest.map_or(entry.admitted, |oldest| oldest.min(entry.admitted)));
-        self.full = self.tickets.len() >= policy.messages_max || bytes >= policy.bytes_max;
+        self.full = self.tickets.len() >= policy.messages_max.min(together_max) || bytes >= room;
         !self.full
     }
 }

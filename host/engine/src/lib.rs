@@ -16,6 +16,7 @@ pub mod select;
 pub mod spec;
 pub mod status;
 pub mod supervise;
+pub mod trip;
 
 mod bury;
 mod complete;

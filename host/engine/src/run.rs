@@ -289,6 +289,8 @@ fn members(sinks: Vec<SinkSpec>, before: &[Arc<Member>], slot: &SlotStatus) -> W
         let member = kept.or_else(|| fresh.next())?;
         if member.paused.send_if_modified(|now| std::mem::replace(now, paused) != paused) {
             info!(sink.name = %member.spec.name, paused, "the sink is paused, or goes on");
+            // Whoever lets it go on has looked at what it put aside.
+            member.status.trip.resume();
         }
         member.status.paused.set(u64::from(paused));
         Some(member)

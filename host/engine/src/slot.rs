@@ -234,7 +234,7 @@ impl Slot {
             // Armed before the question, so that no release falls in between.
             let mut room = std::pin::pin!(budget.room());
             room.as_mut().enable();
-            let room_for_all = make_room(&mut self.crew.outlets, Instant::now());
+            let room_for_all = make_room(&mut self.crew.outlets, &budget, Instant::now());
             let can_read = room_for_all.is_ok() && self.can_read();
             self.status.paused.set(u64::from(!can_read));
             let patience = room_for_all.err();
@@ -259,8 +259,10 @@ impl Slot {
     }
 
     fn can_read(&self) -> bool {
+        // What goes to the log for all of them is held no longer than that takes.
+        let all_are_logged = self.crew.outlets.iter().all(Outlet::is_logged);
         let any_is_logged = self.crew.outlets.iter().any(Outlet::is_logged);
-        self.budget.has_room() && (!any_is_logged || self.spool.has_room())
+        (all_are_logged || self.budget.has_room()) && (!any_is_logged || self.spool.has_room())
     }
 
     fn take(&mut self, event: Event) {
@@ -321,8 +323,9 @@ impl Slot {
 
     /// Asks for the record of the end of the prefix that every sink has settled.
     pub(crate) fn want_settled(&mut self) {
-        for outlet in &self.crew.outlets {
-            outlet.status.caught_up.set(u64::from(outlet.owes_nothing()));
+        for outlet in &mut self.crew.outlets {
+            let owes_nothing = outlet.owes_nothing();
+            outlet.status.caught_up.set(u64::from(owes_nothing));
         }
         let first_open = self.first_open();
         self.recorded.want(self.confirm.advance(first_open));

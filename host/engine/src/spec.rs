@@ -14,6 +14,9 @@ use model::source::Connect;
 use crate::backfill;
 use crate::grouping::Grouping;
 use crate::select::{Selection, Table};
+use crate::trip::LetterLimit;
+
+pub use crate::deliver::RateLimit;
 
 /// One slot and the sinks it feeds.
 pub struct SlotSpec {
@@ -73,6 +76,10 @@ pub struct SinkSpec {
     pub on_full: OnFull,
     /// After this many attempts a message is put aside; None: never.
     pub attempts_max: Option<u32>,
+    /// It sends no more than this; None: as much as its destination takes.
+    pub rate_limit: Option<RateLimit>,
+    /// It stops if more are put aside; None: never.
+    pub letter_limit: Option<LetterLimit>,
 }
 
 /// What becomes of a sink's changes when the change log has reached its limit and the sink still has to

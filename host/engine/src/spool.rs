@@ -13,7 +13,7 @@ mod relations;
 pub(crate) mod write;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::position::Position;
@@ -30,10 +30,10 @@ use backlog::Backlog;
 pub(crate) use relations::Relations;
 
 /// Batches on their way to the log. Each is a page of the stream and charged for, so few may wait.
-pub(crate) const TO_LOG_MAX: usize = 32;
+pub(crate) const TO_LOG_MAX: usize = 8;
 
 /// What is read at once may come in so many batches more than one, cut by marks.
-pub(crate) const PIECES_MAX: usize = 7;
+pub(crate) const PIECES_MAX: usize = 3;
 
 /// A sink that may need something of the log.
 #[derive(Clone)]
@@ -64,8 +64,9 @@ pub(crate) struct Spool {
     appended: Notify,
     /// Everybody who may need something of it.
     owners: Mutex<Vec<Owner>>,
-    /// The log has reached its limit and somebody who may not lose anything needs all of it.
-    full: AtomicBool,
+    /// Tells who looks after the log that it has reached its limit, and who writes that it has room.
+    over: Notify,
+    trimmed: Notify,
 }
 
 impl Spool {
@@ -88,7 +89,8 @@ impl Spool {
             synced: (AtomicU64::new(0), AtomicU64::new(0)),
             appended: Notify::new(),
             owners: Mutex::default(),
-            full: AtomicBool::new(false),
+            over: Notify::new(),
+            trimmed: Notify::new(),
         };
         (Arc::new(spool), queue)
     }
@@ -104,7 +106,7 @@ impl Spool {
 
     /// Whether it takes another batch.
     pub(crate) fn has_room(&self) -> bool {
-        self.to_log.capacity() > PIECES_MAX && !self.full.load(Ordering::Relaxed)
+        self.to_log.capacity() > PIECES_MAX
     }
 
     /// Takes a batch. False if there was no room, or the log is gone: then nothing of it may be
@@ -164,9 +166,9 @@ impl Spool {
         [at, owner.ledger.first_place(part)].into_iter().flatten().min()
     }
 
-    /// Sets it; whether it was.
-    fn set_full(&self, full: bool) -> bool {
-        self.full.swap(full, Ordering::Relaxed)
+    /// Whether there is as much in the log as may be.
+    fn is_over(&self) -> bool {
+        self.log.bytes() > self.bytes_max
     }
 
     /// Where a sink begins that is started in the place of another: at the first chunk that it may

@@ -11,6 +11,7 @@ use model::source::Held;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::trip::Trip;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -61,6 +62,56 @@ impl Due {
     pub fn remaining(&self) -> Option<Duration> {
         let due = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         due.map(|due| due.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// What is known of a destination: requests go, or one message at a time is tried.
+#[derive(Debug, Default)]
+pub struct BreakerStatus(Mutex<Option<Away>>);
+
+/// A destination is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Away {
+    /// Since when.
+    pub since: Instant,
+    /// What the last request met.
+    pub error: String,
+    /// When the next message is tried.
+    pub next_probe: Option<Instant>,
+    /// One is being tried now: the breaker is half open.
+    pub is_probing: bool,
+}
+
+impl BreakerStatus {
+    /// None while requests go: the breaker is closed.
+    #[must_use]
+    pub fn get(&self) -> Option<Away> {
+        self.away().clone()
+    }
+
+    pub(crate) fn open(&self, error: &str) {
+        let (since, error) = (Instant::now(), error.to_owned());
+        *self.away() = Some(Away { since, error, next_probe: None, is_probing: false });
+    }
+
+    pub(crate) fn close(&self) {
+        *self.away() = None;
+    }
+
+    pub(crate) fn failed(&self, error: &str) {
+        if let Some(away) = &mut *self.away() {
+            error.clone_into(&mut away.error);
+        }
+    }
+
+    pub(crate) fn next(&self, next_probe: Option<Instant>, is_probing: bool) {
+        if let Some(away) = &mut *self.away() {
+            (away.next_probe, away.is_probing) = (next_probe, is_probing);
+        }
+    }
+
+    fn away(&self) -> std::sync::MutexGuard<'_, Option<Away>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,6 +283,19 @@ pub struct Status {
     pub config: ConfigStatus,
 }
 
+impl Status {
+    /// Lets the sink of this name or id go on, if it stopped itself because of too many letters. None if
+    /// there is no such sink, false if it did not stand.
+    #[must_use]
+    pub fn resume(&self, sink: &str) -> Option<bool> {
+        let slots = self.slots.list();
+        let mut sinks = slots.iter().flat_map(|slot| slot.sinks.list());
+        sinks
+            .find(|status| *status.name == *sink || *status.id == *sink)
+            .map(|status| status.trip.resume())
+    }
+}
+
 /// The configuration that runs.
 #[derive(Debug, Default)]
 pub struct ConfigStatus {
@@ -336,4 +400,10 @@ pub struct SinkStatus {
     pub stopped: Note,
     /// What its owner should know.
     pub warnings: Warnings,
+    /// Whether its destination is away.
+    pub breaker: BreakerStatus,
+    /// Whether it stopped itself because of too many letters.
+    pub trip: Trip,
+    /// When it may send on, while its rate limit keeps it from that.
+    pub rate_limited: Due,
 }

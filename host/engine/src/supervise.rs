@@ -39,7 +39,9 @@ impl TaskKind {
     pub const fn on_panic(self) -> OnPanic {
         match self {
             // Without it nothing moves, and what it knew is gone: a new process reads it again.
-            Self::Slot | Self::Progress | Self::Log | Self::Serve | Self::Reload => OnPanic::StopProcess,
+            Self::Slot | Self::Progress | Self::Log | Self::Serve | Self::Reload => {
+                OnPanic::StopProcess
+            }
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
             // A backfill is shown as failed.

@@ -30,8 +30,15 @@ impl Batch {
 pub struct BatchPolicy {
     /// At most this many messages (1 or more).
     pub messages_max: usize,
-    /// At most this many payload bytes, but always one message.
+    /// At most this many bytes in a request, but always one message.
     pub bytes_max: usize,
+    /// A message whose payload is larger is put aside and never sent; None: only the destination can
+    /// say so.
+    pub message_bytes_max: Option<usize>,
+    /// Bytes of a request beside its messages.
+    pub request_overhead: usize,
+    /// Bytes of a request beside the payload, for each message.
+    pub message_overhead: usize,
     /// How long the first message of an incomplete batch waits for company.
     pub linger: Duration,
     /// At most this many requests at once (1 or more).

@@ -13,7 +13,8 @@ pub trait Sink: Send + Sync {
     /// Whether it holds the state of rows or a log of events.
     fn kind(&self) -> SinkKind;
 
-    /// How it wants its batches cut.
+    /// How it wants its batches cut. It is asked before each batch, and what it learned of its
+    /// destination may change the answer; `grouping` and `one_route` stay as they are.
     fn batch_policy(&self) -> BatchPolicy;
 
     /// Whether the destination can be reached and would accept messages. Writes nothing.
@@ -38,7 +39,8 @@ pub trait Sink: Send + Sync {
     /// Sends the batch once and judges each message: as many verdicts as messages, in their order.
     ///
     /// # Errors
-    /// The request as a whole failed: no message is known to be delivered.
+    /// The request as a whole failed: no message is known to be delivered. Where it is said to be a
+    /// matter of what was sent, the engine sends it again in halves, until what is refused is alone.
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>>;
 
     /// The stream, if consumers fetch the messages. A delivery then lasts until a consumer has
@@ -87,20 +89,69 @@ pub enum Retry {
     Never,
 }
 
+/// Whose matter it is that a request failed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The destination cannot be reached, or can do nothing for anybody now: no connection, no answer
+    /// in time, 429, 5xx, a full disk. It comes back by itself.
+    Unreachable,
+    /// The destination is there and takes nothing from us until somebody acts: credentials, a name,
+    /// an address.
+    Misconfigured,
+    /// What was sent: some message of it, nobody knows which.
+    Refused,
+    /// It was too large; fewer messages may pass.
+    TooLarge,
+}
+
+impl Failure {
+    /// Whether other messages would have met it too, as far as this one request tells.
+    #[must_use]
+    pub const fn is_outage(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Misconfigured)
+    }
+}
+
 /// A request failed as a whole.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkError {
     /// What went wrong, without secrets and row data.
     pub message: String,
-    /// Whether another attempt can help.
+    /// Whether another attempt can help. It cannot if a message is too large; it always can if the
+    /// destination is out of reach.
     pub retry: Retry,
+    /// Whose matter it is.
+    pub failure: Failure,
 }
 
 impl SinkError {
-    /// A failure that another attempt may not meet again.
+    /// What was sent was refused, and another attempt may not meet that again.
     #[must_use]
     pub fn later(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retry: Retry::Later { after: None } }
+        Self::new(Failure::Refused, message)
+    }
+
+    /// The destination is away.
+    #[must_use]
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(Failure::Unreachable, message)
+    }
+
+    /// Somebody must act.
+    #[must_use]
+    pub fn misconfigured(message: impl Into<String>) -> Self {
+        Self::new(Failure::Misconfigured, message)
+    }
+
+    /// What was sent is too large: fewer messages may pass, one alone is put aside.
+    #[must_use]
+    pub fn too_large(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { message, retry: Retry::Never, failure: Failure::TooLarge }
+    }
+
+    fn new(failure: Failure, message: impl Into<String>) -> Self {
+        Self { message: message.into(), retry: Retry::Later { after: None }, failure }
     }
 }

@@ -211,7 +211,8 @@ async fn ask_around(
     Ok(())
 }
 
-async fn facts(
+/// Answers a question on this session.
+pub(crate) async fn facts(
     sql: &mut Sql,
     question: &Question,
     publication: &String,

@@ -13,6 +13,7 @@
 //! It knows no socket and no confirmation.
 
 mod annotations;
+pub(crate) mod marks;
 mod row;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use model::change::{Operation, Transaction};
 use model::lsn::Lsn;
 use model::page::{Builder, Cell, Extent, RowSpan};
 use model::position::Position;
-use model::source::{Changes, Commit};
+use model::source::{Changes, Commit, Mark};
 
 use crate::lineage::{At, Lineage, Lineages};
 use crate::pgoutput::{Definition, Message, Old, Tuple};
@@ -66,6 +67,7 @@ pub(crate) struct Decoder {
     builder: Builder,
     scratch: row::Scratch,
     commits: Vec<Commit>,
+    marks: Vec<Mark>,
     /// Whether annotations that are not JSON were complained about.
     warned_annotations: bool,
 }
@@ -169,9 +171,9 @@ impl Decoder {
         self.open.as_ref().map(|open| open.transaction.commit_lsn)
     }
 
-    /// How many changes and ends of transactions wait to be handed over.
+    /// How many changes, marks and ends of transactions wait to be handed over.
     pub(crate) fn waiting(&self) -> usize {
-        self.builder.len() + self.commits.len()
+        self.builder.len() + self.commits.len() + self.marks.len()
     }
 
     /// The memory that they take, in bytes.
@@ -185,7 +187,8 @@ impl Decoder {
         let builder = std::mem::replace(&mut self.builder, next);
         let bytes = builder.bytes();
         let commits = std::mem::take(&mut self.commits);
-        Changes { changes: builder.finish(), commits, marks: Vec::new(), bytes }
+        let marks = std::mem::take(&mut self.marks);
+        Changes { changes: builder.finish(), commits, marks, bytes }
     }
 
     /// What must be known before the message can be taken.
@@ -301,7 +304,7 @@ impl Decoder {
     /// changes behind it carry.
     fn annotate(&mut self, prefix: &[u8], content: &[u8]) -> Result<(), Fault> {
         let open = self.open.as_mut().ok_or_else(outside)?;
-        open.next_position();
+        let position = open.next_position();
         match prefix {
             annotations::SET => {
                 open.annotations = annotations::read(content);
@@ -316,6 +319,11 @@ impl Decoder {
                 }
             }
             annotations::CLEAR => open.annotations = None,
+            marks::PREFIX => {
+                if let Some(text) = marks::read(content) {
+                    self.marks.push(Mark { position, before: self.builder.len(), text });
+                }
+            }
             _ => {}
         }
         Ok(())

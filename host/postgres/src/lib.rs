@@ -15,6 +15,7 @@
 //! It knows nothing of sinks, of what is delivered, or of what is recorded where: it confirms what
 //! it is told to confirm.
 
+mod backfill;
 mod catalog;
 mod decode;
 mod enrichment;
@@ -36,6 +37,7 @@ mod temporary;
 mod value;
 mod wire;
 
+pub use backfill::Tables;
 pub use enrichment::Enrichment;
 pub use inventory::{ColumnsOf, TableInfo, inventory};
 pub use lookup::Lookup;

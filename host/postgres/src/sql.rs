@@ -19,7 +19,7 @@ use tokio_postgres::config::{self, SslMode, SslNegotiation};
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{CancelToken, Client, Config, NoTls, Row, Statement};
 
 use crate::error;
 use crate::options::{self, Options};
@@ -28,7 +28,7 @@ use crate::wire::report::Report;
 use crate::wire::socket::{self, BoxSocket, Security, Unreached};
 
 /// For each query: they read catalogs.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server is to give up first, so that its answer says what it waited for.
 const ANSWER_SLACK: Duration = Duration::from_secs(2);
@@ -204,6 +204,22 @@ impl Sql {
         drive(connection, client.prepare_typed(statement, types), limit).await
     }
 
+    /// Runs statements that give no rows, in one round trip. Nothing from outside may stand in them
+    /// but quoted names. Bounded as [`Sql::rows_within`].
+    pub(crate) async fn batch(
+        &mut self,
+        statements: &str,
+        limit: Duration,
+    ) -> Result<(), QueryError> {
+        let Self { client, connection } = self;
+        drive(connection, client.batch_execute(statements), limit).await
+    }
+
+    /// By which somebody else can end what this session is doing.
+    pub(crate) fn canceller(&self) -> CancelToken {
+        self.client.cancel_token()
+    }
+
     /// Sets a limit for the statements to come. Zero is none.
     pub(crate) async fn limit_statements(&mut self, limit: Duration) -> Result<(), QueryError> {
         let milliseconds = limit.as_millis().to_string();
@@ -217,6 +233,18 @@ impl Sql {
         drop(client);
         // Best effort: the process may go at any time without it.
         timeout(CLOSE_TIMEOUT, connection).await.ok();
+    }
+}
+
+/// Asks the server to end what another session is doing. The server does not say whether it did.
+pub(crate) async fn cancel(token: CancelToken, options: &Options) {
+    let Ok(socket) = socket::dial(options).await else { return };
+    let cancelled = match socket.security() {
+        Security::Plain => token.cancel_query_raw(socket, NoTls).await,
+        Security::Tls { .. } => token.cancel_query_raw(socket, Encrypted).await,
+    };
+    if let Err(error) = cancelled {
+        tracing::debug!(%error, "a query could not be cancelled; its own time limit ends it");
     }
 }
 

@@ -114,7 +114,7 @@ async fn serve(
     );
     let http = CancellationToken::new();
     let routes = [
-        (api, web::api(VERSION, streams, access)),
+        (api, web::api(VERSION, streams, Arc::clone(&status), access)),
         (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) metrics_login: Option<web::Login>,
     /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
     pub(crate) memory_bytes_max: usize,
+    /// `SEQUIN_CHANGE_LOG_MB`, in bytes: what may wait on the disk for the sinks of one slot.
+    pub(crate) change_log_bytes_max: u64,
     /// `SEQUIN_HTTP_GUARD`: the addresses that no sink's requests go to.
     pub(crate) http_guard: Guard,
 }
@@ -47,6 +49,10 @@ const SERVER_PORT: u16 = 7376;
 const METRICS_PORT: u16 = 8376;
 /// Enough for a hundred thousand messages of 2 kB, and small beside what a server has.
 const MEMORY_MB: usize = 256;
+/// Hours of a busy table for a sink that is away, and no large disk.
+const CHANGE_LOG_MB: u64 = 8 * 1024;
+/// Below, what is trimmed at once is more than what may be there.
+const CHANGE_LOG_MB_MIN: u64 = 128;
 
 /// One environment variable. Empty counts as absent, as for the predecessor.
 pub(crate) fn environment(name: &str) -> Option<String> {
@@ -100,6 +106,13 @@ impl Settings {
         if megabytes == 0 {
             wrong.push("SEQUIN_MEMORY_MB is 0: nothing could be read".to_owned());
         }
+        let log_megabytes = setting(env, "SEQUIN_CHANGE_LOG_MB", "a number of MiB", &mut wrong);
+        let log_megabytes: u64 = log_megabytes.unwrap_or(CHANGE_LOG_MB);
+        if log_megabytes < CHANGE_LOG_MB_MIN {
+            wrong.push(format!(
+                "SEQUIN_CHANGE_LOG_MB is {log_megabytes}: at least {CHANGE_LOG_MB_MIN}"
+            ));
+        }
         let guard = "metadata, internal or off";
         let http_guard = setting(env, "SEQUIN_HTTP_GUARD", guard, &mut wrong).unwrap_or_default();
         let metrics_login = match (env("SEQUIN_METRICS_USER"), env("SEQUIN_METRICS_PASSWORD")) {
@@ -125,6 +138,7 @@ impl Settings {
                 log_format,
                 metrics_login,
                 memory_bytes_max,
+                change_log_bytes_max: log_megabytes << 20,
                 http_guard,
             })
         } else {
@@ -296,12 +310,13 @@ mod tests {
             ("LOG_LEVEL", "loud=="),
             ("SEQUIN_LOG_FORMAT", "xml"),
             ("SEQUIN_MEMORY_MB", "0"),
+            ("SEQUIN_CHANGE_LOG_MB", "127"),
             ("SEQUIN_API_TOKEN", "hunter2"),
             ("SEQUIN_HTTP_GUARD", "none"),
             ("SEQUIN_METRICS_USER", "u"),
         ]);
         let wrong = wrong.unwrap_err();
-        assert_eq!(wrong.lines().count(), 9, "{wrong}");
+        assert_eq!(wrong.lines().count(), 10, "{wrong}");
         assert!(!wrong.contains("hunter2"), "{wrong}");
         let same = read(&[("SERVER_PORT", "9000"), ("SEQUIN_METRICS_PORT", "9000")]);
         assert!(same.unwrap_err().contains("both 9000"));

@@ -239,7 +239,10 @@ fn sink_spec(
         grouping: grouping(sink),
         paused: sink.status == Status::Paused,
         backoff: sink.backoff,
+        on_full: sink.on_full,
         attempts_max: sink.max_retry_count,
+        rate_limit: sink.rate_limit,
+        letter_limit: Some(sink.letter_limit),
     })
 }
 

@@ -27,6 +27,9 @@ impl Sink for Benchmark {
         BatchPolicy {
             messages_max: self.batching.messages_max.max(1),
             bytes_max: usize::MAX,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: self.batching.linger,
             requests_max: 1,
             grouping: Grouping::Together,

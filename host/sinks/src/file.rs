@@ -43,6 +43,10 @@ impl Sink for File {
         BatchPolicy {
             messages_max: self.batching.messages_max.max(1),
             bytes_max: BYTES_MAX,
+            message_bytes_max: None,
+            request_overhead: 0,
+            // The end of its line.
+            message_overhead: 1,
             linger: self.batching.linger,
             requests_max: 1,
             // What fails is cut back as a whole.

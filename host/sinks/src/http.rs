@@ -10,7 +10,7 @@ pub(crate) mod guard;
 use std::error::Error;
 use std::time::Duration;
 
-use model::sink::{Retry, SinkError};
+use model::sink::{Failure, Retry, SinkError};
 use options::{Address, Secret};
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
@@ -65,12 +65,12 @@ pub(crate) fn set_header(
 /// Why there is no answer: names the host and the cause, but not the URL.
 pub(crate) fn no_answer(error: &reqwest::Error, address: &Address, timeout: Duration) -> SinkError {
     if error.is_connect() {
-        return SinkError::later(format!("cannot connect to {address}: {}", cause(error)));
+        return SinkError::unreachable(format!("cannot connect to {address}: {}", cause(error)));
     }
     if error.is_timeout() {
-        return SinkError::later(format!("no answer from {address} within {timeout:?}"));
+        return SinkError::unreachable(format!("no answer from {address} within {timeout:?}"));
     }
-    SinkError::later(format!("no answer from {address}: {}", cause(error)))
+    SinkError::unreachable(format!("no answer from {address}: {}", cause(error)))
 }
 
 /// An answer that is no success. `detail` tells what the destination said.
@@ -88,6 +88,18 @@ pub(crate) fn refused(
     SinkError {
         message: format!("{address} answered {status}{colon}{detail}"),
         retry: Retry::Later { after },
+        failure: failure(status),
+    }
+}
+
+/// Whose matter a status is. What is not named says something of the request, as 400 does.
+fn failure(status: StatusCode) -> Failure {
+    match status.as_u16() {
+        // An endpoint that fails on one message says 500 too: whether the others get through tells.
+        408 | 425 | 429 | 500..=599 => Failure::Unreachable,
+        300..=399 | 401..=405 | 407 | 410 => Failure::Misconfigured,
+        413 => Failure::TooLarge,
+        _ => Failure::Refused,
     }
 }
 

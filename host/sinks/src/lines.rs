@@ -29,6 +29,6 @@ pub(crate) async fn write(
 ) -> Result<(), SinkError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(written) => written,
-        Err(_) => Err(SinkError::later("the write was given up")),
+        Err(_) => Err(SinkError::unreachable("the write was given up")),
     }
 }

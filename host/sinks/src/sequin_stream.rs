@@ -125,6 +125,9 @@ impl Sink for SequinStream {
         BatchPolicy {
             messages_max: 1,
             bytes_max: usize::MAX,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: Duration::ZERO,
             requests_max: self.options.ack_pending_max,
             grouping: Grouping::Apart,

@@ -30,9 +30,9 @@ impl<W: Write + Send + 'static> Stdout<W> {
             // In one call: two sinks of this process do not mix their lines.
             out.write_all(&text).and_then(|()| out.flush()).map_err(|error| match error.kind() {
                 ErrorKind::BrokenPipe => {
-                    SinkError::later("standard output is closed: its reader is gone")
+                    SinkError::unreachable("standard output is closed: its reader is gone")
                 }
-                _ => SinkError::later(format!("standard output cannot be written: {error}")),
+                _ => SinkError::unreachable(format!("standard output cannot be written: {error}")),
             })
         })
         .await?;
@@ -49,6 +49,10 @@ impl<W: Write + Send + 'static> Sink for Stdout<W> {
         BatchPolicy {
             messages_max: self.batching.messages_max.max(1),
             bytes_max: BYTES_MAX,
+            message_bytes_max: None,
+            request_overhead: 0,
+            // The end of its line.
+            message_overhead: 1,
             linger: self.batching.linger,
             requests_max: 1,
             // The lines are written in order, up to the first that is not.

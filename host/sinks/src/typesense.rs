@@ -211,6 +211,10 @@ impl Sink for Typesense {
         BatchPolicy {
             messages_max: self.messages_max,
             bytes_max: BYTES_MAX,
+            message_bytes_max: None,
+            request_overhead: 0,
+            // The end of its line.
+            message_overhead: 1,
             linger: self.linger,
             requests_max: REQUESTS_MAX,
             // Documents of an import fail one by one.
@@ -242,7 +246,10 @@ fn never(error: impl Into<String>) -> Verdict {
 }
 
 fn verdict(result: Result<Verdict, SinkError>) -> Verdict {
-    result.unwrap_or_else(|SinkError { message: error, retry }| Verdict::Rejected { retry, error })
+    result.unwrap_or_else(|SinkError { message: error, retry, .. }| Verdict::Rejected {
+        retry,
+        error,
+    })
 }
 
 #[cfg(test)]

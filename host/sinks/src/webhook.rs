@@ -1,8 +1,7 @@
 //! Webhooks: messages sent as JSON to an HTTP endpoint.
 //!
 //! A 2xx means that all messages of the request are delivered, anything else that none is, and the
-//! engine tries again. Only 413 says more: the batch is halved until the message that is too large
-//! is alone, and that one is put aside. Redirects are not followed: the endpoint moved, and someone
+//! engine tries again. What 413 says is remembered, so that the next batches are smaller. Redirects are not followed: the endpoint moved, and someone
 //! has to know; and of a POST, a redirect may make a GET without a body.
 //!
 //! Headers, the later over the earlier whatever their case: ours (`content-type`, `user-agent`), the
@@ -67,14 +66,6 @@ struct Target {
     headers: HeaderMap,
 }
 
-/// What became of a request.
-enum Answer {
-    /// All is delivered.
-    Taken,
-    /// 413, with what was said.
-    TooLarge(String),
-}
-
 impl Webhook {
     pub(crate) fn new(
         client: Client,
@@ -102,68 +93,32 @@ impl Webhook {
         })
     }
 
-    /// Sends the messages in one request, or in several if they are too large for one, or have
-    /// several routes, of which the engine is asked to give one at a time. After a
-    /// failure the rest is not sent: it may belong behind what failed.
+    /// Sends the messages in one request, or in several if they have several routes, of which the
+    /// engine is asked to give one at a time. After a failure the rest is not sent: it may belong
+    /// behind what failed.
     async fn post(&self, batch: &Batch) -> Result<Vec<Verdict>, SinkError> {
         let messages = batch.messages();
         // A part is begun within the time of one request, so all take that of two at the most.
         let deadline = Instant::now() + self.timeout;
         let mut verdicts = Vec::with_capacity(messages.len());
-        // Still to be sent, the first of them last.
-        let mut parts: Vec<_> = messages.chunk_by(|one, next| one.route == next.route).collect();
-        parts.reverse();
-        while let Some(part) = parts.pop() {
-            let target = match self.target(part) {
-                Ok(target) => target,
+        for part in messages.chunk_by(|one, next| one.route == next.route) {
+            let sent = match self.target(part) {
+                _ if Instant::now() > deadline => break,
+                Ok(target) => self.send(&target, part).await.map(|()| Verdict::Delivered),
                 // It was asked before the message was queued, so this is another route than that.
                 Err(error) => {
-                    verdicts.extend(vec![never(error.to_string()); part.len()]);
-                    continue;
+                    let (retry, error) = (Retry::Never, error.to_string());
+                    Ok(Verdict::Rejected { retry, error })
                 }
             };
-            let bytes = body::bytes(part, self.batch);
-            let too_large = if self.bytes_max.is_some_and(|max| bytes > max) {
-                Some(format!("more than `max_body_bytes`, {} bytes", self.bytes_max.unwrap_or(0)))
-            } else if part.len() > 1 && self.limit.refuses(bytes) {
-                Some(String::new())
-            } else {
-                let answer = if Instant::now() > deadline {
-                    Err(SinkError::later(format!("no time was left to send all to {}", self.url)))
-                } else {
-                    self.send(&target, part).await
-                };
-                match answer {
-                    Ok(Answer::Taken) => {
-                        self.limit.taken();
-                        verdicts.extend(vec![Verdict::Delivered; part.len()]);
-                        None
-                    }
-                    Ok(Answer::TooLarge(said)) => {
-                        if part.len() > 1 {
-                            self.limit.refused(bytes);
-                        }
-                        Some(said)
-                    }
-                    Err(error) if verdicts.is_empty() => return Err(error),
-                    Err(SinkError { message: error, retry }) => {
-                        let rest = messages.len() - verdicts.len();
-                        verdicts.extend(vec![Verdict::Rejected { retry, error }; rest]);
-                        break;
-                    }
-                }
-            };
-            match (too_large, part) {
-                (None, _) => {}
-                (Some(why), [_]) => {
-                    verdicts.push(never(format!("the message is too large, {bytes} bytes: {why}")));
-                }
-                (Some(_), several) => {
-                    let (first, second) = several.split_at(several.len() / 2);
-                    parts.extend([second, first]);
-                }
+            match sent {
+                Ok(verdict) => verdicts.extend(vec![verdict; part.len()]),
+                Err(error) if verdicts.is_empty() => return Err(error),
+                // The next request begins with it, and fails as a whole if it fails again.
+                Err(_) => break,
             }
         }
+        verdicts.resize(messages.len(), Verdict::Untried);
         Ok(verdicts)
     }
 
@@ -182,9 +137,10 @@ impl Webhook {
         Ok(Target { method: routed.method.unwrap_or(Method::POST), url, headers })
     }
 
-    async fn send(&self, target: &Target, part: &[Arc<Message>]) -> Result<Answer, SinkError> {
+    async fn send(&self, target: &Target, part: &[Arc<Message>]) -> Result<(), SinkError> {
         let mut headers = target.headers.clone();
         let mut body = body::body(part, self.batch);
+        let bytes = body.len();
         if !self.signing_keys.is_empty() {
             let (keys, url) = (&self.signing_keys, target.url.as_str());
             signature::sign(&mut headers, keys, url, part, &body, now());
@@ -207,7 +163,8 @@ impl Webhook {
         let said = http::short_body(&mut response).await;
         let status = response.status();
         if status.is_success() {
-            return Ok(Answer::Taken);
+            self.limit.taken();
+            return Ok(());
         }
         let detail = if status.is_redirection() {
             "redirects are not followed, correct the endpoint's `url`".to_owned()
@@ -215,10 +172,13 @@ impl Webhook {
             http::quote(&said)
         };
         let refused = http::refused(status, response.headers(), &self.url, &detail);
-        match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Ok(Answer::TooLarge(refused.message)),
-            _ => Err(refused),
+        if status != StatusCode::PAYLOAD_TOO_LARGE {
+            return Err(refused);
         }
+        if part.len() > 1 {
+            self.limit.refused(bytes);
+        }
+        Err(SinkError::too_large(format!("{bytes} bytes: {}", refused.message)))
     }
 
     /// Connects, and says nothing: a receiver need not know any method but POST. The certificate
@@ -227,7 +187,7 @@ impl Webhook {
         let url = self.url.reveal();
         let port = url.port_or_known_default().unwrap_or(443);
         let failed = |reason: &dyn std::fmt::Display| {
-            SinkError::later(format!("cannot connect to {}: {reason}", self.url))
+            SinkError::unreachable(format!("cannot connect to {}: {reason}", self.url))
         };
         let connect = async {
             match url.host() {
@@ -253,9 +213,17 @@ impl Sink for Webhook {
     }
 
     fn batch_policy(&self) -> BatchPolicy {
+        let overheads = if self.batch { (body::WRAPPING_BYTES, 1) } else { (0, 0) };
+        let (request_overhead, message_overhead) = overheads;
+        let bytes_max = self.bytes_max.unwrap_or(BYTES_MAX).min(BYTES_MAX);
         BatchPolicy {
             messages_max: if self.batch { self.batching.messages_max.max(1) } else { 1 },
-            bytes_max: self.bytes_max.unwrap_or(BYTES_MAX).min(BYTES_MAX),
+            bytes_max: bytes_max.min(self.limit.bytes_max()),
+            message_bytes_max: self
+                .bytes_max
+                .map(|bytes| bytes.saturating_sub(request_overhead + message_overhead)),
+            request_overhead,
+            message_overhead,
             linger: self.batching.linger,
             requests_max: REQUESTS_MAX,
             // A request succeeds or fails as a whole.
@@ -275,10 +243,6 @@ impl Sink for Webhook {
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
         Box::pin(self.post(batch))
     }
-}
-
-fn never(error: String) -> Verdict {
-    Verdict::Rejected { retry: Retry::Never, error }
 }
 
 /// Seconds since 1970, for the receiver to judge the age of a signature by.

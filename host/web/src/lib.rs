@@ -1,7 +1,7 @@
 //! What the engine serves over HTTP: liveness, metrics, and the messages of streams; the management
 //! API and the console will stand here too.
 //!
-//! Of the engine it reads the status and nothing else; a slow reader never slows the engine.
+//! Of the engine it reads the status; a slow reader never slows the engine.
 #![warn(missing_docs)]
 
 mod access;
@@ -10,6 +10,7 @@ mod login;
 mod metrics;
 mod pull;
 mod reply;
+mod resume;
 mod streams;
 
 pub use access::{Access, Token};
@@ -25,9 +26,14 @@ use axum::routing::get;
 use engine::status::Status;
 
 /// The main port (`SERVER_PORT`).
-pub fn api(version: &'static str, streams: Arc<Streams>, access: Access) -> Router {
+pub fn api(
+    version: &'static str,
+    streams: Arc<Streams>,
+    status: Arc<Status>,
+    access: Access,
+) -> Router {
     let health = Router::new().route("/health", get(move || health::answer(version)));
-    health.merge(pull::routes(streams, access))
+    health.merge(resume::routes(status, access.clone())).merge(pull::routes(streams, access))
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

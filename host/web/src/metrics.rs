@@ -24,7 +24,7 @@ type ReadSlot = fn(&SlotStatus) -> u64;
 type ReadKnown = fn(&SlotStatus) -> Option<u64>;
 
 /// Per sink: name, help, how to read it.
-const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
+const SINK_COUNTERS: [(&str, &str, ReadSink); 10] = [
     ("sequin_messages_received_count", "Changes handed to the sink.", |sink| sink.received.get()),
     ("sequin_message_deliver_attempt_count", "Attempts to deliver a message.", |sink| {
         sink.attempts.get()
@@ -41,15 +41,28 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 9] = [
         sink.rows_unsent.get()
     }),
     ("sequin_rows_fetched_count", "Rows completed from the source.", |sink| sink.fetched.get()),
+    (
+        "sequin_messages_discarded_count",
+        "Changes that were thrown away because the change log was full.",
+        |sink| sink.discarded.get(),
+    ),
     ("sequin_plugin_failures_count", "Rows that failed in a plugin.", |sink| {
         sink.plugin_failures.get()
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 6] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 12] = [
     ("sequin_sink_paused", "1 while the sink collects and sends nothing.", |sink| {
         sink.paused.get()
     }),
+    ("sequin_sink_caught_up", "1 while all that was read for the sink is settled.", |sink| {
+        sink.caught_up.get()
+    }),
+    (
+        "sequin_sink_spooling",
+        "1 while the sink is behind and its changes go through the change log.",
+        |sink| sink.spooling.get(),
+    ),
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
     ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
     (
@@ -62,25 +75,52 @@ const SINK_GAUGES: [(&str, &str, ReadSink); 6] = [
         "Time until a message whose attempt failed is tried again, rounded up; 0 if none waits.",
         |sink| sink.next_retry.remaining().map_or(0, |remaining| remaining.as_secs() + 1),
     ),
+    (
+        "sequin_sink_breaker",
+        "How requests go: 0 all, 1 the destination is away and one message is being tried, 2 it is \
+         away and the next try is still to come.",
+        |sink| sink.breaker.get().map_or(0, |away| if away.is_probing { 1 } else { 2 }),
+    ),
+    (
+        "sequin_sink_away_seconds",
+        "For how long the destination has been away; 0 while it is there.",
+        |sink| sink.breaker.get().map_or(0, |away| away.since.elapsed().as_secs()),
+    ),
+    (
+        "sequin_sink_rate_limited_seconds",
+        "Time until the sink's rate limit lets it send on, rounded up; 0 while it does.",
+        |sink| sink.rate_limited.remaining().map_or(0, |remaining| remaining.as_secs() + 1),
+    ),
+    (
+        "sequin_sink_tripped",
+        "1 while the sink stands because too many of its messages were put aside.",
+        |sink| u64::from(sink.trip.is_tripped()),
+    ),
     ("sequin_sink_up", "0 once the sink has stopped by a fault.", |sink| {
         u64::from(sink.stopped.get().is_none())
     }),
 ];
 
-const SLOT_COUNTERS: [(&str, &str, ReadSlot); 3] = [
+const SLOT_COUNTERS: [(&str, &str, ReadSlot); 4] = [
     ("sequin_messages_ingested_count", "Changes read from the slot.", |slot| slot.ingested.get()),
     ("sequin_truncates_skipped_count", "Truncates that a sink's actions left out.", |slot| {
         slot.truncates_skipped.get()
     }),
+    ("sequin_changes_logged_count", "Changes that went to the change log.", |slot| {
+        slot.logged.get()
+    }),
     ("sequin_slot_connects_count", "How often the stream was opened.", |slot| slot.connects.get()),
 ];
 
-const SLOT_GAUGES: [(&str, &str, ReadSlot); 3] = [
+const SLOT_GAUGES: [(&str, &str, ReadSlot); 4] = [
     ("sequin_slot_connected", "1 while the stream is open.", |slot| {
         u64::from(slot.connected.load(Ordering::Relaxed))
     }),
     ("sequin_slot_confirmed_lsn", "Position confirmed to the server, in bytes.", |slot| {
         slot.confirmed.get()
+    }),
+    ("sequin_change_log_bytes", "What the slot's change log takes on the disk.", |slot| {
+        slot.log_bytes.get()
     }),
     ("sequin_slot_paused", "1 while nothing is read because memory or a queue is full.", |slot| {
         slot.paused.get()
@@ -231,6 +271,7 @@ mod tests {
         sink.internal.observe(std::time::Duration::from_micros(2_000));
         let due = tokio::time::Instant::now() + std::time::Duration::from_millis(8_500);
         sink.next_retry.set(Some(due));
+        sink.rate_limited.set(Some(due));
         sink.warnings.raise("table_renamed", "public.t", "…".to_owned());
         let slot = SlotStatus {
             name: "s".into(),
@@ -268,6 +309,9 @@ mod tests {
             "sequin_entity_health{entity_id=\"d/s\",entity_name=\"s\",entity_type=\"postgres_replication_slot\",status=\"error\"} 1",
             // B123.
             "sequin_sink_next_retry_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
+            "sequin_sink_rate_limited_seconds{consumer_id=\"i\",consumer_name=\"poi\"} 9",
+            "sequin_sink_breaker{consumer_id=\"i\",consumer_name=\"poi\"} 0",
+            "sequin_sink_tripped{consumer_id=\"i\",consumer_name=\"poi\"} 0",
             "sequin_memory_max_bytes 9",
             "sequin_config_reloads_total 2",
             "sequin_config_reload_failed 0",

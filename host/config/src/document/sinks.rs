@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::keys;
 use crate::destinations::{self, Written};
 use crate::diagnostic::Report;
-use crate::tree::{self, Kind, Node};
+use crate::tree::{self, Node};
 
 pub(crate) struct Sink {
     pub(crate) fields: Fields,
@@ -45,15 +45,18 @@ pub(crate) struct Fields {
     /// Ours.
     pub(crate) unchanged_values: Option<UnchangedValues>,
     pub(crate) max_retry_count: Option<i64>,
+    pub(crate) load_shedding_policy: Option<LoadShedding>,
     /// Ours.
     pub(crate) retry_backoff: Option<RetryBackoff>,
+    /// Ours.
+    pub(crate) rate_limit: Option<RateLimit>,
+    /// Ours.
+    pub(crate) dead_letter_limit: Option<DeadLetterLimit>,
     /// Taken out before, like the next, and here to be named among the keys that are known.
     #[serde(rename = "destination")]
     _destination: Option<IgnoredAny>,
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,
-    #[serde(rename = "load_shedding_policy")]
-    _load_shedding_policy: Option<IgnoredAny>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -78,6 +81,13 @@ pub(crate) enum Action {
 pub(crate) enum UnchangedValues {
     Omit,
     Fetch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoadShedding {
+    PauseOnFull,
+    DiscardOnFull,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -152,6 +162,22 @@ pub(crate) struct RetryBackoff {
     pub(crate) cap_ms: Option<i64>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    pub(crate) messages: i64,
+    pub(crate) per_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadLetterLimit {
+    pub(crate) max_percent: Option<i64>,
+    pub(crate) min_messages: Option<i64>,
+    pub(crate) window_ms: Option<i64>,
+    pub(crate) resume_after_ms: Option<i64>,
+}
+
 /// What a table has beside being selected.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,7 +249,6 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     keys::leftover(&mut node, &keys::EXPORTED, report);
     keys::leftover(&mut node, &LEFTOVERS, report);
     keys::not_yet(&mut node, &NOT_YET, report);
-    load_shedding(&mut node, report);
     let annotations = keys::json_map(&mut node, "annotations", report);
     let destination = match node.take("destination") {
         Some(entry) => destinations::read(entry.value, report),
@@ -234,28 +259,4 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     };
     let fields = tree::read(&node, report);
     Some(Sink { fields: fields?, destination, annotations })
-}
-
-/// The predecessor had a word for throwing changes away, took it, and paused all the same.
-fn load_shedding(node: &mut Node, report: &mut Report<'_>) {
-    let Some(entry) = node.take("load_shedding_policy") else {
-        return;
-    };
-    match (&entry.value.kind, entry.value.text()) {
-        (Kind::Null | Kind::Anything, _) | (_, Some("pause_on_full")) => {}
-        (_, Some("discard_on_full")) => report.error_with_help(
-            entry.value.place,
-            "`load_shedding_policy: discard_on_full` is not supported yet: nothing is thrown away here",
-            "write `pause_on_full`, or leave it out: that is what the predecessor did in any case",
-        ),
-        (_, Some(other)) => {
-            let message = format!("`load_shedding_policy` cannot be `{other}`");
-            report.error_with_help(entry.value.place, message, "it is `pause_on_full`");
-        }
-        (_, None) => {
-            let found = entry.value.describe();
-            let message = format!("`load_shedding_policy` must be a text, not {found}");
-            report.error(entry.value.place, message);
-        }
-    }
 }

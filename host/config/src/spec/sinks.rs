@@ -1,5 +1,6 @@
 //! Sinks: what they refer to must be there, and their numbers within bounds.
 
+mod limits;
 mod roles;
 mod source;
 mod tables;
@@ -7,6 +8,7 @@ mod tables;
 use std::time::Duration;
 
 use engine::select::{Actions, Selection};
+use engine::spec::OnFull;
 use model::backoff::Backoff;
 use model::json::Timestamps;
 use options::endpoint;
@@ -55,14 +57,16 @@ fn resolve_one(
     let batch_size = batch_size(sink, report);
     let linger = 0..=BATCH_TIMEOUT_MS_MAX;
     let given = fields.batch_timeout_ms;
-    let linger = number(sink, "batch_timeout_ms", given, BATCH_TIMEOUT_MS, linger, report);
+    let linger = number(sink, &["batch_timeout_ms"], given, BATCH_TIMEOUT_MS, linger, report);
     let max_retry_count = fields.max_retry_count.map(|count| {
-        number(sink, "max_retry_count", Some(count), 1, 1..=i64::from(u32::MAX), report)
+        number(sink, &["max_retry_count"], Some(count), 1, 1..=i64::from(u32::MAX), report)
     });
     let selected = source::resolve(sink, report);
     let per_table = tables::resolve(context, sink, &selected, report);
     let actions = actions(sink, report);
     let backoff = backoff(sink, report);
+    let rate_limit = limits::rate(sink, report);
+    let letter_limit = limits::letters(sink, report);
     check_actions(sink, report);
     let destination =
         sink.value.destination.as_ref()?.ready(context.document, context.endpoints, sink, report);
@@ -91,7 +95,13 @@ fn resolve_one(
             Some(TimestampFormat::UnixMicrosecond) => Timestamps::UnixMicroseconds,
         },
         max_retry_count: max_retry_count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+        on_full: match fields.load_shedding_policy {
+            None | Some(document::LoadShedding::PauseOnFull) => OnFull::Pause,
+            Some(document::LoadShedding::DiscardOnFull) => OnFull::Discard,
+        },
         backoff,
+        rate_limit,
+        letter_limit,
         message_grouping: fields.message_grouping.unwrap_or(true),
         fetch_unchanged: fields.unchanged_values == Some(document::UnchangedValues::Fetch),
         annotations: sink.value.annotations.clone(),
@@ -121,7 +131,7 @@ fn dangling(
 /// A number within bounds. What is out of bounds is told and replaced.
 fn number(
     sink: &Resource<document::Sink>,
-    key: &str,
+    path: &[&str],
     given: Option<i64>,
     default: i64,
     bounds: std::ops::RangeInclusive<i64>,
@@ -131,8 +141,8 @@ fn number(
         Some(number) if bounds.contains(&number) => number,
         Some(_) => {
             let (from, to) = (bounds.start(), bounds.end());
-            let message = format!("`{key}` must be between {from} and {to}");
-            report.error(sink.place(&[key]), message);
+            let message = format!("`{}` must be between {from} and {to}", path.join("."));
+            report.error(sink.place(path), message);
             default
         }
         None => default,
@@ -152,7 +162,7 @@ fn batch_size(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> i64 {
         }
         _ => 1,
     };
-    number(sink, "batch_size", given, default, 1..=BATCH_SIZE_MAX, report)
+    number(sink, &["batch_size"], given, default, 1..=BATCH_SIZE_MAX, report)
 }
 
 fn millis(number: i64) -> Duration {

@@ -70,6 +70,9 @@ impl Recording {
         let policy = BatchPolicy {
             messages_max,
             bytes_max: 1 << 20,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: Duration::from_millis(5),
             requests_max: 4,
             grouping,
@@ -90,6 +93,13 @@ impl Recording {
         let Ok(sink) = Arc::try_unwrap(self) else { panic!("in use already") };
         let policy = BatchPolicy { one_route: true, ..sink.policy };
         Arc::new(Self { routed: true, policy, ..sink })
+    }
+
+    /// The same, and it takes no message that has more bytes.
+    pub(crate) fn bounded(self: Arc<Self>, message_bytes_max: usize) -> Arc<Self> {
+        let Ok(sink) = Arc::try_unwrap(self) else { panic!("in use already") };
+        let policy = BatchPolicy { message_bytes_max: Some(message_bytes_max), ..sink.policy };
+        Arc::new(Self { policy, ..sink })
     }
 
     /// Accepts everything.

@@ -1,6 +1,7 @@
 //! Messages that may be sent now, by their route where a request has but one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use model::message::Message;
@@ -35,6 +36,12 @@ impl Ready {
     /// The oldest of all.
     pub(super) fn first(&self) -> Option<Ticket> {
         self.firsts.first_key_value().map(|(ticket, _)| *ticket)
+    }
+
+    /// The oldest of those behind this one.
+    pub(super) fn after(&self, ticket: Ticket) -> Option<Ticket> {
+        let behind = (Bound::Excluded(ticket), Bound::Unbounded);
+        self.routes.values().filter_map(|tickets| tickets.range(behind).next().copied()).min()
     }
 
     pub(super) fn insert(&mut self, ticket: Ticket, message: &Message) {

@@ -22,6 +22,9 @@ impl Bench {
         let policy = BatchPolicy {
             messages_max,
             bytes_max: 1_000,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: Duration::ZERO,
             requests_max: 8,
             grouping,
@@ -151,6 +154,71 @@ fn b091_the_rest_of_a_group_follows_at_once() {
     }
     assert!(bench.lanes.is_empty());
     assert!(bench.lanes.lanes.is_empty(), "no lane is left behind");
+}
+
+/// What is before it is put aside meanwhile, or delivered: the delay is the message's own.
+#[test]
+fn b089_b119_a_message_that_failed_behind_another_waits_once_it_is_the_first() {
+    let mut bench = Bench::new(9, Grouping::Together);
+    for _ in 0..3 {
+        bench.admit(one(1));
+    }
+    assert_eq!(bench.take(), [1, 2, 3]);
+    bench.fail(2, Duration::from_secs(5));
+    bench.put_back(3);
+    bench.settle(1);
+    assert_eq!(bench.take(), [] as [u64; 0], "not before its time");
+    let due = bench.now() + Duration::from_secs(5);
+    assert_eq!(bench.lanes.next_retry(), Some(due));
+    bench.lanes.wake(due);
+    assert_eq!(bench.take(), [2, 3]);
+}
+
+#[test]
+fn parted_messages_go_with_fewer_others_and_in_order() {
+    for grouping in [Grouping::Together, Grouping::Apart] {
+        let mut bench = Bench::new(8, grouping);
+        for n in 0..8 {
+            bench.admit(one(if grouping == Grouping::Together { 1 } else { n }));
+        }
+        assert_eq!(bench.take(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        for number in 1..=8 {
+            bench.lanes.part(Ticket(number - 1), if number > 4 { 2 } else { 3 });
+            bench.put_back(number);
+        }
+        bench.admit(one(1));
+        let mut taken = Vec::new();
+        while let batch @ [_, ..] = &*bench.take() {
+            for number in batch {
+                bench.settle(*number);
+            }
+            taken.push(batch.to_vec());
+        }
+        assert_eq!(taken, [vec![1, 2, 3], vec![4, 5], vec![6, 7], vec![8, 9]], "{grouping:?}");
+    }
+}
+
+#[test]
+fn an_outage_is_forgotten_and_what_was_refused_before_is_not() {
+    let mut bench = Bench::new(2, Grouping::Apart);
+    for n in 0..4 {
+        bench.admit(one(n));
+    }
+    let (up, now) = (bench.now(), bench.now() + Duration::from_secs(1));
+    let due = now + Duration::from_secs(60);
+    assert_eq!((bench.take(), bench.take()), (vec![1, 2], vec![3, 4]));
+    bench.lanes.fail_in_doubt(Ticket(0), None, up, due);
+    bench.lanes.fail_in_doubt(Ticket(0), Some(up), now, due);
+    bench.lanes.part(Ticket(1), 1);
+    bench.lanes.wait_in_doubt(Ticket(1), now, due);
+    bench.lanes.fail(Ticket(2), due);
+    bench.lanes.fail_in_doubt(Ticket(3), None, up, due);
+    bench.lanes.absolve(Some(up));
+    let attempts = [0, 1, 2, 3].map(|n| bench.lanes.get(Ticket(n)).unwrap().1);
+    assert_eq!(attempts, [1, 0, 1, 1], "what was doubtful before it was up counts");
+    assert_eq!(bench.take(), [1, 2], "at once, and together");
+    bench.lanes.wake(due);
+    assert_eq!(bench.take(), [3, 4]);
 }
 
 #[test]
@@ -352,6 +420,46 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    /// Whatever sizes messages have and whatever comes back, no request has more bytes than the
+    /// destination takes, but one that is a single message.
+    #[test]
+    fn b104_no_request_exceeds_the_bytes_of_its_sink(
+        sizes in proptest::collection::vec((0_usize..400, 0_u64..6, 0_u8..4), 1..60),
+        together: bool, request_overhead in 0_usize..20, message_overhead in 0_usize..4,
+    ) {
+        let grouping = if together { Grouping::Together } else { Grouping::Apart };
+        let mut bench = Bench::new(7, grouping);
+        bench.policy = BatchPolicy { request_overhead, message_overhead, ..bench.policy };
+        let mut outcomes = HashMap::new();
+        for (number, (size, group, outcome)) in (1..).zip(&sizes) {
+            let payload = "x".repeat(*size).into();
+            let message = Message { payload, ..message(number, one(*group)) };
+            let now = bench.now();
+            bench.lanes.admit(Arc::new(message), None, now, now);
+            outcomes.insert(Ticket(number - 1), *outcome);
+        }
+        let mut rounds = 0;
+        while !bench.lanes.is_empty() {
+            rounds += 1;
+            prop_assert!(rounds < 1_000);
+            let now = bench.now();
+            bench.lanes.wake(now);
+            let Some(taken) = bench.lanes.take(&bench.policy, now) else { continue };
+            let payloads: usize = taken.messages.iter().map(|message| message.payload.len()).sum();
+            let body = request_overhead + payloads + message_overhead * taken.messages.len();
+            prop_assert!(body <= 1_000 || taken.messages.len() == 1, "{} bytes", body);
+            for ticket in taken.tickets {
+                let outcome = outcomes.get_mut(&ticket).unwrap();
+                match std::mem::replace(outcome, outcome.saturating_sub(1)) {
+                    0 => bench.lanes.settle(ticket),
+                    1 => { bench.lanes.fail(ticket, now); }
+                    2 => bench.lanes.put_back(ticket),
+                    _ => bench.lanes.wait(ticket, now),
+                }
+            }
+        }
+    }
+
     /// Whatever fails whenever: in each group messages settle in the order of admission, and all
     /// settle in the end.
     #[test]

@@ -38,6 +38,7 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
             biased;
             () = spool.stop.cancelled() => return,
             _ = ticks.tick() => {}
+            () = spool.over.notified() => {}
         }
         let is_pressed = budget.used() > budget.bytes_max() / 2;
         let patience = if is_pressed { OPEN_MAX_PRESSED } else { OPEN_MAX };
@@ -57,6 +58,9 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
             {
                 error!(slot.name = %spool.status.name, %error, "the change log cannot be trimmed; trying again");
             }
+        }
+        if !spool.is_over() {
+            spool.trimmed.notify_waiters();
         }
         spool.status.log_bytes.set(spool.log.bytes());
     }
@@ -78,6 +82,7 @@ pub(crate) async fn keep(
         let changes = open.iter().filter_map(|(_, raw)| raw.change());
         let address = append_kept(spool, sink, changes).await?;
         let place = Place { part: Part::Kept, address };
+        spool.status.logged.add(open.len() as u64);
         ledger.logged(open.into_iter().map(|(position, _)| position), place);
     }
 }
@@ -100,7 +105,7 @@ async fn append_kept<'a>(
 /// another needs that too nothing more is read for those that are behind.
 async fn limit(spool: &Spool, owners: &[Owner]) {
     let slot = &spool.status.name;
-    let is_over = spool.log.bytes() > spool.bytes_max;
+    let is_over = spool.is_over();
     let mut strict: Vec<&str> = Vec::new();
     if is_over {
         for part in [Part::Stream, Part::Kept] {
@@ -118,15 +123,13 @@ async fn limit(spool: &Spool, owners: &[Owner]) {
             }
         }
     }
-    let is_full = is_over && !strict.is_empty();
-    let was_full = spool.set_full(is_full);
-    if is_full {
+    if is_over && !strict.is_empty() {
         strict.sort_unstable();
         strict.dedup();
         let problem = format!(
             "the change log has reached its limit of {} bytes, and {} still has to read the oldest \
              of it: nothing more is read until it has. Let the sink go on, raise \
-             SEQUIN_CHANGE_LOG_MAX_BYTES, or let it lose the oldest changes with \
+             SEQUIN_CHANGE_LOG_MB, or let it lose the oldest changes with \
              `load_shedding_policy: discard_on_full`",
             spool.bytes_max,
             strict.join(", ")
@@ -134,10 +137,8 @@ async fn limit(spool: &Spool, owners: &[Owner]) {
         if spool.status.warnings.raise(FULL, slot, problem.clone()) {
             error!(slot.name = %slot, code = FULL, problem, "the change log is full");
         }
-    } else if was_full {
-        spool.status.warnings.clear(FULL, slot);
+    } else if spool.status.warnings.clear(FULL, slot) {
         info!(slot.name = %slot, "the change log has room again");
-        spool.settled.notify_one();
     }
 }
 

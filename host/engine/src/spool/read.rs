@@ -198,8 +198,8 @@ impl Read {
                 }
             };
             let owes = self.owes(logged);
-            let changes =
-                chunk.changes_of(&self.sink, &relations, |position| owes(position) && wanted(position));
+            let changes = chunk
+                .changes_of(&self.sink, &relations, |position| owes(position) && wanted(position));
             changes.map_err(|error| error.to_string())
         };
         read.await.unwrap_or_else(|what| {

@@ -59,6 +59,10 @@ async fn take(spool: &Spool, first: ToLog, queue: &mut mpsc::Receiver<ToLog>) ->
         bytes += more.handed.bytes;
         batches.push(more);
     }
+    if room(spool).await.is_none() {
+        // The slot stops. It is not confirmed past these, and the next process gets them again.
+        return batches.len();
+    }
     if let Some(chunk) = encode(spool, &batches) {
         append(spool, Part::Stream, chunk).await;
         let logged: usize = batches.iter().map(|batch| batch.owed.len()).sum();
@@ -69,6 +73,23 @@ async fn take(spool: &Spool, first: ToLog, queue: &mut mpsc::Receiver<ToLog>) ->
     spool.settled.notify_one();
     spool.appended.notify_waiters();
     batches.len()
+}
+
+/// Waits while the log has reached its limit. None if the spool is stopped.
+async fn room(spool: &Spool) -> Option<()> {
+    loop {
+        let mut trimmed = std::pin::pin!(spool.trimmed.notified());
+        trimmed.as_mut().enable();
+        if !spool.is_over() {
+            return Some(());
+        }
+        spool.over.notify_one();
+        tokio::select! {
+            biased;
+            () = spool.stop.cancelled() => return None,
+            () = trimmed => {}
+        }
+    }
 }
 
 /// One chunk of batches that follow each other.

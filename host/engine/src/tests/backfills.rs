@@ -16,7 +16,7 @@ use crate::fake::log::{Log, Row};
 use crate::fake::sink::{Answer, Recording};
 use crate::fake::store::Store;
 use crate::fake::tables::{Readable, Reading};
-use crate::fake::{engine_of, sink_spec, slot_spec};
+use crate::fake::{engine_of, settings, sink_spec, slot_spec};
 use crate::run::Engine;
 use crate::spec::SinkSpec;
 
@@ -39,7 +39,7 @@ fn preloaded(log: &Log, rows: u64) {
 fn engine(log: &Log, sinks: Vec<SinkSpec>, store: &Arc<Store>, tables: &Readable) -> Engine {
     let mut slot = slot_spec(log, sinks);
     slot.backfill = Some(tables.source());
-    engine_of(log, slot, store, BUDGET).0
+    engine_of(log, slot, store, BUDGET, settings()).0
 }
 
 fn taking(count: usize) -> Arc<Recording> {

@@ -19,7 +19,7 @@ use crate::fake::log::{Log, Row};
 use crate::fake::sink::Recording;
 use crate::fake::store::Store;
 use crate::fake::tables::{Readable, Reading};
-use crate::fake::{engine_of, sink_spec, slot_spec};
+use crate::fake::{engine_of, settings, sink_spec, slot_spec};
 
 /// Enough to meet each pair of faults, few enough for each run of the suite.
 const SEEDS: u64 = 40;
@@ -93,7 +93,7 @@ fn live(
     };
     let mut slot = slot_spec(log, vec![spec("a", &sinks[0]), spec("b", &sinks[1])]);
     slot.backfill = Some(tables.source());
-    let (engine, _, supervisor) = engine_of(log, slot, store, 1 << dice.usize(12..20));
+    let (engine, _, supervisor) = engine_of(log, slot, store, 1 << dice.usize(12..20), settings());
     if dice.u8(0..3) == 0 {
         log.break_after(dice.usize(0..60));
     }

@@ -469,7 +469,7 @@ async fn latencies_are_observed_once_a_batch() {
     let sink = &slot.sinks.list()[0];
     let counts = |histogram: &Histogram| (histogram.count(), histogram.sum_us() / 100_000);
     assert_eq!(counts(&sink.requests_failed), (1, 2));
-    // The messages come again one by one, each after a delay of its own.
+    // The messages come again in halves.
     let requests = sent.requests().len() as u64 - 1;
     assert_eq!(counts(&sink.requests_delivered), (requests, 2 * requests));
     assert_eq!(counts(&sink.internal), (1, 0), "the linger time of 5 ms, and no retry");

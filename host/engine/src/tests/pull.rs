@@ -51,6 +51,9 @@ impl Sink for Shelf {
         BatchPolicy {
             messages_max: 1,
             bytes_max: MIB,
+            message_bytes_max: None,
+            request_overhead: 0,
+            message_overhead: 0,
             linger: Duration::ZERO,
             requests_max: 100,
             grouping: Grouping::Apart,

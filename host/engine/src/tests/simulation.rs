@@ -10,7 +10,7 @@ use model::groups::GroupKey;
 use model::message::Message;
 use model::plugin::Outcome;
 use model::position::Position;
-use model::sink::{Retry, SinkKind};
+use model::sink::{Retry, SinkError, SinkKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -139,8 +139,8 @@ pub(super) fn flaky(kind: SinkKind, grouping: Grouping, dice: fastrand::Rng) -> 
         let mut dice = dice.lock().unwrap();
         let after = Duration::from_millis(dice.u64(0..200));
         let (error, lost) = match dice.u8(0..10) {
-            0 => (refusal(), false),
-            1 => (refusal(), true),
+            0 => (failure(&mut dice, batch.messages().len()), false),
+            1 => (failure(&mut dice, batch.messages().len()), true),
             _ => (None, false),
         };
         let mut rejected = Vec::new();
@@ -149,6 +149,16 @@ pub(super) fn flaky(kind: SinkKind, grouping: Grouping, dice: fastrand::Rng) -> 
         }
         Answer { after, error, lost, rejected, panics: false }
     })
+}
+
+/// Of the destination, or of what was sent; one message alone is never refused for good.
+fn failure(dice: &mut fastrand::Rng, messages: usize) -> Option<SinkError> {
+    match dice.u8(0..4) {
+        0 => Some(SinkError::unreachable("500")),
+        1 => Some(SinkError::misconfigured("401")),
+        2 if messages > 1 => Some(SinkError::too_large("413")),
+        _ => refusal(),
+    }
 }
 
 /// Invariant 1: what is below the confirmed position is delivered, or on the disk in the change log.

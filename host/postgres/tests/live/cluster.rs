@@ -200,7 +200,8 @@ impl Cluster {
         self.try_session(database).await.expect("open a session")
     }
 
-    async fn try_session(&self, database: &str) -> Option<Session> {
+    /// None as long as it does not let us in.
+    pub(crate) async fn try_session(&self, database: &str) -> Option<Session> {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.directory.path()).port(self.port).user("postgres").dbname(database);
         let (client, connection) = config.connect(NoTls).await.ok()?;

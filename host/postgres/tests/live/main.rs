@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always so here; clippy knows by it that helpers are tests too.
 #[cfg(test)]
+mod backfill;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod cluster;

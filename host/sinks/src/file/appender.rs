@@ -96,7 +96,7 @@ impl Appender {
             Err(TryLockError::WouldBlock) => {
                 let name = path.display();
                 let message = format!("{name} is being written by another sink or process");
-                return Err(SinkError::later(message));
+                return Err(SinkError::misconfigured(message));
             }
             Err(TryLockError::Error(error)) => return Err(self.failed("lock", &error)),
         }
@@ -132,7 +132,7 @@ impl Appender {
         });
         match repaired {
             Ok(true) => Ok(()),
-            Ok(false) => Err(SinkError::later(format!(
+            Ok(false) => Err(SinkError::misconfigured(format!(
                 "the last line of {} has no end and is no message: end it, or choose another path",
                 self.options.path.display()
             ))),
@@ -156,16 +156,23 @@ impl Appender {
             return Ok(());
         }
         let path = self.options.path.display();
-        Err(SinkError::later(format!("{path} is there and is no ordinary file")))
+        Err(SinkError::misconfigured(format!("{path} is there and is no ordinary file")))
     }
 
     fn no_directory(&self, error: &io::Error) -> SinkError {
         let directory = directory(&self.options.path).display();
-        SinkError::later(format!("the directory {directory} cannot be used: {error}"))
+        SinkError::misconfigured(format!("the directory {directory} cannot be used: {error}"))
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> SinkError {
-        SinkError::later(format!("cannot {what} {}: {error}", self.options.path.display()))
+        let message = format!("cannot {what} {}: {error}", self.options.path.display());
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                SinkError::misconfigured(message)
+            }
+            // A disk is full, or gives no answer: no other message would have fared better.
+            _ => SinkError::unreachable(message),
+        }
     }
 }
 

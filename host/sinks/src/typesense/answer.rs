@@ -1,6 +1,6 @@
 //! What an answer that is no success means, and what someone should do about it.
 
-use model::sink::SinkError;
+use model::sink::{Failure, SinkError};
 use reqwest::Response;
 use serde::Deserialize;
 
@@ -29,7 +29,12 @@ impl Typesense {
         };
         let separator = if said.is_empty() || hint.is_empty() { "" } else { "; " };
         let detail = format!("{said}{separator}{hint}");
-        http::refused(response.status(), response.headers(), &self.address, &detail)
+        let error = http::refused(response.status(), response.headers(), &self.address, &detail);
+        match response.status().as_u16() {
+            // Of a whole request; documents are judged line by line.
+            422 => SinkError { failure: Failure::Unreachable, ..error },
+            _ => error,
+        }
     }
 }
 

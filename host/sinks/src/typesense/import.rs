@@ -132,7 +132,7 @@ impl Typesense {
         let verdicts = whole.then(|| judge(&body, self.action, part, messages)).flatten();
         match verdicts {
             Some(verdicts) if verdicts.len() == messages.len() => Ok(Answer::Judged(verdicts)),
-            _ => Err(SinkError::later(format!(
+            _ => Err(SinkError::unreachable(format!(
                 "{} did not answer the import of {} documents with as many results",
                 self.address,
                 messages.len()

@@ -11,6 +11,9 @@ use model::message::Message;
 const OPEN: &str = r#"{"data":["#;
 const CLOSE: &str = "]}";
 
+/// Bytes of a wrapped body beside its messages, each with a comma: the last has none.
+pub(super) const WRAPPING_BYTES: usize = OPEN.len() + CLOSE.len() - 1;
+
 /// `{"data":[…]}`, or the message as it is. The payloads are JSON already.
 pub(super) fn body(messages: &[Arc<Message>], wrapped: bool) -> Bytes {
     if let ([message], false) = (messages, wrapped) {

@@ -15,8 +15,9 @@ impl Default for Limit {
 }
 
 impl Limit {
-    pub(super) fn refuses(&self, bytes: usize) -> bool {
-        bytes >= self.0.load(Ordering::Relaxed)
+    /// What a body of several messages has at the most.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.0.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     pub(super) fn refused(&self, bytes: usize) {
@@ -43,19 +44,19 @@ mod tests {
     fn a_limit_is_learned_and_forgotten_again() {
         let limit = Limit::default();
         limit.taken();
-        assert!(!limit.refuses(usize::MAX - 1));
+        assert_eq!(limit.bytes_max(), usize::MAX - 1);
         limit.refused(4000);
         limit.refused(8000);
-        assert!(limit.refuses(3000) && !limit.refuses(2999));
+        assert_eq!(limit.bytes_max(), 2999);
         limit.taken();
-        assert!(limit.refuses(3024) && !limit.refuses(3023));
+        assert_eq!(limit.bytes_max(), 3023);
         for _ in 0..30 {
             limit.taken();
         }
-        assert!(limit.refuses(4000));
+        assert!(limit.bytes_max() < 4000);
         for _ in 0..10 {
             limit.taken();
         }
-        assert!(!limit.refuses(4000));
+        assert!(limit.bytes_max() >= 4000);
     }
 }

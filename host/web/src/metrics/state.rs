@@ -41,11 +41,14 @@ fn of_slot(slot: &SlotStatus) -> &'static str {
 }
 
 fn of_sink(sink: &SinkStatus) -> &'static str {
-    if sink.stopped.get().is_some() {
+    if sink.stopped.get().is_some() || sink.trip.is_tripped() {
         "error"
     } else if sink.paused.get() > 0 {
         "paused"
-    } else if sink.last_error.get().is_some() || sink.waiting.get().is_some() {
+    } else if sink.last_error.get().is_some()
+        || sink.waiting.get().is_some()
+        || sink.breaker.get().is_some()
+    {
         "error"
     } else if !sink.warnings.list().is_empty() {
         "warn"

@@ -82,7 +82,7 @@ async fn server(fake: Fake) -> Server {
     streams.set(vec![Stream { id: "an-id".into(), name: "pois".into(), pull }]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let api = crate::api("1", streams, Access::Local);
+    let api = crate::api("1", streams, crate::resume::tests::status(), Access::Local);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { crate::serve(listener, api, std::future::pending()).await.unwrap() });
     Server { address, fake, _tasks: tasks }

@@ -1,0 +1,282 @@
+//! Sinks that are behind: what they owe goes to the change log, and comes from there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use model::batch::Grouping;
+use model::lsn::Lsn;
+use model::message::Message;
+use tokio::time::Instant;
+
+use crate::budget::Budget;
+use crate::fake::log::{Log, Row};
+use crate::fake::sink::{Answer, Recording, refusal};
+use crate::fake::store::Store;
+use crate::fake::{engine, engine_with, run_until, settings, sink_spec};
+use crate::run::Settings;
+use crate::spec::{OnFull, SinkSpec};
+use crate::status::{SinkStatus, Status};
+
+const ORIGIN: &str = "fake/0/slot";
+
+/// A sink that refuses everything while the switch is set.
+fn switched(dead: &Arc<AtomicBool>) -> Arc<Recording> {
+    let dead = Arc::clone(dead);
+    Recording::new(Grouping::Apart, 10, move |_| {
+        let error = if dead.load(Ordering::Relaxed) { refusal() } else { None };
+        Answer { error, ..Answer::default() }
+    })
+}
+
+fn keys(sink: &Recording) -> Vec<u64> {
+    let key = |message: &Arc<Message>| {
+        let value: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
+        value["record"]["id"].as_u64().unwrap()
+    };
+    sink.received().iter().map(key).collect()
+}
+
+/// Rows that fail are overtaken by others: only each by itself has an order.
+fn sorted(sink: &Recording) -> Vec<u64> {
+    let mut keys = keys(sink);
+    keys.sort_unstable();
+    keys
+}
+
+fn all(keys: std::ops::Range<u64>) -> Vec<u64> {
+    keys.collect()
+}
+
+fn same(sink: &Recording, expected: std::ops::Range<u64>) -> bool {
+    sorted(sink) == all(expected)
+}
+
+fn commit(log: &Log, keys: std::ops::Range<u64>) {
+    for key in keys {
+        log.commit(vec![Row::update(key, "x".repeat(200))]);
+    }
+}
+
+fn sink(status: &Status, name: &str) -> Arc<SinkStatus> {
+    let slots = status.slots.list();
+    slots[0].sinks.list().into_iter().find(|sink| &*sink.name == name).unwrap()
+}
+
+fn warned(status: &Status, code: &str) -> Option<String> {
+    let slot = &status.slots.list()[0];
+    let of_sinks = slot.sinks.list().into_iter().flat_map(|sink| sink.warnings.list());
+    let all = slot.warnings.list().into_iter().chain(of_sinks);
+    all.filter(|(raised, _)| *raised == code).map(|(_, problem)| problem).next()
+}
+
+/// One of six is dead for an hour: the others notice nothing, the slot advances, memory is bounded;
+/// and once it is back it is sent all of it, once and in order.
+#[tokio::test(start_paused = true)]
+async fn b200_b202_a_dead_sink_holds_neither_the_slot_nor_its_neighbours() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let sick = switched(&dead);
+    let others: Vec<_> = (0..5).map(|_| Recording::willing()).collect();
+    let mut specs = vec![sink_spec("sick", &sick)];
+    specs.extend(others.iter().enumerate().map(|(n, sink)| sink_spec(&format!("s{n}"), sink)));
+    let bytes_max = 100_000;
+    let (engine, status, _) = engine(&log, specs, &Arc::default(), bytes_max);
+    let start = Instant::now();
+    let (mut committed, mut highest, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut committed_at, mut awaited) = (start, false);
+    run_until(engine, || {
+        highest = highest.max(status.budget.used());
+        let all_have = others.iter().all(|sink| sink.len() as u64 == committed);
+        if all_have && std::mem::take(&mut awaited) {
+            slowest = slowest.max(committed_at.elapsed());
+        }
+        // Every half minute, for most of an hour.
+        if committed < 6_000 && committed_at.elapsed() >= Duration::from_secs(30) || committed == 0
+        {
+            assert!(all_have, "the others have what came before");
+            commit(&log, committed..committed + 60);
+            (committed, committed_at, awaited) = (committed + 60, Instant::now(), true);
+        }
+        if start.elapsed() > Duration::from_secs(3_200) {
+            dead.store(false, Ordering::Relaxed);
+        }
+        if committed_at.elapsed() > Duration::from_secs(20) && dead.load(Ordering::Relaxed) {
+            assert_eq!(log.confirmed(), log.end(), "what the dead one owes is on the disk");
+        }
+        let is_trimmed = status.slots.list()[0].log_bytes.get() == 0;
+        committed == 6_000 && log.settled() && is_trimmed
+    })
+    .await;
+    assert!(highest <= bytes_max * 5 / 4, "{highest} bytes held");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(same(&sick, 0..6_000));
+    for sink in &others {
+        assert!(same(sink, 0..6_000));
+    }
+    let sick = sink(&status, "sick");
+    assert_eq!((sick.spooling.get(), sick.caught_up.get(), sick.pending.get()), (0, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b202_a_paused_sink_spills_and_goes_on_in_order() {
+    let log = Log::new();
+    commit(&log, 0..2_000);
+    let (paused, store) = (Recording::willing(), Arc::<Store>::default());
+    let spec = |is_paused| SinkSpec { paused: is_paused, ..sink_spec("a", &paused) };
+    let (first, status, _) = engine(&log, vec![spec(true)], &store, 50_000);
+    let highest = AtomicUsize::new(0);
+    run_until(first, || {
+        highest.fetch_max(status.budget.used(), Ordering::Relaxed);
+        log.confirmed() == log.end()
+    })
+    .await;
+    assert!(highest.into_inner() <= 60_000);
+    assert_eq!(paused.len(), 0);
+    // A restart finds all of it in the log; more comes on the way.
+    commit(&log, 2_000..2_100);
+    let (second, status, _) = engine(&log, vec![spec(false)], &store, 50_000);
+    let mut more = 2_100..2_200;
+    run_until(second, || {
+        if let Some(next) = more.next() {
+            commit(&log, next..next + 1);
+        }
+        log.settled() && more.is_empty()
+    })
+    .await;
+    assert!(keys(&paused) == all(0..2_200), "in order");
+    assert_eq!(sink(&status, "a").spooling.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b196_a_full_disk_pauses_the_reading_and_says_so_until_there_is_room() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let (sick, store) = (switched(&dead), Arc::<Store>::default());
+    store.disk.set_full(true);
+    commit(&log, 0..2_000);
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sick)], &store, 50_000);
+    let mut told = None;
+    run_until(engine, || {
+        assert!(status.budget.used() <= 100_000, "{}", status.budget.used());
+        if told.is_none() {
+            assert_eq!(log.confirmed(), Lsn::ZERO);
+            told = warned(&status, "change_log_unwritable")
+                .filter(|_| status.slots.list()[0].paused.get() == 1);
+        } else if store.disk.commits_of(ORIGIN, "a").is_empty() {
+            store.disk.set_full(false);
+            dead.store(false, Ordering::Relaxed);
+        }
+        told.is_some() && log.settled()
+    })
+    .await;
+    assert!(told.unwrap().contains("nothing more is read for sinks that are behind"));
+    assert_eq!(warned(&status, "change_log_unwritable"), None);
+    assert!(same(&sick, 0..2_000));
+}
+
+fn small_log() -> Settings {
+    Settings { change_log_bytes_max: 100_000, ..settings() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b203_at_the_limit_of_the_log_the_reading_pauses_and_the_sink_is_named() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let (sick, alive) = (switched(&dead), Recording::willing());
+    let specs = vec![sink_spec("sick", &sick), sink_spec("alive", &alive)];
+    commit(&log, 0..3_000);
+    let store = Arc::<Store>::default();
+    let (engine, status, _) = engine_with(&log, specs, &store, 50_000, small_log());
+    let mut told = None;
+    run_until(engine, || {
+        let slot = &status.slots.list()[0];
+        assert!(slot.log_bytes.get() < 200_000, "{}", slot.log_bytes.get());
+        if let Some(problem) = warned(&status, "change_log_full").filter(|_| told.is_none()) {
+            assert!(alive.len() < 3_000);
+            told = Some(problem);
+            dead.store(false, Ordering::Relaxed);
+        }
+        told.is_some() && log.settled()
+    })
+    .await;
+    let told = told.unwrap();
+    assert!(
+        told.contains("and sick still has to read") && told.contains("discard_on_full"),
+        "{told}"
+    );
+    assert_eq!(warned(&status, "change_log_full"), None);
+    assert!(same(&sick, 0..3_000) && same(&alive, 0..3_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b204_at_the_limit_of_the_log_the_oldest_is_thrown_away_and_counted_if_asked_for() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let (sick, alive) = (switched(&dead), Recording::willing());
+    let loses = SinkSpec { on_full: OnFull::Discard, ..sink_spec("sick", &sick) };
+    let specs = vec![loses, sink_spec("alive", &alive)];
+    let store = Arc::<Store>::default();
+    let (engine, status, _) = engine_with(&log, specs, &store, 50_000, small_log());
+    let mut committed = 0;
+    run_until(engine, || {
+        if committed < 3_000 && alive.len() as u64 == committed {
+            commit(&log, committed..committed + 20);
+            committed += 20;
+        }
+        assert_eq!(warned(&status, "change_log_full"), None);
+        let slot = &status.slots.list()[0];
+        assert!(slot.log_bytes.get() < 250_000, "{}", slot.log_bytes.get());
+        if committed == 3_000 && log.confirmed() == log.end() {
+            dead.store(false, Ordering::Relaxed);
+        }
+        committed == 3_000 && log.settled()
+    })
+    .await;
+    let discarded = sink(&status, "sick").discarded.get();
+    assert!(discarded > 1_000, "{discarded}");
+    let received = sorted(&sick);
+    assert_eq!(received.len() as u64 + discarded, 3_000, "each is delivered or counted");
+    assert!(received.ends_with(&[2_998, 2_999]), "the newest are kept");
+    assert!(warned(&status, "change_log_discarded").unwrap().contains(&discarded.to_string()));
+    assert!(same(&alive, 0..3_000));
+}
+
+/// What was read back is charged for, and a sink of which nothing is left in memory goes on even while
+/// the others hold all of it.
+#[tokio::test(start_paused = true)]
+async fn b205_a_restart_with_a_large_log_stays_within_the_budget() {
+    let log = Log::new();
+    let store = Arc::<Store>::default();
+    let dead = Arc::new(AtomicBool::new(true));
+    let sinks: Vec<_> = (0..4).map(|_| switched(&dead)).collect();
+    let specs = || {
+        let named = sinks.iter().enumerate();
+        named.map(|(n, sink)| sink_spec(&format!("s{n}"), sink)).collect::<Vec<_>>()
+    };
+    commit(&log, 0..3_000);
+    let (first, _, _) = engine(&log, specs(), &store, 200_000);
+    run_until(first, || log.confirmed() == log.end()).await;
+    let (second, status, _) = engine(&log, specs(), &store, 300_000);
+    let mut highest = 0;
+    let start = Instant::now();
+    run_until(second, || {
+        highest = highest.max(status.budget.used());
+        if start.elapsed() > Duration::from_secs(60) {
+            dead.store(false, Ordering::Relaxed);
+        }
+        log.settled()
+    })
+    .await;
+    assert!(highest <= 300_000, "{highest}");
+    for sink in &sinks {
+        assert!(same(sink, 0..3_000));
+    }
+}
+
+#[test]
+fn a_share_is_of_what_is_left_for_all() {
+    let budget = Budget::new(1_000);
+    let shares: Vec<_> = (0..3).map(|_| budget.share()).collect();
+    assert!(shares.iter().map(|share| share.bytes_max()).sum::<usize>() <= 750);
+}
