@@ -25,8 +25,8 @@ use model::relation::{Identity, Relation, Rendered};
 pub(crate) use arrive::arrive;
 pub(crate) use conductor::Conductor;
 pub use conductor::Source;
-pub(crate) use control::{Facts, cancel_without_sink};
 pub use control::{Backfills, Refused, Request, Shown};
+pub(crate) use control::{Facts, cancel_without_sink};
 pub use initial::{Initial, InitialTable, InitialTables};
 pub(crate) use registry::{Registry, View};
 

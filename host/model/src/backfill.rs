@@ -175,8 +175,7 @@ impl Snapshot {
     /// Whether it shows all that an earlier one shows. It may not, if another standby gave it.
     #[must_use]
     pub fn shows_all_of(&self, earlier: &Self) -> bool {
-        self.xmax >= earlier.xmax
-            && !self.in_progress.iter().any(|full| earlier.shows_full(*full))
+        self.xmax >= earlier.xmax && !self.in_progress.iter().any(|full| earlier.shows_full(*full))
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 }
 
 /// Nobody can connect to "all addresses"; the loopback one is among them.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -90,6 +90,7 @@ async fn serve(
         progress: Arc::<Embedded>::clone(&store),
         letters: Arc::<Embedded>::clone(&store),
         logs: Arc::<Embedded>::clone(&store),
+        backfills: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
     let budget = Budget::new(settings.memory_bytes_max);
@@ -113,8 +114,9 @@ async fn serve(
         "sequin is up"
     );
     let http = CancellationToken::new();
+    let backfills = web::backfills(engine.handle().backfills().clone(), access.clone());
     let routes = [
-        (api, web::api(VERSION, streams, Arc::clone(&status), access)),
+        (api, web::api(VERSION, streams, Arc::clone(&status), access).merge(backfills)),
         (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

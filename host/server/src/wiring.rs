@@ -108,6 +108,10 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
             database: database.name.as_str().into(),
             revision: 0,
             connect,
+            backfill: Some(engine::backfill::Source {
+                tables: Arc::new(postgres::Tables::new(source(database), None)),
+                catalog: Arc::new(postgres::Published::new(source(database))),
+            }),
             sinks: specs,
         });
     }
@@ -243,6 +247,7 @@ fn sink_spec(
         attempts_max: sink.max_retry_count,
         rate_limit: sink.rate_limit,
         letter_limit: Some(sink.letter_limit),
+        initial: sink.initial.clone(),
     })
 }
 

@@ -112,8 +112,7 @@ impl Backfills for Embedded {
 
 fn all(connection: &Connection) -> Result<Vec<Backfill>, Error> {
     let mut statement = connection.prepare(ALL)?;
-    let mut all: Vec<Backfill> =
-        statement.query_map((), backfill)?.collect::<Result<_, _>>()?;
+    let mut all: Vec<Backfill> = statement.query_map((), backfill)?.collect::<Result<_, _>>()?;
     let mut ranges = connection.prepare(RANGES)?;
     for backfill in &mut all {
         let of = ranges.query_map([&*backfill.id], |row| {
@@ -183,7 +182,7 @@ fn save(transaction: &Transaction<'_>, backfill: &Backfill) -> Result<(), Error>
     let Backfill { wanted, limits, counts, .. } = backfill;
     let timeout = i64::try_from(limits.page_timeout.as_millis()).unwrap_or(i64::MAX);
     let order = backfill.order.and_then(|order| ORDERS.iter().find(|known| known.0 == order));
-    transaction.prepare_cached(SAVE)?.execute(rusqlite::params![
+    transaction.prepare(SAVE)?.execute(rusqlite::params![
         &*backfill.id,
         &*backfill.sink,
         &*backfill.database,
@@ -207,7 +206,7 @@ fn save(transaction: &Transaction<'_>, backfill: &Backfill) -> Result<(), Error>
         backfill.updated_us,
         backfill.ended_us,
     ])?;
-    let mut ranges = transaction.prepare_cached(SAVE_RANGE)?;
+    let mut ranges = transaction.prepare(SAVE_RANGE)?;
     for (number, range) in (0_i64..).zip(&backfill.ranges) {
         ranges.execute(rusqlite::params![
             &*backfill.id,

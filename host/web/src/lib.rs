@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod access;
+mod backfills;
 mod health;
 mod login;
 mod metrics;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::get;
+use engine::backfill::Backfills;
 use engine::status::Status;
 
 /// The main port (`SERVER_PORT`).
@@ -34,6 +36,11 @@ pub fn api(
 ) -> Router {
     let health = Router::new().route("/health", get(move || health::answer(version)));
     health.merge(resume::routes(status, access.clone())).merge(pull::routes(streams, access))
+}
+
+/// What the main port has of backfills, beside [`api()`].
+pub fn backfills(backfills: Backfills, access: Access) -> Router {
+    backfills::routes(backfills, access)
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

@@ -458,9 +458,9 @@ impl Entry {
         let is_active = backfill.state == BackfillState::Active;
         let rows_per_second = is_active.then(|| self.rows_per_second()).flatten();
         let left = backfill.rows_estimate.map(|rows| rows.saturating_sub(backfill.counts.read));
-        let remaining = left.zip(rows_per_second).and_then(|(left, rate)| {
-            Duration::try_from_secs_f64(left as f64 / rate).ok()
-        });
+        let remaining = left
+            .zip(rows_per_second)
+            .and_then(|(left, rate)| Duration::try_from_secs_f64(left as f64 / rate).ok());
         Shown { backfill, sink_id, waiting: self.waiting.get(), rows_per_second, remaining }
     }
 }

@@ -203,8 +203,7 @@ fn tell_missing(sink: &Facts, tables: &InitialTables, wanted: &[Wanted]) {
     let InitialTables::Some(some) = tables else { return };
     for asked in some {
         let Table::Named { schema, table } = &asked.table else { continue };
-        let is_wanted =
-            |wanted: &Wanted| *wanted.schema == **schema && *wanted.table == **table;
+        let is_wanted = |wanted: &Wanted| *wanted.schema == **schema && *wanted.table == **table;
         if !wanted.iter().any(is_wanted) {
             error!(
                 sink.name = %sink.name, schema, table, code = "backfill_table_missing",

@@ -280,11 +280,7 @@ impl Job {
     }
 
     /// Waits until the sink has settled a page, and moves the cursor behind it.
-    pub(super) async fn settled(
-        &self,
-        index: usize,
-        done: Done,
-    ) -> Result<(), Left> {
+    pub(super) async fn settled(&self, index: usize, done: Done) -> Result<(), Left> {
         let registry = &self.place.registry;
         let Done { handed: HandedPage { rows, evicted }, read, known, next } = done;
         let first_last = rows.first().zip(rows.last()).map(|(first, last)| (first.0, last.0));
@@ -346,10 +342,7 @@ impl Job {
     }
 
     /// Keeps what was done, trying until the store takes it.
-    async fn keep(
-        &self,
-        update: impl FnOnce(&mut model::store::Backfill),
-    ) -> Result<(), Left> {
+    async fn keep(&self, update: impl FnOnce(&mut model::store::Backfill)) -> Result<(), Left> {
         let Place { backfills, stop, .. } = &self.place;
         let mut kept = backfills.update(&self.entry, update).await;
         let mut failures = 0;

@@ -132,7 +132,9 @@ impl<'a> Reader<'a> {
                     if failures == 1 {
                         warn!(backfill = %self.job.id, reason, "a page cannot be read; trying again");
                     }
-                    self.job.wait(format!("the source does not answer: {reason}"), RETRY, failures).await;
+                    self.job
+                        .wait(format!("the source does not answer: {reason}"), RETRY, failures)
+                        .await;
                     continue;
                 }
             };
@@ -204,11 +206,7 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    fn fresh(
-        &mut self,
-        page: Page,
-        snapshot: Arc<Snapshot>,
-    ) -> Result<Fresh, Left> {
+    fn fresh(&mut self, page: Page, snapshot: Arc<Snapshot>) -> Result<Fresh, Left> {
         let Page { relation, rows, bytes, next, .. } = page;
         let transaction = Arc::new(Transaction::new(Lsn::ZERO, 0, 0));
         let key = key_names(&relation);

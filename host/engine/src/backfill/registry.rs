@@ -193,8 +193,7 @@ impl Registry {
         };
         let table = state.tables.get(&page.oid);
         let judges = |table: &&Table| {
-            table.generation == page.generation
-                && table.notes.can_judge(&page.snapshot, &page.key)
+            table.generation == page.generation && table.notes.can_judge(&page.snapshot, &page.key)
         };
         let (Some(table), Some(view)) = (table.filter(judges), state.sinks.get(&page.sink)) else {
             reply.send(Arrived::Invalid).ok();
@@ -305,8 +304,7 @@ impl Recording {
         let mut state = self.registry.lock();
         let Some(table) = state.tables.get_mut(&self.oid) else { return false };
         table.users.insert(self.user, Some(Arc::clone(snapshot)));
-        let floors: Option<Vec<&Snapshot>> =
-            table.users.values().map(Option::as_deref).collect();
+        let floors: Option<Vec<&Snapshot>> = table.users.values().map(Option::as_deref).collect();
         if let Some(floors) = floors {
             table.notes.forget(&floors);
         }

@@ -327,7 +327,8 @@ impl Log {
             let mut touched = changes.iter().flat_map(keys).flatten();
             let truncates = changes.iter().any(|row| row.operation == Operation::Truncate);
             let waits = all_locked || touched.any(|key| locked.contains(&key));
-            if hidden(index) || (waits && !changes.is_empty()) || (truncates && !locked.is_empty()) {
+            if hidden(index) || (waits && !changes.is_empty()) || (truncates && !locked.is_empty())
+            {
                 not_shown.insert(index);
                 locked.extend(changes.iter().flat_map(keys).flatten());
                 all_locked |= truncates;

@@ -44,7 +44,8 @@ pub(crate) struct Readable {
 
 impl Readable {
     pub(crate) fn new(log: &Log, script: impl FnMut(&Ask) -> Reading + Send + 'static) -> Self {
-        let table = Named { oid: 1, schema: "public".into(), table: "t".into(), is_partition: false };
+        let table =
+            Named { oid: 1, schema: "public".into(), table: "t".into(), is_partition: false };
         Self {
             log: log.clone(),
             script: Arc::new(Mutex::new(Box::new(script))),
@@ -76,7 +77,8 @@ impl Readable {
         let mut spans = Vec::new();
         let mut keys = Vec::new();
         let is_behind = |key: u64| after.is_none_or(|after| key > after);
-        let rows = seen.rows.iter().filter(|(key, _)| (low..high).contains(*key) && is_behind(**key));
+        let rows =
+            seen.rows.iter().filter(|(key, _)| (low..high).contains(*key) && is_behind(**key));
         for (key, value) in rows.take(ask.rows_max) {
             let first = builder.begin_row();
             push(&mut builder, &key.to_string());
@@ -88,7 +90,8 @@ impl Readable {
         let rows = builder.into_rows(spans);
         let full = keys.len() == ask.rows_max;
         let next = keys.last().filter(|_| full).map(|key| Cursor(key.to_string().into()));
-        let in_progress: Vec<u64> = seen.hidden.iter().map(|index| u64::from(xid(*index))).collect();
+        let in_progress: Vec<u64> =
+            seen.hidden.iter().map(|index| u64::from(xid(*index))).collect();
         let xmax = u64::from(xid(seen.count));
         let xmin = in_progress.first().copied().unwrap_or(xmax);
         let snapshot = Snapshot { xmin, xmax, in_progress };

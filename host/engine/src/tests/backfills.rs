@@ -23,12 +23,8 @@ use crate::spec::SinkSpec;
 const BUDGET: usize = 64 << 20;
 
 fn asked(sink: &str) -> Request {
-    let wanted = Wanted {
-        schema: "public".into(),
-        table: "t".into(),
-        ranges: 1,
-        ..Wanted::default()
-    };
+    let wanted =
+        Wanted { schema: "public".into(), table: "t".into(), ranges: 1, ..Wanted::default() };
     Request { sink: sink.to_owned(), wanted, limits: BackfillLimits::default() }
 }
 
@@ -112,16 +108,11 @@ async fn racing(change: impl FnOnce(&mut SinkSpec), meanwhile: Vec<Row>) -> Vec<
     told(&racing_with(change, meanwhile).await)
 }
 
-async fn racing_with(
-    change: impl FnOnce(&mut SinkSpec),
-    meanwhile: Vec<Row>,
-) -> Vec<Arc<Message>> {
+async fn racing_with(change: impl FnOnce(&mut SinkSpec), meanwhile: Vec<Row>) -> Vec<Arc<Message>> {
     let (log, store, sink) = (Log::new(), Arc::<Store>::default(), taking(50));
     preloaded(&log, 5);
-    let tables = Readable::new(&log, |_| Reading {
-        takes: Duration::from_secs(1),
-        ..Reading::default()
-    });
+    let tables =
+        Readable::new(&log, |_| Reading { takes: Duration::from_secs(1), ..Reading::default() });
     let mut spec = sink_spec("a", &sink);
     spec.initial = Initial { tables: InitialTables::All, ..Initial::default() };
     change(&mut spec);
@@ -181,10 +172,9 @@ async fn b159_nothing_is_read_of_a_table_that_was_truncated_meanwhile() {
 /// show: a standby that is behind, or a commit that waits for its standby.
 #[tokio::test(start_paused = true)]
 async fn b176_b179_a_page_that_shows_less_than_the_stream_brought_is_read_again() {
-    for lag in [
-        Reading { behind: 4, ..Reading::default() },
-        Reading { hides: 30, ..Reading::default() },
-    ] {
+    for lag in
+        [Reading { behind: 4, ..Reading::default() }, Reading { hides: 30, ..Reading::default() }]
+    {
         let (log, store, sink) = (Log::new(), Arc::<Store>::default(), taking(50));
         preloaded(&log, 5);
         let mut pages = 0;
@@ -341,10 +331,8 @@ async fn b180_another_server_has_the_page_read_anew() {
     let (log, store, sink) = (Log::new(), Arc::<Store>::default(), taking(50));
     preloaded(&log, 2_000);
     log.commit(vec![Row::update(5, "new")]);
-    let tables = Readable::new(&log, |_| Reading {
-        takes: Duration::from_secs(2),
-        ..Reading::default()
-    });
+    let tables =
+        Readable::new(&log, |_| Reading { takes: Duration::from_secs(2), ..Reading::default() });
     let engine = engine(&log, vec![sink_spec("a", &sink)], &store, &tables);
     beside(engine, async |backfills| {
         until(|| log.settled()).await;

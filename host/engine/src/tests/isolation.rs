@@ -219,6 +219,7 @@ fn b198_jumps_of_the_wall_clock_change_nothing_but_what_is_shown() {
                 progress: Arc::<Store>::clone(&store),
                 letters: Arc::<Store>::clone(&store),
                 logs: Arc::<Disk>::clone(&store.disk),
+                backfills: Arc::<Store>::clone(&store),
                 epoch: store.next_epoch(),
             };
             let clock_us = || CLOCK_US.load(Ordering::Relaxed);
