@@ -14,8 +14,8 @@ use crate::tree::{Entry, Kind, Node};
 pub(crate) use databases::{Database, Publication};
 pub(crate) use functions::{Enrichment, Function, Plugin, Role};
 pub(crate) use sinks::{
-    Action, Chain, GroupScope, LoadShedding, Sink, Status, Table, TableFields, TimestampFormat,
-    UnchangedValues,
+    Action, Chain, GroupScope, InitialBackfill, InitialKind, InitialTable, LoadShedding, Sink,
+    Status, Table, TableFields, TimestampFormat, UnchangedValues,
 };
 
 /// The keys at the top.

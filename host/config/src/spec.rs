@@ -9,6 +9,7 @@ mod sinks;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use engine::backfill::Initial;
 use engine::select::{Selection, Table};
 use engine::spec::{OnFull, RateLimit};
 use engine::trip::LetterLimit;
@@ -244,6 +245,8 @@ pub struct Sink {
     pub rate_limit: Option<RateLimit>,
     /// It stops itself if more are put aside.
     pub letter_limit: LetterLimit,
+    /// Which of its tables it gets as a whole, and how.
+    pub initial: Initial,
     /// Whether messages of one row keep their order.
     pub message_grouping: bool,
     /// Whether values that Postgres did not send, because an update did not touch them, are read

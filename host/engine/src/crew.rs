@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::backfill::{Registry, View};
 use crate::budget::{Budget, WakeOnDrop};
 use crate::bury::Burial;
 use crate::deliver::Deliver;
@@ -72,6 +73,7 @@ pub(crate) struct Place {
     pub(crate) ledgers: Ledgers,
     pub(crate) spool: Arc<Spool>,
     pub(crate) desks: Desks,
+    pub(crate) backfills: Arc<Registry>,
 }
 
 /// Before a sink that was stopped by a fault is started again.
@@ -215,6 +217,7 @@ impl Crew {
                 self.running.remove(index);
                 self.place.ledgers.remove(&name);
                 self.place.spool.remove_owner(&name);
+                self.place.backfills.remove_sink(&name);
                 // What it owed may have held the slot back.
                 self.place.settled.notify_one();
             } else {
@@ -317,6 +320,12 @@ impl Crew {
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
         self.register(spec, &ledger, &backlog);
         let share = place.budget.share();
+        place.backfills.set_sink(View {
+            spec: Arc::clone(spec),
+            status: Arc::clone(status),
+            ledger: Arc::clone(&ledger),
+            share: Arc::clone(&share),
+        });
         let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);
         let (lanes, admitted) = mpsc::channel(ADMITTED_MAX);
         let stop = CancellationToken::new();

@@ -9,6 +9,7 @@ pub(crate) mod lookup;
 pub(crate) mod plugin;
 pub(crate) mod sink;
 pub(crate) mod store;
+pub(crate) mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         ),
         sink: Arc::<sink::Recording>::clone(sink),
         grouping: Grouping::default(),
+        initial: crate::backfill::Initial::default(),
         paused: false,
         backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
         on_full: crate::spec::OnFull::Pause,
@@ -74,6 +76,7 @@ pub(crate) fn slot_spec(log: &log::Log, sinks: Vec<SinkSpec>) -> SlotSpec {
         revision: 0,
         on_mismatch: crate::spec::OnMismatch::Fail,
         connect: Arc::new(log.clone()),
+        backfill: None,
         sinks,
     }
 }
@@ -96,17 +99,28 @@ pub(crate) fn engine_with(
     budget_bytes: usize,
     settings: Settings,
 ) -> (Engine, Arc<Status>, Supervisor) {
+    engine_of(log, slot_spec(log, sinks), store, budget_bytes, settings)
+}
+
+/// As [`engine_with`], of any slot.
+pub(crate) fn engine_of(
+    log: &log::Log,
+    slot: SlotSpec,
+    store: &Arc<store::Store>,
+    budget_bytes: usize,
+    settings: Settings,
+) -> (Engine, Arc<Status>, Supervisor) {
     let stores = Stores {
         progress: Arc::<store::Store>::clone(store),
         letters: Arc::<store::Store>::clone(store),
         owners: Arc::<store::Store>::clone(store),
         logs: Arc::<change_log::Disk>::clone(&store.disk),
+        backfills: Arc::<store::Store>::clone(store),
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();
     let budget = Budget::new(budget_bytes);
-    let engine =
-        Engine::new(vec![slot_spec(log, sinks)], budget, stores, settings, supervisor.clone());
+    let engine = Engine::new(vec![slot], budget, stores, settings, supervisor.clone());
     let status = engine.status();
     log.is_read_by(&status);
     (engine, status, supervisor)

@@ -186,6 +186,14 @@ impl Outlet {
         self.hand_over_picks(handed, picks)
     }
 
+    /// Whether rows of a backfill can be handed over behind all that was read for it.
+    pub(crate) fn takes_reads(&mut self) -> bool {
+        if self.way == Way::Logged {
+            self.catch_up();
+        }
+        self.way != Way::Logged && self.has_room() && !self.hands.intake.is_closed()
+    }
+
     /// As [`Outlet::hand_over`], of these alone.
     pub(crate) fn hand_over_picks(
         &mut self,
@@ -203,6 +211,9 @@ impl Outlet {
         self.status.received.add(picks.len() as u64);
         if self.hands.intake.is_closed() {
             self.fall_behind("it does not run");
+        } else if self.hands.intake.capacity() == 0 {
+            // There was room when the batch was read, of which this is not the first piece.
+            self.fall_behind("it has no room");
         }
         if self.way == Way::Logged {
             self.catch_up();

@@ -6,6 +6,7 @@
 //! only carry messages to them.
 #![warn(missing_docs)]
 
+pub mod backfill;
 pub mod budget;
 pub mod confirm;
 pub mod desk;

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::backfill::{self, Backfills, Facts};
 use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
 use crate::desk::Desks;
@@ -33,6 +34,8 @@ pub struct Stores {
     pub owners: Arc<dyn Owners>,
     /// What sinks that are behind have still to deliver.
     pub logs: Arc<dyn ChangeLogs>,
+    /// What is known of backfills.
+    pub backfills: Arc<dyn model::store::Backfills>,
     /// This process' token for all of them.
     pub epoch: Epoch,
 }
@@ -56,6 +59,7 @@ pub struct Engine {
     settings: Settings,
     supervisor: Supervisor,
     handle: Handle,
+    backfills: Backfills,
     edits: mpsc::Receiver<Edit>,
     runs: Vec<Run>,
 }
@@ -67,6 +71,7 @@ pub struct Handle {
     pub(crate) desks: Desks,
     pub(crate) stores: Stores,
     pub(crate) supervisor: Supervisor,
+    backfills: Backfills,
 }
 
 struct Edit {
@@ -103,6 +108,14 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Its backfills.
+    #[must_use]
+    pub fn backfills(&self) -> &Backfills {
+        &self.backfills
+    }
+}
+
 impl Engine {
     /// Prepares to run these slots within one byte budget.
     #[must_use]
@@ -125,13 +138,17 @@ impl Engine {
             config: ConfigStatus::default(),
             health: Health::default(),
         });
+        let Stores { backfills, epoch, .. } = &stores;
+        let backfills = Backfills::new(Arc::clone(backfills), *epoch, settings.clock_us);
         let handle = Handle {
             edits: sender,
             desks: Desks::default(),
             stores: stores.clone(),
             supervisor: supervisor.clone(),
+            backfills: backfills.clone(),
         };
-        Self { slots, status, stores, settings, supervisor, handle, edits, runs: Vec::new() }
+        let runs = Vec::new();
+        Self { slots, status, stores, settings, supervisor, handle, backfills, edits, runs }
     }
 
     /// What it shows of itself.
@@ -169,6 +186,10 @@ impl Engine {
 
     /// Makes what runs what is to run.
     async fn apply(&mut self, slots: Vec<SlotSpec>, cancelled: &CancellationToken) {
+        let facts = slots.iter().flat_map(|slot| slot.sinks.iter().map(|sink| facts(slot, sink)));
+        self.backfills.set_sinks(facts.collect());
+        let cancelling = backfill::cancel_without_sink(self.backfills.clone());
+        self.supervisor.spawn(TaskKind::Backfill, "sinks that are gone", cancelling);
         let (mut stay, mut leave) = (Vec::new(), Vec::new());
         for run in std::mem::take(&mut self.runs) {
             let same =
@@ -235,6 +256,8 @@ impl Engine {
             database: Arc::clone(&spec.database),
             connect: spec.connect,
             on_mismatch: spec.on_mismatch,
+            backfill: spec.backfill,
+            backfills: self.backfills.clone(),
             wanted: receiver,
             status: Arc::clone(&status),
             budget: Arc::clone(&self.status.budget),
@@ -246,6 +269,16 @@ impl Engine {
         let stop = cancelled.child_token();
         let task = self.supervisor.spawn(TaskKind::Slot, &spec.name, run.run(stop.clone()));
         Run { database: spec.database, revision: spec.revision, status, wanted, stop, task }
+    }
+}
+
+/// What backfills have to know of a sink.
+fn facts(slot: &SlotSpec, sink: &SinkSpec) -> Facts {
+    Facts {
+        id: Arc::clone(&sink.id),
+        name: Arc::clone(&sink.name),
+        database: Arc::clone(&slot.database),
+        selection: sink.selection.clone(),
     }
 }
 

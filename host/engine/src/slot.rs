@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::backoff::Backoff;
+use model::change::Change;
 use model::lsn::Lsn;
 use model::position::Position;
 use model::source::{Connect, Event, Missing, Source, SourceError};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::backfill::{self, Registry};
 use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::crew::Crew;
@@ -24,7 +26,7 @@ use crate::fan_out::{Handed, Outlet, fan_out, make_room};
 use crate::owner::{self, Owner};
 use crate::recorded::Recorded;
 use crate::run::Stores;
-use crate::spool::Spool;
+use crate::spool::{PIECES_MAX, Spool};
 use crate::status::{Fault, SlotStatus};
 use crate::supervise::{Supervisor, TaskKind};
 
@@ -43,6 +45,7 @@ pub(crate) struct Slot {
     pub(crate) settled: Arc<Notify>,
     pub(crate) confirm: Confirm,
     pub(crate) recorded: Arc<Recorded>,
+    pub(crate) backfills: Arc<Registry>,
     /// See [`crate::run::Settings`].
     pub(crate) clock_us: fn() -> i64,
     /// Whether the slot is ours.
@@ -324,16 +327,21 @@ impl Slot {
                     // The server's clock may be ahead of ours.
                     let age = (self.clock_us)().saturating_sub(last.transaction.committed_at_us);
                     self.status.ingestion_us.set(u64::try_from(age).unwrap_or(0));
-                    let charge = self.budget.charge(batch.bytes);
-                    let read_at = Instant::now();
-                    let (changes, bytes) = (batch.changes, batch.bytes);
-                    let handed = Handed { changes, read_at, bytes, _charge: charge };
-                    let to_log = fan_out(&self.status, &mut self.crew.outlets, handed);
-                    if to_log.is_some_and(|to_log| !self.spool.take(to_log)) {
-                        // There was room when it was read. Nothing is lost: it is not confirmed.
-                        error!(slot.name = %self.status.name, "the change log was handed too much");
-                    }
                 }
+                let row_bytes = batch.bytes / batch.changes.len().max(1);
+                let registry = Arc::clone(&self.backfills);
+                let (mut rest, mut taken) = (batch.changes, 0);
+                let awaited = batch.marks.iter().filter(|mark| registry.awaits(&mark.text));
+                // Of more than can be cut at, the others are written again.
+                for mark in awaited.take(PIECES_MAX) {
+                    let before = mark.before.saturating_sub(taken).min(rest.len());
+                    let behind = rest.split_off(before);
+                    taken += before;
+                    self.hand_over(std::mem::replace(&mut rest, behind), row_bytes);
+                    let now_us = (self.clock_us)();
+                    backfill::arrive(&registry, mark, &mut self.crew.outlets, now_us);
+                }
+                self.hand_over(rest, row_bytes);
                 for commit in batch.commits {
                     self.confirm.commit(commit);
                 }
@@ -347,6 +355,22 @@ impl Slot {
         }
     }
 
+    /// Hands changes over that follow what was handed over before.
+    fn hand_over(&mut self, changes: Vec<Change>, row_bytes: usize) {
+        if changes.is_empty() {
+            return;
+        }
+        self.backfills.see(&changes);
+        let bytes = row_bytes * changes.len();
+        let (charge, read_at) = (self.budget.charge(bytes), Instant::now());
+        let handed = Handed { changes, read_at, bytes, _charge: charge };
+        let to_log = fan_out(&self.status, &mut self.crew.outlets, handed);
+        if to_log.is_some_and(|to_log| !self.spool.take(to_log)) {
+            // There was room when it was read. Nothing is lost: it is not confirmed.
+            error!(slot.name = %self.status.name, "the change log was handed too much");
+        }
+    }
+
     /// Asks for the record of the end of the prefix that every sink has settled.
     pub(crate) fn want_settled(&mut self) {
         for outlet in &mut self.crew.outlets {
@@ -355,6 +379,7 @@ impl Slot {
         }
         let first_open = self.first_open();
         self.recorded.want(self.confirm.advance(first_open));
+        self.backfills.wake();
     }
 
     /// Tells the source the end of the prefix that every sink has settled, as far as it is on

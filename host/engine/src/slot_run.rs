@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::backfill::{self, Backfills, Conductor, Registry};
 use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::crew::{Crew, Place, Wanted};
@@ -38,6 +39,8 @@ pub(crate) struct SlotRun {
     pub(crate) database: Arc<str>,
     pub(crate) connect: Arc<dyn Connect>,
     pub(crate) on_mismatch: OnMismatch,
+    pub(crate) backfill: Option<backfill::Source>,
+    pub(crate) backfills: Backfills,
     /// Its sinks, as they come and go.
     pub(crate) wanted: watch::Receiver<Wanted>,
     pub(crate) status: Arc<SlotStatus>,
@@ -130,6 +133,7 @@ impl SlotRun {
             Spool::new(log, Arc::clone(&self.status), bytes_max, Arc::clone(&settled));
         let recorded = Arc::new(Recorded::new(confirmed, Arc::clone(&settled)));
         let ledgers = Ledgers::default();
+        let registry = Registry::new(Arc::clone(&recorded));
         let place = Place {
             origin: Arc::clone(&origin),
             settled: Arc::clone(&settled),
@@ -140,6 +144,7 @@ impl SlotRun {
             ledgers: ledgers.clone(),
             spool: Arc::clone(&spool),
             desks: self.desks.clone(),
+            backfills: Arc::clone(&registry),
         };
         let mut crew = Crew::new(place, self.wanted.clone());
         for (member, settled) in restored {
@@ -160,6 +165,9 @@ impl SlotRun {
             self.supervisor.spawn(TaskKind::Log, &self.name, keep),
         ];
 
+        let stop_backfills = CancellationToken::new();
+        let backfilling = self.conduct(&registry, stop_backfills.clone());
+
         let mut slot = Slot {
             status: Arc::clone(&self.status),
             budget: Arc::clone(&self.budget),
@@ -169,6 +177,7 @@ impl SlotRun {
             settled,
             confirm: Confirm::default(),
             recorded,
+            backfills: registry,
             clock_us: self.settings.clock_us,
             owner,
             stores: self.stores.clone(),
@@ -178,6 +187,10 @@ impl SlotRun {
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
         let end = slot.run(source, cancelled).await;
         slot.crew.stop().await;
+        stop_backfills.cancel();
+        if let Some(task) = backfilling {
+            join(task).await;
+        }
         spool.stop.cancel();
         for task in logging {
             join(task).await;
@@ -201,6 +214,24 @@ impl SlotRun {
         let owners = &self.stores.owners;
         let accepted = self.ask(|| owners.accepted(&self.name), cancelled).await?;
         Some(Owner::new(owners.claim(&self.name), accepted, self.on_mismatch))
+    }
+
+    /// Runs the backfills of this stream, if whole tables can be read.
+    fn conduct(
+        &self,
+        registry: &Arc<Registry>,
+        stop: CancellationToken,
+    ) -> Option<JoinHandle<Option<()>>> {
+        let conductor = Conductor {
+            backfills: self.backfills.clone(),
+            database: Arc::clone(&self.database),
+            source: self.backfill.clone()?,
+            registry: Arc::clone(registry),
+            budget: Arc::clone(&self.budget),
+            status: Arc::clone(&self.status),
+            supervisor: self.supervisor.clone(),
+        };
+        Some(self.supervisor.spawn(TaskKind::Backfill, &self.name, conductor.run(stop)))
     }
 
     /// Records; once another process has taken over the store, this one stops.

@@ -11,6 +11,7 @@ use model::plugin::Plugin;
 use model::sink::Sink;
 use model::source::Connect;
 
+use crate::backfill;
 use crate::grouping::Grouping;
 use crate::select::{Selection, Table};
 use crate::trip::LetterLimit;
@@ -29,6 +30,8 @@ pub struct SlotSpec {
     pub on_mismatch: OnMismatch,
     /// Opens the slot.
     pub connect: Arc<dyn Connect>,
+    /// Reads its tables as a whole. None: there are no backfills.
+    pub backfill: Option<backfill::Source>,
     /// The sinks; names are unique.
     pub sinks: Vec<SinkSpec>,
 }
@@ -79,6 +82,8 @@ pub struct SinkSpec {
     pub sink: Arc<dyn Sink>,
     /// Which messages keep their order.
     pub grouping: Grouping,
+    /// Which of its tables it gets as a whole.
+    pub initial: backfill::Initial,
     /// Collects messages and sends none.
     pub paused: bool,
     /// Delays between attempts.

@@ -32,6 +32,9 @@ pub(crate) use relations::Relations;
 /// Batches on their way to the log. Each is a page of the stream and charged for, so few may wait.
 pub(crate) const TO_LOG_MAX: usize = 8;
 
+/// What is read at once may come in so many batches more than one, cut by marks.
+pub(crate) const PIECES_MAX: usize = 3;
+
 /// A sink that may need something of the log.
 #[derive(Clone)]
 pub(crate) struct Owner {
@@ -103,7 +106,7 @@ impl Spool {
 
     /// Whether it takes another batch.
     pub(crate) fn has_room(&self) -> bool {
-        self.to_log.capacity() > 0
+        self.to_log.capacity() > PIECES_MAX
     }
 
     /// Takes a batch. False if there was no room, or the log is gone: then nothing of it may be

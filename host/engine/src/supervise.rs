@@ -23,6 +23,8 @@ pub enum TaskKind {
     Log,
     /// Records progress of one slot.
     Progress,
+    /// Reads a table for one sink, or sees to it that somebody does.
+    Backfill,
     /// Answers HTTP requests.
     Serve,
     /// Takes up changes of the configuration.
@@ -46,7 +48,8 @@ impl TaskKind {
             }
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
-            Self::Check | Self::Replay | Self::Health => OnPanic::GoOn,
+            // A backfill is shown as failed.
+            Self::Check | Self::Replay | Self::Health | Self::Backfill => OnPanic::GoOn,
         }
     }
 }

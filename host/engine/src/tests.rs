@@ -1,5 +1,7 @@
 //! The engine as a whole, over a scripted world, under paused time.
 
+mod backfills;
+mod backfills_seeded;
 mod batches;
 mod chains;
 mod complete;

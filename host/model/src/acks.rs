@@ -30,6 +30,15 @@ impl Settled {
     }
 }
 
+/// Whether something is open among some positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// Something that is not known to be in the change log.
+    pub open: bool,
+    /// Something that is in the change log.
+    pub logged: bool,
+}
+
 /// The ledger of one sink. `Raw` is what is kept of a change while it is open, `Place` where in the
 /// change log it stands.
 ///
@@ -151,6 +160,25 @@ impl<Raw, Place> Acks<Raw, Place> {
     /// Where what is open stands in the change log, by rising position.
     pub fn places(&self) -> impl Iterator<Item = (Position, &Place)> {
         self.logged.iter().map(|(position, open)| (*position, &open.what))
+    }
+
+    /// What is open between two positions, both included.
+    #[must_use]
+    pub fn between(&self, first: Position, last: Position) -> Between {
+        let offered = self.offered.unwrap_or_default();
+        let mut awaited = self.restored.open.iter().filter(|position| **position > offered);
+        Between {
+            open: self.open.range(first..=last).next().is_some()
+                || awaited.any(|position| (first..=last).contains(position)),
+            logged: self.logged.range(first..=last).next().is_some(),
+        }
+    }
+
+    /// Whether a position is open, in the change log or not.
+    #[must_use]
+    pub fn is_open(&self, position: Position) -> bool {
+        let Between { open, logged } = self.between(position, position);
+        open || logged
     }
 
     /// The highest position that this process offered to the sink.
@@ -291,6 +319,20 @@ mod tests {
         assert!(acks.is_empty());
         assert!(acks.admit_logged(at(4), 9) && !acks.admit(at(4), 'd'));
         assert_eq!((acks.first_open(), acks.is_empty()), (None, false));
+    }
+
+    #[test]
+    fn what_is_open_between_two_positions_is_known_through_restarts() {
+        let mut acks = Acks::<(), ()>::restore(Settled { high: at(5), open: vec![at(3)] });
+        let is = |open, logged| Between { open, logged };
+        assert_eq!(acks.between(at(2), at(4)), is(true, false), "the replay has not reached it");
+        acks.admit_logged(at(3), ());
+        assert_eq!(acks.between(at(2), at(4)), is(false, true));
+        acks.settle(at(3));
+        acks.admit(at(7), ());
+        assert_eq!(acks.between(at(2), at(6)), is(false, false));
+        assert_eq!(acks.between(at(6), at(7)), is(true, false));
+        assert!(acks.is_open(at(7)) && !acks.is_open(at(6)));
     }
 
     proptest! {

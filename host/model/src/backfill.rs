@@ -35,6 +35,28 @@ pub trait Tables: Send + Sync {
     fn mark<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<(), SourceError>>;
 }
 
+/// Which tables there are.
+pub trait Catalog: Send + Sync {
+    /// All tables whose changes can be published: partitioned ones, and partitions too.
+    ///
+    /// # Errors
+    /// The source does not answer, or not to us.
+    fn tables(&self) -> BoxFuture<'_, Result<Vec<Named>, SourceError>>;
+}
+
+/// A table by oid and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Postgres' id of it.
+    pub oid: u32,
+    /// Schema, unquoted.
+    pub schema: Arc<str>,
+    /// Table, unquoted.
+    pub table: Arc<str>,
+    /// Whether it is a partition: its rows come with those of the table above it.
+    pub is_partition: bool,
+}
+
 /// What is to be read of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -143,8 +165,17 @@ impl Snapshot {
             let low = xid.wrapping_sub(full as u32).cast_signed();
             full.wrapping_add_signed(i64::from(low))
         };
-        let full = near(self.xmax);
+        self.shows_full(near(self.xmax))
+    }
+
+    fn shows_full(&self, full: u64) -> bool {
         full < self.xmax && (full < self.xmin || self.in_progress.binary_search(&full).is_err())
+    }
+
+    /// Whether it shows all that an earlier one shows. It may not, if another standby gave it.
+    #[must_use]
+    pub fn shows_all_of(&self, earlier: &Self) -> bool {
+        self.xmax >= earlier.xmax && !self.in_progress.iter().any(|full| earlier.shows_full(*full))
     }
 }
 
@@ -157,6 +188,17 @@ mod tests {
         let snapshot = Snapshot { xmin: 10, xmax: 20, in_progress: vec![10, 15] };
         let shown: Vec<u32> = (8..22).filter(|xid| snapshot.shows(*xid)).collect();
         assert_eq!(shown, [8, 9, 11, 12, 13, 14, 16, 17, 18, 19]);
+    }
+
+    #[test]
+    fn b179_a_snapshot_of_a_standby_that_is_behind_does_not_show_all_of_an_earlier_one() {
+        let earlier = Snapshot { xmin: 10, xmax: 20, in_progress: vec![10, 15] };
+        let later = |xmin, xmax, in_progress| Snapshot { xmin, xmax, in_progress };
+        assert!(earlier.shows_all_of(&earlier));
+        assert!(later(15, 20, vec![15]).shows_all_of(&earlier));
+        assert!(later(25, 25, vec![]).shows_all_of(&earlier));
+        assert!(!later(10, 19, vec![10, 15]).shows_all_of(&earlier));
+        assert!(!later(10, 21, vec![10, 12]).shows_all_of(&earlier));
     }
 
     #[test]

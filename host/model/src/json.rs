@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use crate::page::Value;
 use crate::relation::{Column, Kind};
-pub(crate) use time::timestamp;
+pub use time::timestamp;
 
 /// How times are written: values of `timestamp` and `timestamptz`, and arrays of them. Dates and
 /// times of day stay texts, as the predecessor has them; so do times inside of other values (ranges,

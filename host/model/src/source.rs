@@ -105,6 +105,9 @@ pub struct Mark {
     pub position: Position,
     /// How many of the batch's changes come before it.
     pub before: usize,
+    /// Its transaction, without the epoch: a page that shows it shows, on a standby, all that was
+    /// committed before it.
+    pub xid: u32,
     /// What it says.
     pub text: Arc<str>,
 }

@@ -1,5 +1,6 @@
 //! The ports to what outlives a process.
 
+mod backfills;
 mod letters;
 
 pub use letters::{
@@ -15,6 +16,10 @@ use crate::chunk::{RelationHash, Written};
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::source::Claim;
+
+pub use backfills::{
+    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills,
+};
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a
 /// lower one are refused.

@@ -338,7 +338,8 @@ impl Decoder {
             annotations::CLEAR => open.annotations = None,
             marks::PREFIX => {
                 if let Some(text) = marks::read(content) {
-                    self.marks.push(Mark { position, before: self.builder.len(), text });
+                    let (before, xid) = (self.builder.len(), open.transaction.xid);
+                    self.marks.push(Mark { position, before, xid, text });
                 }
             }
             // Handed over with the commit that follows. One of another form is not for us.

@@ -29,6 +29,7 @@ mod lookup;
 mod options;
 mod pgoutput;
 mod publication;
+mod published;
 mod relation;
 mod retained;
 mod slot;
@@ -46,5 +47,6 @@ pub use options::{
     Address, ChannelBinding, ClientCertificate, Create, Keepalive, Options, Origin, Password,
     Roots, SslMode, Tls,
 };
+pub use published::Published;
 pub use stream::{Connector, measure};
 pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

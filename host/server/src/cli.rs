@@ -26,6 +26,12 @@ pub(crate) enum Command {
     ///
     /// Without a command it lists them, one JSON object a line.
     Letters(LettersArguments),
+    /// Deliver whole tables to a sink, beside what changes: through the engine on this machine.
+    ///
+    /// It is asked where `sequin serve` would listen with the same SERVER_PORT and SEQUIN_BIND, with
+    /// SEQUIN_API_TOKEN if that is set. Each backfill is printed as JSON, one a line.
+    #[command(subcommand)]
+    Backfills(BackfillCommand),
     /// Ask the engine on this machine whether it is up; for health checks.
     ///
     /// It asks /health where `sequin serve` would listen with the same SERVER_PORT and SEQUIN_BIND.
@@ -42,6 +48,60 @@ pub(crate) enum Command {
     /// Look at a sequin.yaml without running it.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackfillCommand {
+    /// Print the backfills of a sink, the newest first.
+    List {
+        /// The name or the id of the sink.
+        sink: String,
+    },
+    /// Begin one. It runs in the engine.
+    Start(BackfillStart),
+    /// Let one wait; what was read is delivered.
+    Pause(OneBackfill),
+    /// Let one that was paused go on.
+    Resume(OneBackfill),
+    /// End one. What was delivered stays.
+    Cancel(OneBackfill),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneBackfill {
+    /// The name or the id of the sink.
+    pub(crate) sink: String,
+    /// The id of the backfill.
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackfillStart {
+    /// The name or the id of the sink.
+    pub(crate) sink: String,
+    /// `schema.table`, or a table of `public`; needed if the sink may have several.
+    pub(crate) table: Option<String>,
+    /// Read by this column, not by the key; rows where it is null are not read.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) sort_column: Option<String>,
+    /// Only rows in which the sort column is at least this.
+    #[arg(long, value_name = "VALUE", requires = "sort_column")]
+    pub(crate) start_position: Option<String>,
+    /// Only rows of which this SQL condition is true.
+    #[arg(long, value_name = "SQL")]
+    pub(crate) condition: Option<String>,
+    /// The server gives up a page after this time, and the next one is smaller.
+    #[arg(long, value_name = "MS")]
+    pub(crate) max_timeout_ms: Option<u64>,
+    /// No more rows in a second, on average.
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) max_rows_per_second: Option<u32>,
+    /// Into about how many ranges the table is cut; up to three are read at once.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) ranges: Option<usize>,
+    /// Read a table that has no key by the place of its rows on disk.
+    #[arg(long)]
+    pub(crate) by_place: bool,
 }
 
 #[derive(Debug, Subcommand)]

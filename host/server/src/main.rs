@@ -4,6 +4,7 @@
 //! stops in order within a deadline.
 
 mod accept_loss;
+mod backfills;
 mod cli;
 mod components;
 mod config_source;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(arguments) => serve::run(&arguments),
         cli::Command::Tail(arguments) => tail::run(&arguments),
         cli::Command::Letters(arguments) => letters::run(&arguments),
+        cli::Command::Backfills(command) => backfills::run(&command),
         cli::Command::Health => health::run(),
         cli::Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
         cli::Command::Plugin(command) => plugin::run(&command),

@@ -216,6 +216,7 @@ fn sink(old: &Sink, new: &Sink) -> Vec<String> {
         .of("retry_backoff", &old.backoff, &new.backoff)
         .of("rate_limit", &old.rate_limit, &new.rate_limit)
         .of("dead_letter_limit", &old.letter_limit, &new.letter_limit)
+        .of("initial_backfill", &old.initial, &new.initial)
         .shown("message_grouping", &old.message_grouping, &new.message_grouping)
         .of("unchanged_values", &old.fetch_unchanged, &new.fetch_unchanged)
         .of("annotations", &old.annotations, &new.annotations)

@@ -93,6 +93,7 @@ async fn serve(
         letters: Arc::<Embedded>::clone(&store),
         owners: Arc::<Embedded>::clone(&store),
         logs: Arc::<Embedded>::clone(&store),
+        backfills: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
     let budget = Budget::new(settings.memory_bytes_max);
@@ -129,8 +130,9 @@ async fn serve(
     };
     let retaining = versions::retain(Arc::clone(&store), settings.letters, stop.clone());
     supervisor.spawn(TaskKind::Check, "letters", retaining);
+    let backfills = web::backfills(engine.handle().backfills().clone(), access.clone());
     let routes = [
-        (api, web::api(VERSION, streams, letters, healths, access)),
+        (api, web::api(VERSION, streams, letters, healths, access).merge(backfills)),
         (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

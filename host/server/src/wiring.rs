@@ -123,6 +123,10 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
                 spec::OnMismatch::ContinueFromSlot => engine::spec::OnMismatch::ContinueFromSlot,
             },
             connect,
+            backfill: Some(engine::backfill::Source {
+                tables: Arc::new(postgres::Tables::new(source(database), None)),
+                catalog: Arc::new(postgres::Published::new(source(database))),
+            }),
             sinks: specs,
         });
     }
@@ -259,6 +263,7 @@ fn sink_spec(
         attempts_max: sink.max_retry_count,
         rate_limit: sink.rate_limit,
         letter_limit: Some(sink.letter_limit),
+        initial: sink.initial.clone(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! shows the epoch that this process got when it opened the store.
 #![warn(missing_docs)]
 
+mod backfills;
 mod change_log;
 mod embedded;
 mod forget;

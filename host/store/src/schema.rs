@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -116,6 +116,50 @@ const MIGRATIONS: [&str; 5] = [
         entity TEXT NOT NULL,
         notice TEXT NOT NULL,
         PRIMARY KEY (entity, notice)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE backfills (
+        id TEXT PRIMARY KEY,
+        sink TEXT NOT NULL,
+        database TEXT NOT NULL,
+        schema_name TEXT NOT NULL,
+        table_name TEXT NOT NULL,
+        sort_column TEXT,
+        from_value TEXT,
+        condition TEXT,
+        ranges INTEGER NOT NULL,
+        page_timeout_ms INTEGER NOT NULL,
+        rows_per_second INTEGER,
+        by_place INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        error TEXT,
+        paging TEXT,
+        rows_estimate INTEGER,
+        rows_read INTEGER NOT NULL,
+        rows_evicted INTEGER NOT NULL,
+        rows_delivered INTEGER NOT NULL,
+        created_us INTEGER NOT NULL,
+        updated_us INTEGER NOT NULL,
+        ended_us INTEGER
+    ) STRICT, WITHOUT ROWID;
+    -- What range and after hold means something to the source alone.
+    CREATE TABLE backfill_ranges (
+        backfill TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        range TEXT NOT NULL,
+        after TEXT,
+        done INTEGER NOT NULL,
+        -- Keys of rows behind the cursor that are delivered, each as length:key.
+        beyond TEXT NOT NULL,
+        PRIMARY KEY (backfill, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE begun_sinks (sink TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+    CREATE TABLE begun_tables (
+        sink TEXT NOT NULL,
+        schema_name TEXT NOT NULL,
+        table_name TEXT NOT NULL,
+        PRIMARY KEY (sink, schema_name, table_name)
     ) STRICT, WITHOUT ROWID;
 ",
 ];

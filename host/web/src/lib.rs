@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod access;
+mod backfills;
 mod health;
 mod healths;
 mod letters;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::get;
+use engine::backfill::Backfills;
 use engine::status::Status;
 
 /// The main port (`SERVER_PORT`).
@@ -42,6 +44,11 @@ pub fn api(
     let health = health.merge(healths::routes(healths, access.clone()));
     let management = letters::routes(letters, access.clone());
     health.merge(management).merge(pull::routes(streams, access))
+}
+
+/// What the main port has of backfills, beside [`api()`].
+pub fn backfills(backfills: Backfills, access: Access) -> Router {
+    backfills::routes(backfills, access)
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

@@ -52,6 +52,9 @@ pub(crate) struct Fields {
     pub(crate) rate_limit: Option<RateLimit>,
     /// Ours.
     pub(crate) dead_letter_limit: Option<DeadLetterLimit>,
+    pub(crate) initial_backfill: Option<InitialBackfill>,
+    /// Ours.
+    pub(crate) backfill: Option<BackfillFields>,
     /// Taken out before, like the next, and here to be named among the keys that are known.
     #[serde(rename = "destination")]
     _destination: Option<IgnoredAny>,
@@ -188,6 +191,119 @@ pub(crate) struct TableFields {
     pub(crate) enrichment: Option<String>,
 }
 
+/// How backfills of a sink go about it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BackfillFields {
+    /// Tables that come later are backfilled too.
+    pub(crate) new_tables: Option<bool>,
+    pub(crate) max_timeout_ms: Option<i64>,
+    pub(crate) max_rows_per_second: Option<i64>,
+    pub(crate) by_place: Option<bool>,
+}
+
+/// Which tables a new sink gets as a whole.
+pub(crate) enum InitialBackfill {
+    All(bool),
+    Tables(Vec<InitialTable>),
+}
+
+/// One of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InitialTable {
+    pub(crate) table: Table,
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<InitialKind>,
+    pub(crate) sort_column: Option<String>,
+    pub(crate) start_position: Option<Scalar>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum InitialKind {
+    Full,
+    Partial,
+}
+
+/// A value as its text: Postgres reads it.
+pub(crate) struct Scalar(pub(crate) String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a number")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Scalar, E> {
+                Ok(Scalar(number.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Text)
+    }
+}
+
+impl<'de> Deserialize<'de> for InitialBackfill {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BoolOrList;
+
+        impl<'de> Visitor<'de> for BoolOrList {
+            type Value = InitialBackfill;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a list of tables")
+            }
+
+            fn visit_bool<E: Error>(self, all: bool) -> Result<InitialBackfill, E> {
+                Ok(InitialBackfill::All(all))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<InitialBackfill, E> {
+                match text {
+                    "true" => Ok(InitialBackfill::All(true)),
+                    "false" => Ok(InitialBackfill::All(false)),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<InitialBackfill, E> {
+                Ok(InitialBackfill::All(false))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut list: A,
+            ) -> Result<InitialBackfill, A::Error> {
+                let mut tables = Vec::new();
+                while let Some(table) = list.next_element()? {
+                    tables.push(table);
+                }
+                Ok(InitialBackfill::Tables(tables))
+            }
+        }
+
+        deserializer.deserialize_any(BoolOrList)
+    }
+}
+
 impl Sink {
     /// The type of the destination; empty if it could not be read.
     pub(crate) fn destination_type(&self) -> &str {
@@ -243,12 +359,9 @@ pub(crate) const LEFTOVERS: [&str; 7] = [
     "sequence_id",
     "health",
 ];
-pub(crate) const NOT_YET: [keys::NotYet; 1] = [("initial_backfill", keys::is_false)];
-
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Sink> {
     keys::leftover(&mut node, &keys::EXPORTED, report);
     keys::leftover(&mut node, &LEFTOVERS, report);
-    keys::not_yet(&mut node, &NOT_YET, report);
     let annotations = keys::json_map(&mut node, "annotations", report);
     let destination = match node.take("destination") {
         Some(entry) => destinations::read(entry.value, report),

@@ -1,5 +1,6 @@
 //! Sinks: what they refer to must be there, and their numbers within bounds.
 
+mod initial;
 mod limits;
 mod roles;
 mod source;
@@ -67,6 +68,7 @@ fn resolve_one(
     let backoff = backoff(sink, report);
     let rate_limit = limits::rate(sink, report);
     let letter_limit = limits::letters(sink, report);
+    let initial = initial::resolve(sink, &selected, report);
     check_actions(sink, report);
     let destination =
         sink.value.destination.as_ref()?.ready(context.document, context.endpoints, sink, report);
@@ -102,6 +104,7 @@ fn resolve_one(
         backoff,
         rate_limit,
         letter_limit,
+        initial,
         message_grouping: fields.message_grouping.unwrap_or(true),
         fetch_unchanged: fields.unchanged_values == Some(document::UnchangedValues::Fetch),
         annotations: sink.value.annotations.clone(),

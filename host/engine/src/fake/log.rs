@@ -1,5 +1,6 @@
 //! A write-ahead log in memory and its one slot.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use model::BoxFuture;
@@ -8,7 +9,7 @@ use model::lsn::Lsn;
 use model::page::{Builder, Extent};
 use model::position::Position;
 use model::relation::{Column, Identity, Kind, Relation};
-use model::source::{Changes, Commit, Connect, Event, Missing, Source, SourceError};
+use model::source::{Changes, Commit, Connect, Event, Mark, Missing, Source, SourceError};
 use tokio::sync::Notify;
 
 use crate::status::Status;
@@ -30,6 +31,10 @@ pub(crate) struct Log {
 #[derive(Default)]
 struct State {
     transactions: Vec<(Arc<Relation>, Vec<Row>)>,
+    /// The transactions that are marks, by their index.
+    marks: HashMap<usize, Arc<str>>,
+    /// Rows that were there before the log begins.
+    preloaded: BTreeMap<u64, String>,
     confirmed: Lsn,
     /// The stream breaks after this many more events, once.
     break_after: Option<usize>,
@@ -73,6 +78,20 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    pub(crate) fn insert(key: u64, value: impl ToString) -> Self {
+        Self { operation: Operation::Insert, ..Self::update(key, value) }
+    }
+
+    pub(crate) fn delete(key: u64) -> Self {
+        let before = Some((key, None));
+        Self { operation: Operation::Delete, before, ..Self::update(key, "") }
+    }
+
+    /// The key itself changes.
+    pub(crate) fn moved(from: u64, to: u64, value: impl ToString) -> Self {
+        Self { before: Some((from, None)), ..Self::update(to, value) }
+    }
+
     pub(crate) fn update(key: u64, value: impl ToString) -> Self {
         let (value, operation) = (value.to_string(), Operation::Update);
         Self { key, value, operation, sent: true, is_null: false, before: None }
@@ -163,6 +182,7 @@ impl Log {
     pub(crate) fn fail_over(&self, keep: usize) {
         let mut state = self.state.lock().unwrap();
         state.transactions.truncate(keep);
+        state.marks.retain(|index, _| *index < keep);
         state.timeline += 1;
         state.confirmed = state.confirmed.min(Self::commit_lsn(keep));
         state.break_after = Some(0);
@@ -212,13 +232,14 @@ impl Log {
     pub(crate) fn set_back(&self, keep: usize) {
         let mut state = self.state.lock().unwrap();
         state.transactions.truncate(keep);
+        state.marks.retain(|index, _| *index < keep);
         state.confirmed = state.confirmed.min(Self::commit_lsn(keep));
     }
 
     fn event(&self, index: usize) -> Option<Event> {
         let (relation, rows) = self.state.lock().unwrap().transactions.get(index)?.clone();
         let commit_lsn = Self::commit_lsn(index);
-        let transaction = Arc::new(Transaction::new(commit_lsn, 1, 0));
+        let transaction = Arc::new(Transaction::new(commit_lsn, xid(index), 0));
         let mut builder = Builder::default();
         for (ordinal, row) in (0..).zip(&rows) {
             let before = row.before.as_ref().map(|(key, value)| {
@@ -250,12 +271,93 @@ impl Log {
         }
         let bytes = builder.bytes();
         let commits = vec![Commit { commit_lsn, end_lsn: Lsn(commit_lsn.0 + STEP / 2) }];
-        let (changes, marks, claims) = (builder.finish(), Vec::new(), Vec::new());
+        let text = self.state.lock().unwrap().marks.get(&index).cloned();
+        let position = Position::new(commit_lsn, 0);
+        let mark = |text| Mark { position, before: 0, xid: xid(index), text };
+        let (changes, marks) = (builder.finish(), text.map(mark).into_iter().collect());
+        let claims = Vec::new();
         Some(Event::Changes(Changes { changes, commits, marks, claims, bytes }))
     }
 }
 
-fn push(builder: &mut Builder, text: &str) {
+/// Of the `index`th transaction.
+pub(crate) fn xid(index: usize) -> u32 {
+    u32::try_from(index).unwrap() + 10
+}
+
+/// The rows of a table, and the transactions that made them: how many there are, and which of them
+/// are not shown.
+pub(crate) struct Seen {
+    pub(crate) relation: Arc<Relation>,
+    pub(crate) rows: BTreeMap<u64, String>,
+    pub(crate) count: usize,
+    pub(crate) hidden: BTreeSet<usize>,
+}
+
+impl Log {
+    /// These rows are there and were never in the log.
+    pub(crate) fn preload(&self, rows: impl IntoIterator<Item = (u64, String)>) {
+        self.state.lock().unwrap().preloaded.extend(rows);
+    }
+
+    /// How many transactions there are, marks included.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().unwrap().transactions.len()
+    }
+
+    /// Somebody writes a mark.
+    pub(crate) fn mark(&self, text: &str) {
+        let mut state = self.state.lock().unwrap();
+        let index = state.transactions.len();
+        state.marks.insert(index, text.into());
+        drop(state);
+        self.commit(Vec::new());
+    }
+
+    /// The table as it is, as a reader sees it to whom all but the last `behind` transactions are
+    /// shown, and none of `hidden`, nor what waited for those.
+    pub(crate) fn see(&self, behind: usize, hidden: impl Fn(usize) -> bool) -> Seen {
+        let relation = Arc::clone(&self.relation.lock().unwrap());
+        let state = self.state.lock().unwrap();
+        let count = state.transactions.len().saturating_sub(behind);
+        let mut rows = state.preloaded.clone();
+        let (mut not_shown, mut locked) = (BTreeSet::new(), BTreeSet::new());
+        let mut all_locked = false;
+        for (index, (_, changes)) in state.transactions.iter().take(count).enumerate() {
+            let keys = |row: &Row| [Some(row.key), row.before.as_ref().map(|before| before.0)];
+            let mut touched = changes.iter().flat_map(keys).flatten();
+            let truncates = changes.iter().any(|row| row.operation == Operation::Truncate);
+            let waits = all_locked || touched.any(|key| locked.contains(&key));
+            if hidden(index) || (waits && !changes.is_empty()) || (truncates && !locked.is_empty())
+            {
+                not_shown.insert(index);
+                locked.extend(changes.iter().flat_map(keys).flatten());
+                all_locked |= truncates;
+                continue;
+            }
+            changes.iter().for_each(|row| apply(&mut rows, row));
+        }
+        Seen { relation, rows, count, hidden: not_shown }
+    }
+}
+
+/// What a change does to a table.
+fn apply(rows: &mut BTreeMap<u64, String>, row: &Row) {
+    if let Some((old, _)) = row.before {
+        rows.remove(&old);
+    }
+    match row.operation {
+        Operation::Delete => {
+            rows.remove(&row.key);
+        }
+        Operation::Truncate => rows.clear(),
+        Operation::Insert | Operation::Update | Operation::Read => {
+            rows.insert(row.key, row.value.clone());
+        }
+    }
+}
+
+pub(super) fn push(builder: &mut Builder, text: &str) {
     let written: Result<(), ()> = builder.value(|out| {
         out.push_str(text);
         Ok(())

@@ -10,8 +10,9 @@ use model::lsn::Lsn;
 use model::position::Position;
 use model::source::Claim;
 use model::store::{
-    Accepted, Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter, LetterBox, LetterId,
-    LetterPage, LetterQuery, LetterState, Letters, Owners, Progress, StoreError, StoredLetter,
+    Accepted, Backfill, Backfills, Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter,
+    LetterBox, LetterId, LetterPage, LetterQuery, LetterState, Letters, Owners, Progress,
+    StoreError, StoredLetter,
 };
 
 use super::change_log::Disk;
@@ -31,6 +32,8 @@ struct State {
     letters: Vec<Letter>,
     states: HashMap<LetterId, LetterState>,
     edited: HashMap<LetterId, String>,
+    backfills: Vec<Backfill>,
+    begun: HashMap<String, Vec<(Arc<str>, Arc<str>)>>,
     /// Writes are refused while this is set.
     away: bool,
 }
@@ -302,5 +305,62 @@ impl Owners for Store {
         _until: Lsn,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+impl Store {
+    /// All that is kept of backfills.
+    pub(crate) fn backfills(&self) -> Vec<Backfill> {
+        self.state.lock().unwrap().backfills.clone()
+    }
+}
+
+impl Backfills for Store {
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Backfill>, StoreError>> {
+        let all = self.backfills();
+        Box::pin(async move { Ok(all) })
+    }
+
+    fn save(&self, epoch: Epoch, backfill: Backfill) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            match state.backfills.iter_mut().find(|known| known.id == backfill.id) {
+                Some(known) => *known = backfill,
+                None => state.backfills.push(backfill),
+            }
+        });
+        Box::pin(async move { written })
+    }
+
+    fn begun<'a>(
+        &'a self,
+        sink: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Vec<(Arc<str>, Arc<str>)>>, StoreError>> {
+        let begun = self.state.lock().unwrap().begun.get(sink).cloned();
+        Box::pin(async move { Ok(begun) })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        epoch: Epoch,
+        sink: &'a str,
+        tables: Vec<(Arc<str>, Arc<str>)>,
+        backfills: Vec<Backfill>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            state.begun.entry(sink.to_owned()).or_default().extend(tables);
+            state.backfills.extend(backfills);
+        });
+        Box::pin(async move { written })
+    }
+
+    fn keep_sinks(
+        &self,
+        epoch: Epoch,
+        sinks: Vec<Arc<str>>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            state.begun.retain(|sink, _| sinks.iter().any(|kept| **kept == **sink));
+        });
+        Box::pin(async move { written })
     }
 }

@@ -86,8 +86,9 @@ impl World {
         let progress = Arc::<Mortal<_>>::clone(&memory);
         let logs = Arc::<Disk>::clone(&self.store.disk);
         let owners = Arc::<Store>::clone(&self.store);
+        let backfills = Arc::<Store>::default();
         let epoch = self.store.next_epoch();
-        let stores = Stores { progress, letters: memory, owners, logs, epoch };
+        let stores = Stores { progress, letters: memory, owners, logs, backfills, epoch };
         let settings = Settings { clock_us: || 0, ..settings() };
         // From one that holds nearly nothing, so that most goes through the change log.
         let budget = Budget::new(1 << self.budget_bits);

@@ -5,7 +5,7 @@ use super::{push_fmt, string};
 const DAY_US: i64 = 86_400_000_000;
 
 /// Appends a time, in microseconds since 1970, as ISO 8601 in UTC with microseconds.
-pub(crate) fn timestamp(out: &mut String, microseconds: i64) {
+pub fn timestamp(out: &mut String, microseconds: i64) {
     /// Of the days 0000-01-01 to 9999-12-31, counted from 1970: what four digits can say.
     const DAYS: std::ops::RangeInclusive<i64> = -719_528..=2_932_896;
     let days = microseconds.div_euclid(DAY_US);

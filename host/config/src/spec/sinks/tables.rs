@@ -132,7 +132,7 @@ fn one_table(place: crate::diagnostic::Place, report: &mut Report<'_>) {
 }
 
 /// Whether the sink reads the table, as far as can be told here: what has an oid may have any name.
-fn may_hold(selected: &Tables, table: &Table) -> bool {
+pub(super) fn may_hold(selected: &Tables, table: &Table) -> bool {
     let Table::Named { schema, .. } = table else {
         return true;
     };
