@@ -11,7 +11,7 @@ use crate::lsn::Lsn;
 use crate::position::Position;
 
 pub use backfills::{
-    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills,
+    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills, TableName,
 };
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use model::BoxFuture;
 use model::acks::Settled;
 use model::lsn::Lsn;
-use model::store::{Backfill, Backfills, Confirmed, Epoch, Letter, Letters, Progress, StoreError};
+use model::store::{
+    Backfill, Backfills, Confirmed, Epoch, Letter, Letters, Progress, StoreError, TableName,
+};
 
 use super::change_log::Disk;
 
@@ -24,7 +26,7 @@ struct State {
     confirmed: HashMap<String, Confirmed>,
     letters: Vec<Letter>,
     backfills: Vec<Backfill>,
-    begun: HashMap<String, Vec<(Arc<str>, Arc<str>)>>,
+    begun: HashMap<String, Vec<TableName>>,
     /// Writes are refused while this is set.
     away: bool,
 }
@@ -150,7 +152,7 @@ impl Backfills for Store {
     fn begun<'a>(
         &'a self,
         sink: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Vec<(Arc<str>, Arc<str>)>>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<TableName>>, StoreError>> {
         let begun = self.state.lock().unwrap().begun.get(sink).cloned();
         Box::pin(async move { Ok(begun) })
     }
@@ -159,7 +161,7 @@ impl Backfills for Store {
         &'a self,
         epoch: Epoch,
         sink: &'a str,
-        tables: Vec<(Arc<str>, Arc<str>)>,
+        tables: Vec<TableName>,
         backfills: Vec<Backfill>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let written = self.write(epoch, |state| {
