@@ -18,7 +18,7 @@ use crate::position::Position;
 use crate::source::Claim;
 
 pub use backfills::{
-    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills,
+    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills, TableName,
 };
 
 /// Fencing token: each process that takes over a store gets a higher one, and writes that show a

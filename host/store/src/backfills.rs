@@ -7,7 +7,7 @@ use model::BoxFuture;
 use model::backfill::{Cursor, Order, Range, Wanted};
 use model::store::{
     Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills, Epoch,
-    StoreError,
+    StoreError, TableName,
 };
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Row, Transaction};
@@ -58,7 +58,7 @@ impl Backfills for Embedded {
     fn begun<'a>(
         &'a self,
         sink: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Vec<(Arc<str>, Arc<str>)>>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<TableName>>, StoreError>> {
         let sink = sink.to_owned();
         Box::pin(self.call(move |connection| {
             let begun = || -> Result<_, Error> {
@@ -78,7 +78,7 @@ impl Backfills for Embedded {
         &'a self,
         epoch: Epoch,
         sink: &'a str,
-        tables: Vec<(Arc<str>, Arc<str>)>,
+        tables: Vec<TableName>,
         backfills: Vec<Backfill>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let sink = sink.to_owned();

@@ -497,10 +497,10 @@ async fn cancel(backfills: &Backfills) -> Result<(), StoreError> {
         };
         if is_orphan {
             let why = "its sink was removed, or disabled".to_owned();
-            match backfills.become_state(&entry, BackfillState::Cancelled, Some(why)).await {
-                Err(Refused::Store(error)) => return Err(error),
-                // It was over this very moment.
-                Ok(()) | Err(_) => {}
+            let cancelled = backfills.become_state(&entry, BackfillState::Cancelled, Some(why));
+            // Or it was over this very moment.
+            if let Err(Refused::Store(error)) = cancelled.await {
+                return Err(error);
             }
         }
     }

@@ -12,7 +12,7 @@ use model::source::Claim;
 use model::store::{
     Accepted, Backfill, Backfills, Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter,
     LetterBox, LetterId, LetterPage, LetterQuery, LetterState, Letters, Owners, Progress,
-    StoreError, StoredLetter,
+    StoreError, StoredLetter, TableName,
 };
 
 use super::change_log::Disk;
@@ -33,7 +33,7 @@ struct State {
     states: HashMap<LetterId, LetterState>,
     edited: HashMap<LetterId, String>,
     backfills: Vec<Backfill>,
-    begun: HashMap<String, Vec<(Arc<str>, Arc<str>)>>,
+    begun: HashMap<String, Vec<TableName>>,
     /// Writes are refused while this is set.
     away: bool,
 }
@@ -334,7 +334,7 @@ impl Backfills for Store {
     fn begun<'a>(
         &'a self,
         sink: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Vec<(Arc<str>, Arc<str>)>>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Option<Vec<TableName>>, StoreError>> {
         let begun = self.state.lock().unwrap().begun.get(sink).cloned();
         Box::pin(async move { Ok(begun) })
     }
@@ -343,7 +343,7 @@ impl Backfills for Store {
         &'a self,
         epoch: Epoch,
         sink: &'a str,
-        tables: Vec<(Arc<str>, Arc<str>)>,
+        tables: Vec<TableName>,
         backfills: Vec<Backfill>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let written = self.write(epoch, |state| {

@@ -67,7 +67,7 @@ impl Readable {
 
     fn read(&self, ask: &Ask, reading: Reading) -> Page {
         let count = self.log.count();
-        let hidden = |index: usize| index + reading.hides >= count && index % 3 == 0;
+        let hidden = |index: usize| index + reading.hides >= count && index.is_multiple_of(3);
         let seen = self.log.see(reading.behind, hidden);
         let (low, high) = ask.range.0.split_once("..").unwrap();
         let low: u64 = low.parse().unwrap();

@@ -379,11 +379,9 @@ async fn a_new_sink_is_filled_once_and_tables_that_come_later_if_it_is_asked_for
         beside(engine, async |_| {
             until(|| state(&store, 0) == Some(BackfillState::Completed)).await;
             if later {
-                let mut named = tables.named.lock().unwrap();
-                let mut next = named[0].clone();
-                (next.oid, next.table) = (1, "later".into());
-                named.push(next);
-                drop(named);
+                let mut next = tables.named.lock().unwrap()[0].clone();
+                next.table = "later".into();
+                tables.named.lock().unwrap().push(next);
                 until(|| state(&store, 1) == Some(BackfillState::Completed)).await;
             }
         })

@@ -7,6 +7,9 @@ use super::{Epoch, StoreError};
 use crate::BoxFuture;
 use crate::backfill::{Cursor, Order, Range, Wanted};
 
+/// Schema and table, unquoted.
+pub type TableName = (Arc<str>, Arc<str>);
+
 /// Backfills, whatever became of them, and for which sinks the initial ones were begun.
 pub trait Backfills: Send + Sync {
     /// All of them, the oldest first.
@@ -28,7 +31,7 @@ pub trait Backfills: Send + Sync {
     fn begun<'a>(
         &'a self,
         sink: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Vec<(Arc<str>, Arc<str>)>>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Option<Vec<TableName>>, StoreError>>;
 
     /// The sink was begun with these tables, beside those that are known, and has these backfills:
     /// all or nothing, and on disk when this returns.
@@ -39,7 +42,7 @@ pub trait Backfills: Send + Sync {
         &'a self,
         epoch: Epoch,
         sink: &'a str,
-        tables: Vec<(Arc<str>, Arc<str>)>,
+        tables: Vec<TableName>,
         backfills: Vec<Backfill>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
