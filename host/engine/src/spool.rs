@@ -76,7 +76,7 @@ impl Spool {
         bytes_max: u64,
         settled: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::Receiver<ToLog>) {
-        let (to_log, queue) = mpsc::channel(TO_LOG_MAX);
+        let (to_log, queue) = mpsc::channel(TO_LOG_MAX + PIECES_MAX);
         let spool = Self {
             log,
             relations: Relations::default(),
