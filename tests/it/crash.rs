@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use tests::{Behaviour, Cluster, Proxy, Receiver, Way, until};
 use tokio_postgres::Client;
 
-use crate::checker;
 use crate::world::{LATER, SOON, World, engine, hook, settled, streaming, yaml};
+use tests::checker;
 
 /// Sequences are not replicated: this one counts the changes without being one.
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint); CREATE SEQUENCE written";

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tests::{Cluster, until};
 
-use crate::checker;
 use crate::world::{LATER, engine, settled, streaming, yaml};
+use tests::checker;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint, filler text)";
 

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use tests::{Cluster, Receiver, until};
 
-use crate::checker;
 use crate::world::{LATER, engine, streaming, yaml};
+use tests::checker;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b200_a_failing_sink_holds_back_neither_its_neighbour_nor_the_slot() -> Result<()> {

@@ -1,7 +1,7 @@
 //! The tests against real servers and the real engine, linked once.
 
 mod bench;
-mod checker;
+mod chaos;
 mod configuration;
 mod crash;
 mod file;

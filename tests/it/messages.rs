@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tests::{Behaviour, until};
 
-use crate::checker::position;
 use crate::world::{LATER, World};
+use tests::checker::position;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, name text, n integer)";
 

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use crate::checker;
 use crate::world::{LATER, SOON, engine, settled, streaming, yaml};
+use tests::checker;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
 

@@ -4,8 +4,8 @@ use anyhow::Result;
 use tests::{Cluster, Proxy, Receiver, Sequin, until};
 use tokio_postgres::Client;
 
-use crate::checker;
 use crate::world::{LATER, SOON, World, engine, hook, streaming, yaml};
+use tests::checker;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
 

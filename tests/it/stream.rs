@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use tests::postgres::Setup;
 use tests::{Cluster, Harm, Proxy, Receiver, until};
 
-use crate::checker;
 use crate::world::{LATER, SOON, World, engine, hook, streaming, yaml};
+use tests::checker;
 
 /// Somebody drops the slot while the engine is away: it says what is lost, and makes no new slot
 /// that would hide it.

@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::json;
 use tests::Behaviour;
 
-use crate::checker;
 use crate::world::{LATER, SOON, World, engine, hook, plugin, streaming, yaml};
+use tests::checker;
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value bigint)";
 

@@ -7,6 +7,7 @@
 //!
 //! It knows no crate of the engine (the benchmarks in `bin/bench` do): only its command line, its `sequin.yaml`, its ports and its log.
 
+pub mod checker;
 mod env;
 pub mod http;
 mod metrics;
