@@ -49,6 +49,12 @@ impl Burial {
             "messages are put aside; the first of them is shown"
         );
         let count = letters.len() as u64;
+        // At once: while the disk takes them more would be on their way.
+        if let Some(reason) = self.status.trip.buried(self.spec.letter_limit, count) {
+            error!(
+                sink.name = %self.spec.name, code = "too_many_letters", reason, "the sink stopped itself"
+            );
+        }
         // Before anybody can settle what is newer.
         if self.spec.sink.kind() == SinkKind::State {
             letters
@@ -61,11 +67,6 @@ impl Burial {
             tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;
         }
         self.status.buried.add(count);
-        if let Some(reason) = self.status.trip.buried(self.spec.letter_limit, count) {
-            error!(
-                sink.name = %self.spec.name, code = "too_many_letters", reason, "the sink stopped itself"
-            );
-        }
     }
 
     /// The letter of a change that a plugin failed on: which of the sink's plugins it was is named.

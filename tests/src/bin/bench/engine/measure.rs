@@ -95,6 +95,10 @@ pub(crate) async fn run(server: &Server, log: &Log, way: Way) -> Result<Run> {
     let to = way.destination().await?;
     server.copy_slot(SLOT).await?;
     let mut sequin = way.engine(server, SLOT, &to).prepare()?;
+    // The log has the marks of the engines that were measured before.
+    std::fs::create_dir_all(sequin.data_dir())?;
+    let accepted = sequin.command(&["accept-loss", SLOT]).await?;
+    ensure!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
     sequin.launch()?;
     let pid = sequin.pid().context("the engine runs")?;
     let sender = until("the engine to stream", START, async || {
