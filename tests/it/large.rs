@@ -103,13 +103,6 @@ async fn b016_a_large_transaction_is_delivered_in_order_within_the_memory() -> R
     deliver(500_000).await
 }
 
-/// The same at full size: minutes.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: run it by name with --run-ignored all"]
-async fn b016_five_million_rows_in_one_transaction() -> Result<()> {
-    deliver(5_000_000).await
-}
-
 async fn count(client: &Client) -> Result<i64> {
     Ok(client.query_one("SELECT count(*) FROM t", &[]).await?.get(0))
 }

@@ -37,7 +37,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn b122_b235_letters_are_listed_edited_retried_and_discarded() -> Result<()> {
     let world = World::start(TABLE, "    max_retry_count: 1\n    batch_size: 1\n").await?;
-    world.receiver.set_predicate(|body| body.to_string().contains("bad").then_some(500));
+    world.receiver.set_predicate(|body| body.to_string().contains("bad").then_some(422));
     world
         .client
         .batch_execute("INSERT INTO t VALUES (1, 'bad 9007199254740993'), (2, 'bad'), (3, 'bad')")

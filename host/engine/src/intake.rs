@@ -35,6 +35,10 @@ use crate::trace::Happened;
 /// what was measured), and the memory of a call stays small.
 const ROWS_MAX: usize = 256;
 
+/// What a message takes beside itself, about: its entry in the lanes, in its groups' queues and in the
+/// ledger.
+const BESIDE_BYTES: usize = 384;
+
 /// Rows come without large values. The predecessor's word.
 const UNSENT: &str = "toast_columns_detected";
 
@@ -172,7 +176,7 @@ impl Intake {
                     }
                     for message in encode::shared(messages) {
                         self.status.trace.output(&message);
-                        let bytes = message.bytes();
+                        let bytes = message.bytes() + BESIDE_BYTES;
                         let charges = (self.budget.charge(bytes), self.share.charge(bytes));
                         admitted.messages.push((message, charges));
                     }

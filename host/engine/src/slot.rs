@@ -290,10 +290,10 @@ impl Slot {
     }
 
     fn can_read(&self) -> bool {
-        // What goes to the log for all of them is held no longer than that takes.
+        // What goes to the log for all of them is held no longer than that takes. A sink may fall behind
+        // at any moment, so there has to be room for what is read also while none is.
         let all_are_logged = self.crew.outlets.iter().all(Outlet::is_logged);
-        let any_is_logged = self.crew.outlets.iter().any(Outlet::is_logged);
-        (all_are_logged || self.budget.has_room()) && (!any_is_logged || self.spool.has_room())
+        (all_are_logged || self.budget.has_room()) && self.spool.has_room()
     }
 
     /// Whether the slot is still ours. A standby's log has the claims of its primary's slots, too.

@@ -10,7 +10,7 @@ use model::acks::Settled;
 use model::lsn::Lsn;
 use model::position::Position;
 use model::source::{Connect, Missing, Source, SourceError};
-use model::store::{ChangeLog, Confirmed, StoreError, Synced};
+use model::store::{Address, ChangeLog, Confirmed, Part, StoreError, Synced};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::backfill::{self, Backfills, Conductor, Registry};
 use crate::budget::Budget;
 use crate::confirm::Confirm;
-use crate::crew::{Crew, Place, Wanted};
+use crate::crew::{Crew, Member, Place, Wanted};
 use crate::desk::Desks;
 use crate::owner::Owner;
 use crate::progress::{Ledgers, Recorder};
@@ -33,6 +33,36 @@ use crate::supervise::{Supervisor, TaskKind};
 
 /// How long to wait before the store is asked again at start.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the stream before is finished.
+const FINISH_TICK: Duration = Duration::from_millis(50);
+
+/// What runs beside the sinks of one stream.
+struct Stage {
+    settled: Arc<Notify>,
+    spool: Arc<Spool>,
+    recorded: Arc<Recorded>,
+    registry: Arc<Registry>,
+    logging: [JoinHandle<Option<()>>; 2],
+    recording: Recording,
+}
+
+/// The task that records progress.
+struct Recording {
+    stop: CancellationToken,
+    task: JoinHandle<Option<Result<(), StoreError>>>,
+}
+
+impl Stage {
+    /// Ends the log once its sinks have stopped. What they came to is still to be recorded.
+    async fn end_log(self) -> Recording {
+        self.spool.stop.cancel();
+        for task in self.logging {
+            join(task).await;
+        }
+        self.recording
+    }
+}
 
 pub(crate) struct SlotRun {
     pub(crate) name: Arc<str>,
@@ -95,14 +125,16 @@ impl SlotRun {
         cancelled: &CancellationToken,
     ) -> Option<Box<dyn Source>> {
         let origin: Arc<str> = source.origin().into();
-        let settled = Arc::new(Notify::new());
         let owner = self.owner(cancelled).await?;
         let last = self.ask(|| self.stores.owners.last_stream(&self.name), cancelled).await?;
-        if let Some((last, confirmed)) = last.filter(|(last, _)| **last != *origin)
-            && let Err(error) = owner.other_stream(source.as_ref(), &last, confirmed)
+        if let Some((last, confirmed)) = last.as_ref().filter(|(last, _)| **last != *origin)
+            && let Err(error) = owner.other_stream(source.as_ref(), last, *confirmed)
         {
             slot::tell(&self.status, &error, true);
             return None;
+        }
+        if let Some((last, _)) = last.as_ref().filter(|(last, _)| **last != *origin) {
+            self.finish(last, cancelled).await?;
         }
         let Confirmed { lsn: mut confirmed, log: synced } =
             self.confirmed(&origin, source.slot_position(), cancelled).await?;
@@ -128,6 +160,54 @@ impl SlotRun {
             self.ask(record, cancelled).await?;
         }
         let log = self.open_log(&origin, source.slot_position(), synced, cancelled).await?;
+        let (stage, crew) = self.begin(&origin, confirmed, log, restored);
+        let stop_backfills = CancellationToken::new();
+        let backfilling = self.conduct(&stage.registry, stop_backfills.clone());
+
+        let mut slot = Slot {
+            status: Arc::clone(&self.status),
+            budget: Arc::clone(&self.budget),
+            connect: Arc::clone(&self.connect),
+            crew,
+            spool: Arc::clone(&stage.spool),
+            settled: Arc::clone(&stage.settled),
+            confirm: Confirm::default(),
+            recorded: Arc::clone(&stage.recorded),
+            backfills: Arc::clone(&stage.registry),
+            clock_us: self.settings.clock_us,
+            owner,
+            stores: self.stores.clone(),
+            supervisor: self.supervisor.clone(),
+            read: Position::default(),
+        };
+        // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
+        let end = slot.run(source, cancelled).await;
+        slot.crew.stop().await;
+        stop_backfills.cancel();
+        if let Some(task) = backfilling {
+            join(task).await;
+        }
+        let recording = stage.end_log().await;
+        slot.want_settled();
+        self.end_recording(recording).await;
+        match end {
+            End::Stopped(open) => {
+                self.close(slot, open).await;
+                None
+            }
+            End::OtherServer(source) => Some(source),
+        }
+    }
+
+    /// Starts the sinks of a stream, and what records and logs for them.
+    fn begin(
+        &self,
+        origin: &Arc<str>,
+        confirmed: Lsn,
+        log: Arc<dyn ChangeLog>,
+        restored: Vec<(Arc<Member>, Settled)>,
+    ) -> (Stage, Crew) {
+        let settled = Arc::new(Notify::new());
         let bytes_max = self.settings.change_log_bytes_max;
         let (spool, to_log) =
             Spool::new(log, Arc::clone(&self.status), bytes_max, Arc::clone(&settled));
@@ -135,7 +215,7 @@ impl SlotRun {
         let ledgers = Ledgers::default();
         let registry = Registry::new(Arc::clone(&recorded));
         let place = Place {
-            origin: Arc::clone(&origin),
+            origin: Arc::clone(origin),
             settled: Arc::clone(&settled),
             budget: Arc::clone(&self.budget),
             stores: self.stores.clone(),
@@ -151,62 +231,81 @@ impl SlotRun {
             crew.add(member, settled);
         }
         let stop_recording = CancellationToken::new();
-        let progress = Arc::clone(&self.stores.progress);
-        let (epoch, confirmed) = (self.stores.epoch, Arc::clone(&recorded));
+        let (progress, epoch) = (Arc::clone(&self.stores.progress), self.stores.epoch);
+        let (origin, confirmed) = (Arc::clone(origin), Arc::clone(&recorded));
         let recorder =
             Recorder::new(progress, epoch, origin, ledgers, confirmed, Arc::clone(&spool));
         let recording = self.record(recorder, stop_recording.clone());
         let recording = self.supervisor.spawn(TaskKind::Progress, &self.name, recording);
-
         let write = spool::write::run(Arc::clone(&spool), to_log);
         let keep = spool::keep::run(Arc::clone(&spool), Arc::clone(&self.budget));
         let logging = [
             self.supervisor.spawn(TaskKind::Log, &self.name, write),
             self.supervisor.spawn(TaskKind::Log, &self.name, keep),
         ];
+        let recording = Recording { stop: stop_recording, task: recording };
+        (Stage { settled, spool, recorded, registry, logging, recording }, crew)
+    }
 
-        let stop_backfills = CancellationToken::new();
-        let backfilling = self.conduct(&registry, stop_backfills.clone());
-
-        let mut slot = Slot {
-            status: Arc::clone(&self.status),
-            budget: Arc::clone(&self.budget),
-            connect: Arc::clone(&self.connect),
-            crew,
-            spool: Arc::clone(&spool),
-            settled,
-            confirm: Confirm::default(),
-            recorded,
-            backfills: registry,
-            clock_us: self.settings.clock_us,
-            owner,
-            stores: self.stores.clone(),
-            supervisor: self.supervisor.clone(),
-            read: Position::default(),
-        };
-        // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
-        let end = slot.run(source, cancelled).await;
-        slot.crew.stop().await;
-        stop_backfills.cancel();
-        if let Some(task) = backfilling {
-            join(task).await;
-        }
-        spool.stop.cancel();
-        for task in logging {
-            join(task).await;
-        }
-        slot.want_settled();
-        stop_recording.cancel();
-        if let Some(Err(error)) = join(recording).await {
+    async fn end_recording(&self, recording: Recording) {
+        recording.stop.cancel();
+        if let Some(Err(error)) = join(recording.task).await {
             error!(slot.name = %self.name, %error, "the last progress is not recorded: a restart repeats");
         }
-        match end {
-            End::Stopped(open) => {
-                self.close(slot, open).await;
-                None
-            }
-            End::OtherServer(source) => Some(source),
+    }
+
+    /// Delivers what the change log of an earlier stream still has for the sinks: it was confirmed to
+    /// that server, and the one in its place may not send it again. None if cancelled.
+    async fn finish(&mut self, origin: &str, cancelled: &CancellationToken) -> Option<()> {
+        let progress = &self.stores.progress;
+        let confirmed = self.ask(|| progress.confirmed(origin), cancelled).await?;
+        let synced = confirmed.unwrap_or_default().log;
+        // Nothing of it is sent again by that server.
+        let log = self.open_log(origin, Lsn(u64::MAX), synced, cancelled).await?;
+        if [Part::Stream, Part::Kept].iter().all(|part| log.end(*part) == Address::default()) {
+            return Some(());
         }
+        let mut restored = Vec::new();
+        let sinks = Arc::clone(&self.wanted.borrow_and_update());
+        for member in sinks.iter() {
+            let settled = self.restore(origin, &member.spec.name, cancelled).await?;
+            restored.push((Arc::clone(member), settled));
+        }
+        let (stage, mut crew) = self.begin(&origin.into(), Lsn::ZERO, log, restored);
+        // Sinks that come now have nothing in it.
+        let read = Position::new(Lsn(u64::MAX), u64::MAX);
+        let mut told = false;
+        let mut ticks = tokio::time::interval(FINISH_TICK);
+        let finished = loop {
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => break None,
+                event = crew.event() => crew.take(event, read),
+                _ = ticks.tick() => {
+                    let owing = crew.outlets.iter_mut().filter_map(|outlet| {
+                        (!outlet.owes_nothing()).then(|| outlet.spec.name.to_string())
+                    });
+                    let owing: Vec<String> = owing.collect();
+                    if owing.is_empty() {
+                        break Some(());
+                    }
+                    let problem = format!(
+                        "the server is another one: before it is read, what was logged of the \
+                         stream before is delivered; {} still owe some of it",
+                        owing.join(", ")
+                    );
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(slot.name = %self.name, problem, "finishing the stream before");
+                    }
+                    self.status.problem.set(problem);
+                }
+            }
+        };
+        crew.stop().await;
+        let recording = stage.end_log().await;
+        self.end_recording(recording).await;
+        self.status.problem.set(None);
+        finished
     }
 
     /// Who may read the slot. None if cancelled.

@@ -44,6 +44,15 @@ pub(crate) struct Owner {
     pub(crate) on_full: OnFull,
 }
 
+/// What went to the log and is not on the disk.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// The first position of each batch that waits for it.
+    waiting: VecDeque<Position>,
+    /// The first position that the log did not take: nothing is confirmed past it in this run.
+    refused: Option<Position>,
+}
+
 /// The change log of one stream and what its tasks share.
 pub(crate) struct Spool {
     pub(crate) log: Arc<dyn ChangeLog>,
@@ -56,8 +65,7 @@ pub(crate) struct Spool {
     /// Once nothing more comes.
     pub(crate) stop: CancellationToken,
     to_log: mpsc::Sender<ToLog>,
-    /// The first position of each batch that went to the log and is not on the disk.
-    unsynced: Mutex<VecDeque<Position>>,
+    unsynced: Mutex<Unsynced>,
     /// What is on the disk.
     synced: (AtomicU64, AtomicU64),
     /// Tells the readers that there is more.
@@ -76,7 +84,7 @@ impl Spool {
         bytes_max: u64,
         settled: Arc<Notify>,
     ) -> (Arc<Self>, mpsc::Receiver<ToLog>) {
-        let (to_log, queue) = mpsc::channel(TO_LOG_MAX);
+        let (to_log, queue) = mpsc::channel(TO_LOG_MAX + PIECES_MAX);
         let spool = Self {
             log,
             relations: Relations::default(),
@@ -95,7 +103,7 @@ impl Spool {
         (Arc::new(spool), queue)
     }
 
-    fn unsynced(&self) -> MutexGuard<'_, VecDeque<Position>> {
+    fn unsynced(&self) -> MutexGuard<'_, Unsynced> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,13 +121,21 @@ impl Spool {
     /// confirmed any more.
     pub(crate) fn take(&self, to_log: ToLog) -> bool {
         let Some(first) = to_log.first() else { return true };
-        self.unsynced().push_back(first);
-        self.to_log.try_send(to_log).is_ok()
+        // Before it is sent, so that it is not synced first.
+        self.unsynced().waiting.push_back(first);
+        let is_sent = self.to_log.try_send(to_log).is_ok();
+        if !is_sent {
+            let mut unsynced = self.unsynced();
+            unsynced.waiting.pop_back();
+            unsynced.refused = Some(unsynced.refused.map_or(first, |known| known.min(first)));
+        }
+        is_sent
     }
 
     /// The first position that went to the log and is not on the disk.
     pub(crate) fn first_unsynced(&self) -> Option<Position> {
-        self.unsynced().front().copied()
+        let unsynced = self.unsynced();
+        [unsynced.waiting.front().copied(), unsynced.refused].into_iter().flatten().min()
     }
 
     /// What of the log is on the disk.

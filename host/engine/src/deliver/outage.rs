@@ -24,6 +24,9 @@ impl Deliver {
         let count = tickets.len() as u64;
         self.status.failed.add(count);
         self.note(state, false, Some(error.message.clone()), count);
+        for ticket in &tickets {
+            state.beside.failed(*ticket, &error.message);
+        }
         if error.failure.is_outage() {
             self.out_of_reach(state, tickets, began, &error);
         } else {

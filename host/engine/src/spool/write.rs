@@ -62,11 +62,11 @@ async fn take(spool: &Spool, first: ToLog, queue: &mut mpsc::Receiver<ToLog>) ->
     }
     if room(spool).await.is_none() {
         // The slot stops. It is not confirmed past these, and the next process gets them again.
-        return batches.len();
+        return 0;
     }
     if let Some(chunk) = encode(spool, &batches) {
         if append(spool, Part::Stream, chunk).await.is_none() {
-            return batches.len();
+            return 0;
         }
         // Nobody else appends to this part.
         let end = spool.log.end(Part::Stream);
@@ -161,7 +161,7 @@ async fn sync(spool: &Spool, unsynced: &mut usize) {
     {
         let mut waiting = spool.unsynced();
         for _ in 0..count {
-            waiting.pop_front();
+            waiting.waiting.pop_front();
         }
     }
     spool.settled.notify_one();
