@@ -57,7 +57,7 @@ http_endpoints:
         }
         let builder = Sequin::builder().config(&yaml).env("SEQUIN_BIND", "127.0.0.1");
         let builder = builder.env("SEQUIN_MEMORY_MB", &memory_mb.to_string());
-        Ok(Self { sequin: builder.prepare()?, table, peak_kib: 0 })
+        Ok(Self { sequin: builder.quiet().prepare()?, table, peak_kib: 0 })
     }
 
     /// Starts it and waits until it streams.
