@@ -76,3 +76,26 @@ async fn the_benchmark_of_the_engine_measures_every_way() -> Result<()> {
     }
     Ok(())
 }
+
+/// Every part runs to its end: five sinks beside a sixth, the change log there and back and after a
+/// kill, a backfill, and the memory of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_benchmark_of_delivery_measures_every_part() -> Result<()> {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(["delivery", "--rows", "2000", "--slices", "1", "--probes", "50"]);
+    let output = bench.kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {complaint}\n{said}", output.status);
+    for part in [
+        "ratio, slice by slice",
+        "the sink comes back",
+        "kill -9, start, sink back",
+        "beside the backfill",
+        "backfill: completed",
+        "through the log, and after a kill",
+    ] {
+        assert!(said.lines().any(|line| line.trim_start().starts_with(part)), "{part} in {said}");
+    }
+    Ok(())
+}

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod chaos;
 mod command;
 mod demo;
 mod env;
@@ -47,6 +48,15 @@ enum Task {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Let everything go wrong under load, and check that nothing is lost or out of order.
+    Chaos {
+        /// How long things go wrong.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// The faults and the load of an earlier campaign.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Hunt for inputs that source or sandbox do not survive, with libFuzzer.
     Fuzz {
         /// One target only, or `record`.
@@ -55,8 +65,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure: `source` beside pg_recvlogical, `peers` beside other engines, `plugin` the sandbox;
-    /// each has `--help`.
+    /// Measure: `source` beside pg_recvlogical, `peers` beside other engines, `engine` the whole way,
+    /// `delivery` what its promises cost, `plugin` the sandbox; each has `--help`.
     Bench {
         /// Passed to the benchmarks.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -78,6 +88,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Test { nextest } => test::run(&nextest),
         Task::Demo { seconds } => demo::run(seconds),
+        Task::Chaos { seconds, seed } => chaos::run(seconds, seed),
         Task::Fuzz { what, seconds } => fuzz::run(what, seconds),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Fixtures => fixtures::record(),

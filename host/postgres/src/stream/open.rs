@@ -52,13 +52,14 @@ pub(super) async fn open(
 
     let settings = check_settings(&mut sql, &options).await?;
     check_version(&connection, &options)?;
-    if options.slot_temporary {
+    let decoded_before = if options.slot_temporary {
         publication::ensure(&mut sql, &options, false).await?;
         slot::create_temporary(&mut connection, &options).await?;
+        None
     } else {
         let at = (!settings.is_standby).then_some(system.position);
-        prepare(&mut connection, &mut sql, missing, at, &options).await?;
-    }
+        prepare(&mut connection, &mut sql, missing, at, &options).await?
+    };
 
     let started = within(&options, "start the stream", async {
         let started = connection.start(&options).await;
@@ -88,19 +89,19 @@ pub(super) async fn open(
     }
     // It was told before the slot was made.
     let server_position = (!settings.is_standby).then(|| system.position.max(confirmed));
-    let decoded_before = slot.decoded();
     let opened = Opened { origin, server_position, slot_position: confirmed, decoded_before };
     Ok((Reader::new(options, duplex, catalog, feedback, link), opened))
 }
 
-/// Makes sure that publication and slot are there, and can be read.
+/// Makes sure that publication and slot are there, and can be read. Returns how many transactions the
+/// slot had decoded: once the stream has begun, our own are among them.
 async fn prepare(
     connection: &mut Connection<BoxSocket>,
     sql: &mut Sql,
     missing: Missing,
     at: Option<Lsn>,
     options: &Options,
-) -> Result<(), SourceError> {
+) -> Result<Option<u64>, SourceError> {
     let found = slot::find(sql, options).await?;
     match &found {
         Some(slot) => slot.check(options)?,
@@ -118,7 +119,7 @@ async fn prepare(
         set.map_err(|error| error::wire(&error, Phase::Prepare, options))?;
         tracing::info!(slot.name = options.slot, "standbys keep the slot from now on");
     }
-    Ok(())
+    Ok(slot.decoded())
 }
 
 /// Refuses what is asked for and the server does not know.

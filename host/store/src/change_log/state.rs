@@ -90,15 +90,27 @@ impl State {
         let files = disk.list(&directory).map_err(failed)?;
         let names = files.iter().filter_map(|path| path.file_name()?.to_str());
         let mut numbers: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+        let mut relations = Vec::new();
         for name in names {
             let number =
                 |letter: &str| name.strip_prefix(letter)?.strip_suffix(".log")?.parse::<u32>().ok();
             let [stream, kept] = &mut numbers;
             stream.extend(number("s-"));
             kept.extend(number("k-"));
-            known.relations.extend(name.strip_prefix("r-").and_then(hash_of));
+            relations.extend(name.strip_prefix("r-").and_then(hash_of));
         }
         let state = Self { disk, directory, opening, known: Mutex::default() };
+        for hash in relations {
+            match state.relation(hash) {
+                Ok(_) => {
+                    known.relations.insert(hash);
+                }
+                // A process that ended while it wrote, or a full disk, left a part of it: whoever
+                // needs it next writes it anew.
+                Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         for (part, numbers) in [Part::Stream, Part::Kept].into_iter().zip(&mut numbers) {
             numbers.sort_unstable();
             *known.of_mut(part) = state.read_segments(part, numbers)?;

@@ -323,6 +323,22 @@ async fn b196_a_full_disk_takes_nothing_and_goes_on_once_there_is_room() {
     assert_eq!(all(&log, Part::Stream).await, [1, 2]);
 }
 
+/// Chaos found it: without this, everything that was logged of the table from then on was lost.
+#[tokio::test]
+async fn b183_b196_a_relation_of_which_a_kill_left_a_part_is_written_anew() {
+    let disk = Lossy::default();
+    let log = open_on(&disk, 0, None).await;
+    disk.lock().room = Some(10);
+    let refused = log.append(Part::Stream, chunk(1, 100)).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    drop(log);
+    disk.lock().room = None;
+    let log = open_on(&disk, 0, None).await;
+    log.append(Part::Stream, chunk(1, 100)).await.unwrap();
+    let bytes = log.relation(RelationHash::of(&relation(1).to_bytes())).await.unwrap();
+    assert_eq!(Relation::from_bytes(&bytes).unwrap(), *relation(1));
+}
+
 #[tokio::test]
 async fn a_log_in_a_data_directory_is_found_again_and_forgotten() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,13 +1,15 @@
 //! The benchmarks, on private servers: `cargo x bench` builds and starts this.
 //!
 //! `source` measures the way of a row from the slot to a message, beside `pg_recvlogical`; `peers`
-//! sets other engines on the same log; `engine` measures the whole way into a sink; `plugin` measures the
+//! sets other engines on the same log; `engine` measures the whole way into a sink; `delivery`
+//! what its promises cost; `plugin` measures the
 //! sandbox, which needs no server. Every reader is a process of its own (`read` is ours), so that
 //! its CPU time and memory are its alone, and reads its own copy of one slot, so that all read the
 //! same log. Rounds are interleaved and ratios are taken within a round: on a machine that does other
 //! things too, those and CPU time hold where rows per second drift.
 
 mod backlog;
+mod delivery;
 mod engine;
 mod guests;
 mod offline;
@@ -40,6 +42,8 @@ enum What {
     Peers(peers::Arguments),
     /// The whole way of a row into a sink, beside `pg_recvlogical`.
     Engine(engine::Arguments),
+    /// What a dead sink, the change log, a kill and a backfill cost the others.
+    Delivery(delivery::Arguments),
     /// What a row costs in a plugin, beside the same work without one.
     Plugin(guests::Arguments),
     /// One reader of ours, for the above.
@@ -54,6 +58,7 @@ fn main() -> Result<()> {
         What::Source(arguments) => measure(source::run(arguments)),
         What::Peers(arguments) => measure(peers::run(arguments)),
         What::Engine(arguments) => measure(engine::run(arguments)),
+        What::Delivery(arguments) => measure(delivery::run(arguments)),
     }
 }
 

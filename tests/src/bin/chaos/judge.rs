@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::checker;
 use tokio_postgres::Client;
 
-use crate::load::TABLES;
+use crate::load::{SEARCHED, TABLES};
 use crate::world::{HOOKS, World};
 
 /// So many words of each kind are told.
@@ -133,7 +133,7 @@ impl Verdict {
             Some((id, document["version"].as_i64()?))
         };
         let got: BTreeMap<i64, i64> = documents.iter().filter_map(of).collect();
-        let rows = source.rows.iter().filter(|((table, _), _)| table == TABLES[0]);
+        let rows = source.rows.iter().filter(|((table, _), _)| table == SEARCHED);
         let rows: BTreeMap<i64, i64> = rows.map(|((_, id), row)| (*id, row.0)).collect();
         self.lines.push(format!("search: {} documents of {} rows", documents.len(), rows.len()));
         let ids: HashSet<i64> = rows.keys().chain(got.keys()).copied().collect();

@@ -43,6 +43,10 @@ pub(crate) const SCHEMA: &str = "
 
 pub(crate) const TABLES: [&str; 2] = ["by_key", "full_row"];
 
+/// The table whose rows are documents. A document that gets another key needs all values, also those
+/// that did not change, which the log of the other table leaves out.
+pub(crate) const SEARCHED: &str = "full_row";
+
 const WRITERS: u64 = 4;
 
 /// Of each writer and table.

@@ -9,7 +9,7 @@ use serde_json::json;
 use tests::{Cluster, Proxy, Receiver, Sequin, typesense, until};
 
 use crate::disk::Disk;
-use crate::load::SCHEMA;
+use crate::load::{SCHEMA, SEARCHED};
 use crate::say;
 
 const MEMORY_MB: &str = "4";
@@ -160,7 +160,7 @@ http_endpoints:
             let (url, key) = (server.url(), server.api_key());
             let line = format!(
                 "{{type: typesense, endpoint_url: {url}, collection_name: rows, api_key: {key}}}, \
-                 source: {{include_tables: [public.by_key]}}"
+                 source: {{include_tables: [public.{SEARCHED}]}}"
             );
             yaml += &sink("search", &line);
         }
