@@ -46,7 +46,6 @@ struct World {
     store: Arc<Store>,
     sink: Arc<Recording>,
     changes: usize,
-    budget_bits: u32,
 }
 
 /// What outlives a kill.
@@ -70,8 +69,7 @@ impl World {
             changes += rows;
             log.commit((0..rows).map(|_| Row::update(dice.u64(0..8), n)).collect());
         }
-        let budget_bits = dice.u32(9..17);
-        Self { log, store, sink: flaky(kind, grouping, dice), changes, budget_bits }
+        Self { log, store, sink: flaky(kind, grouping, dice), changes }
     }
 
     /// Runs until the life is over or everything is confirmed.
@@ -90,8 +88,7 @@ impl World {
         let epoch = self.store.next_epoch();
         let stores = Stores { progress, letters: memory, owners, logs, backfills, epoch };
         let settings = Settings { clock_us: || 0, ..settings() };
-        // From one that holds nearly nothing, so that most goes through the change log.
-        let budget = Budget::new(1 << self.budget_bits);
+        let budget = Budget::new(1 << 16);
         let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());
         self.log.is_read_by(&engine.status());
         // A runtime of its own: dropping it ends every task where it waits.
@@ -217,7 +214,7 @@ fn b182_what_is_on_record_is_never_sent_again() {
         for key in 0..7 {
             log.commit(vec![Row::update(key, key)]);
         }
-        let world = World { log, store: Arc::default(), sink, changes: 7, budget_bits: 16 };
+        let world = World { log, store: Arc::default(), sink, changes: 7 };
         let mut life = 0;
         // The last position is confirmed by one of them.
         while !world.log.settled() {
