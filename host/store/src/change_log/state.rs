@@ -138,7 +138,7 @@ impl State {
             // Says that changes of earlier processes are void from here on, before any of ours is
             // appended, and for the processes to come.
             if !state.lock().of(part).is_empty() {
-                state.begin_segment(part)?;
+                state.begin_segment(part, opening.refetched)?;
             }
         }
         Ok(state)
@@ -188,8 +188,8 @@ impl State {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins the next segment of a part.
-    fn begin_segment(&self, part: Part) -> Result<(), StoreError> {
+    /// Begins the next segment of a part. Changes from `refetched` on are void in those before it.
+    fn begin_segment(&self, part: Part, refetched: Lsn) -> Result<(), StoreError> {
         let last = self.lock().of(part).last_key_value().map(|(n, it)| (*n, it.clone()));
         if let Some((_, segment)) = &last {
             // Where it ends is told by the next one, so it has to reach there.
@@ -198,7 +198,7 @@ impl State {
         let (number, previous_len) = last.map_or((1, 0), |(number, it)| (number + 1, it.len));
         let path = self.directory.join(file_name(part, number));
         let file = self.disk.create(&path).map_err(failed)?;
-        let Opening { refetched, epoch, .. } = self.opening;
+        let epoch = self.opening.epoch;
         let head = Head { refetched, epoch, previous_len };
         file.write(&head.to_bytes(), 0).map_err(failed)?;
         // Before it is in use: a process to come must find it, or it would read what is void.
@@ -231,7 +231,8 @@ impl State {
             .last_key_value()
             .is_none_or(|(_, it)| it.len >= self.opening.segment_bytes);
         if is_full {
-            self.begin_segment(part)?;
+            // What this process appended stays valid.
+            self.begin_segment(part, Lsn(u64::MAX))?;
         }
         let last = self.lock().of(part).last_key_value().map(|(n, it)| (*n, it.clone()));
         let Some((number, segment)) = last else {

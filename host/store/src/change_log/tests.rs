@@ -245,6 +245,21 @@ async fn a_later_process_reads_what_is_below_the_confirmed_position_and_fetches_
 }
 
 #[tokio::test]
+async fn b182_what_one_process_appends_over_several_segments_is_read_by_the_next() {
+    let disk = Lossy::default();
+    let log = open_on(&disk, 1, None).await;
+    for lsn in 1..=40 {
+        log.append(Part::Stream, chunk(lsn, 400)).await.unwrap();
+    }
+    let synced = log.sync().await.unwrap();
+    drop(log);
+    assert!(disk.lock().files.len() > 5, "several segments");
+    // All of it is confirmed: nothing comes again.
+    let log = open_on(&disk, 41, Some(synced)).await;
+    assert_eq!(all(&log, Part::Stream).await, (1..=40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn b197_only_what_was_not_synced_is_lost_and_damage_below_is_told() {
     for seed in 0..500 {
         let mut dice = fastrand::Rng::with_seed(seed);
