@@ -51,6 +51,9 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
         }
         limit(&spool, &owners).await;
         for part in [Part::Stream, Part::Kept] {
+            // As they are now: of those from before one may have given way to another version, and what
+            // was appended for that since is not known to be needed by the one before.
+            let owners = spool.owners();
             let needed = owners.iter().filter_map(|owner| spool.needed_by(owner, part)).min();
             let below = needed.unwrap_or_else(|| spool.log.end(part));
             if spool.log.first_end(part).is_some_and(|first| first <= below)
