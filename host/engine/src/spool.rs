@@ -13,7 +13,7 @@ mod relations;
 pub(crate) mod write;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::position::Position;
@@ -72,6 +72,8 @@ pub(crate) struct Spool {
     appended: Notify,
     /// Everybody who may need something of it.
     owners: Mutex<Vec<Owner>>,
+    /// How many are bringing something to what is kept that no ledger knows yet.
+    keeping: AtomicUsize,
     /// Tells who looks after the log that it has reached its limit, and who writes that it has room.
     over: Notify,
     trimmed: Notify,
@@ -97,6 +99,7 @@ impl Spool {
             synced: (AtomicU64::new(0), AtomicU64::new(0)),
             appended: Notify::new(),
             owners: Mutex::default(),
+            keeping: AtomicUsize::new(0),
             over: Notify::new(),
             trimmed: Notify::new(),
         };
@@ -182,6 +185,16 @@ impl Spool {
         [at, owner.ledger.first_place(part)].into_iter().flatten().min()
     }
 
+    /// While this is held, nothing of what is kept is trimmed.
+    fn keeping(&self) -> Keeping<'_> {
+        self.keeping.fetch_add(1, Ordering::SeqCst);
+        Keeping(self)
+    }
+
+    fn is_keeping(&self) -> bool {
+        self.keeping.load(Ordering::SeqCst) > 0
+    }
+
     /// Whether there is as much in the log as may be.
     fn is_over(&self) -> bool {
         self.log.bytes() > self.bytes_max
@@ -192,5 +205,14 @@ impl Spool {
     pub(crate) fn begin_behind(&self, ledger: &Ledger, backlog: &Backlog) -> Address {
         let at = backlog.at(|| self.log.end(Part::Stream));
         ledger.first_place(Part::Stream).map_or(at, |place| place.min(at))
+    }
+}
+
+/// See [`Spool::keeping`].
+struct Keeping<'a>(&'a Spool);
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        self.0.keeping.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -53,9 +53,13 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
         for part in [Part::Stream, Part::Kept] {
             // As they are now: of those from before one may have given way to another version, and what
             // was appended for that since is not known to be needed by the one before.
+            let end = spool.log.end(part);
+            if part == Part::Kept && spool.is_keeping() {
+                continue;
+            }
             let owners = spool.owners();
             let needed = owners.iter().filter_map(|owner| spool.needed_by(owner, part)).min();
-            let below = needed.unwrap_or_else(|| spool.log.end(part));
+            let below = needed.map_or(end, |needed| needed.min(end));
             if spool.log.first_end(part).is_some_and(|first| first <= below)
                 && let Err(error) = spool.log.trim(part, below).await
             {
@@ -82,6 +86,8 @@ pub(crate) async fn keep(
         if open.is_empty() {
             return Some(());
         }
+        // Until the ledger knows the place, nobody else knows that it is needed.
+        let _keeping = spool.keeping();
         let changes = open.iter().filter_map(|(_, raw)| raw.change());
         let address = append_kept(spool, sink, changes).await?;
         let place = Place { part: Part::Kept, address };
