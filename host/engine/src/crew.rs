@@ -179,7 +179,7 @@ impl Crew {
         let (spool, ledger) = (Arc::clone(&self.place.spool), Arc::clone(&outlet.hands.ledger));
         self.events.push(Box::pin(async move {
             let restart = Instant::now() + delay;
-            if keep::keep(&spool, &sink, &ledger, Instant::now()).await.is_none() {
+            if keep::keep_all(&spool, &sink, &ledger).await.is_none() {
                 // The slot stops, and what is open is sent again.
                 return std::future::pending().await;
             }

@@ -21,6 +21,8 @@ pub(crate) struct Disk {
 struct Faults {
     /// Nothing can be written.
     full: bool,
+    /// No more bytes fit.
+    room: Option<u64>,
 }
 
 #[derive(Default)]
@@ -56,6 +58,11 @@ fn index(part: Part) -> usize {
 }
 
 impl Disk {
+    /// The disk has so many bytes.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.faults.lock().unwrap().room = Some(bytes);
+    }
+
     /// Whether the disk is full from now on.
     pub(crate) fn set_full(&self, full: bool) {
         self.faults.lock().unwrap().full = full;
@@ -110,8 +117,12 @@ impl ChangeLogs for Disk {
 }
 
 impl Open {
-    fn writable(&self) -> Result<(), StoreError> {
-        if self.faults.lock().unwrap().full { Err(StoreError::Full("full".into())) } else { Ok(()) }
+    /// Whether so many bytes more fit.
+    fn writable(&self, bytes: usize) -> Result<(), StoreError> {
+        let faults = self.faults.lock().unwrap();
+        let is_full =
+            faults.full || faults.room.is_some_and(|room| self.bytes() + bytes as u64 > room);
+        if is_full { Err(StoreError::Full("full".into())) } else { Ok(()) }
     }
 }
 
@@ -120,7 +131,7 @@ impl ChangeLog for Open {
         Box::pin(async move {
             // A disk takes a while, in which other tasks have their turn.
             tokio::task::yield_now().await;
-            self.writable()?;
+            self.writable(chunk.bytes.len())?;
             let mut state = self.state.lock().unwrap();
             for (hash, relation) in chunk.relations {
                 state.relations.insert(hash, relation.to_bytes());
@@ -139,7 +150,7 @@ impl ChangeLog for Open {
             let ends = self.state.lock().unwrap().parts.each_ref().map(|part| part.next);
             let now = tokio::time::Instant::now();
             tokio::time::sleep_until(now + std::time::Duration::from_millis(3)).await;
-            self.writable()?;
+            self.writable(0)?;
             let mut state = self.state.lock().unwrap();
             for (part, end) in state.parts.iter_mut().zip(ends) {
                 part.synced = part.synced.max(end);

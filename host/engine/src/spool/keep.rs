@@ -11,7 +11,7 @@ use model::store::{Address, Part};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use super::write::{CHUNK_BYTES, append, sync_log};
+use super::write::{CHUNK_BYTES, retry, try_append, try_sync};
 use super::{Owner, Spool};
 use crate::budget::Budget;
 use crate::ledger::{Ledger, Place};
@@ -46,6 +46,7 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
         let owners = spool.owners();
         if let Some(before) = now.checked_sub(patience) {
             for owner in &owners {
+                // Not waited for while the disk takes nothing: what is trimmed below makes room.
                 keep(&spool, &owner.sink, &owner.ledger, before).await;
             }
         }
@@ -73,14 +74,17 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
     }
 }
 
-/// Brings what a sink owes, was handed before `before`, and is in no log, to the log. None if the
-/// spool is stopped before it is there.
-pub(crate) async fn keep(
-    spool: &Spool,
-    sink: &Arc<str>,
-    ledger: &Ledger,
-    before: Instant,
-) -> Option<()> {
+/// As [`keep`] of all that a sink owes, trying until it is there. None if the spool is stopped before.
+pub(crate) async fn keep_all(spool: &Spool, sink: &Arc<str>, ledger: &Ledger) -> Option<()> {
+    while keep(spool, sink, ledger, Instant::now()).await.is_none() {
+        retry(spool).await?;
+    }
+    Some(())
+}
+
+/// Brings what a sink owes, was handed before `before`, and is in no log, to the log. None if the disk
+/// does not take all of it.
+async fn keep(spool: &Spool, sink: &Arc<str>, ledger: &Ledger, before: Instant) -> Option<()> {
     loop {
         let open = ledger.unlogged(before, CHUNK_BYTES);
         if open.is_empty() {
@@ -105,8 +109,8 @@ async fn append_kept<'a>(
     for change in changes {
         writer.push(change, [0], |relation| spool.relations.hash(relation));
     }
-    let address = append(spool, Part::Kept, writer.finish()?).await?;
-    sync_log(spool).await?;
+    let address = try_append(spool, Part::Kept, writer.finish()?).await?;
+    try_sync(spool).await?;
     Some(address)
 }
 

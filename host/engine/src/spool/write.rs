@@ -128,21 +128,31 @@ fn encode(spool: &Spool, batches: &[ToLog]) -> Option<Written> {
 }
 
 /// Appends a chunk, trying until the disk takes it. None if the spool is stopped before.
-pub(super) async fn append(spool: &Spool, part: Part, chunk: Written) -> Option<Address> {
+async fn append(spool: &Spool, part: Part, chunk: Written) -> Option<Address> {
     loop {
-        match spool.log.append(part, chunk.clone()).await {
-            Ok(address) => {
-                works_again(spool);
-                return Some(address);
-            }
-            Err(error) => tell(spool, &error),
+        if let Some(address) = try_append(spool, part, chunk.clone()).await {
+            return Some(address);
         }
         retry(spool).await?;
     }
 }
 
-/// Waits. None if the spool is stopped.
-async fn retry(spool: &Spool) -> Option<()> {
+/// Appends a chunk, if the disk takes it; else that is told.
+pub(super) async fn try_append(spool: &Spool, part: Part, chunk: Written) -> Option<Address> {
+    match spool.log.append(part, chunk).await {
+        Ok(address) => {
+            works_again(spool);
+            Some(address)
+        }
+        Err(error) => {
+            tell(spool, &error);
+            None
+        }
+    }
+}
+
+/// Waits until the disk may be asked again. None if the spool is stopped.
+pub(super) async fn retry(spool: &Spool) -> Option<()> {
     let deadline = Instant::now() + RETRY;
     tokio::select! {
         biased;
@@ -154,9 +164,11 @@ async fn retry(spool: &Spool) -> Option<()> {
 /// Brings all that was appended to the disk, trying until it is there.
 async fn sync(spool: &Spool, unsynced: &mut usize) {
     let count = std::mem::take(unsynced);
-    if sync_log(spool).await.is_none() {
-        // The slot is not confirmed past it any more, and the next process gets it again.
-        return;
+    while try_sync(spool).await.is_none() {
+        if retry(spool).await.is_none() {
+            // The slot is not confirmed past it any more, and the next process gets it again.
+            return;
+        }
     }
     {
         let mut waiting = spool.unsynced();
@@ -167,18 +179,18 @@ async fn sync(spool: &Spool, unsynced: &mut usize) {
     spool.settled.notify_one();
 }
 
-/// None if the spool is stopped before it is done.
-pub(super) async fn sync_log(spool: &Spool) -> Option<()> {
-    loop {
-        match spool.log.sync().await {
-            Ok(synced) => {
-                works_again(spool);
-                spool.set_synced(synced);
-                return Some(());
-            }
-            Err(error) => tell(spool, &error),
+/// Brings all that was appended to the disk, if it takes it; else that is told.
+pub(super) async fn try_sync(spool: &Spool) -> Option<()> {
+    match spool.log.sync().await {
+        Ok(synced) => {
+            works_again(spool);
+            spool.set_synced(synced);
+            Some(())
         }
-        retry(spool).await?;
+        Err(error) => {
+            tell(spool, &error);
+            None
+        }
     }
 }
 

@@ -175,6 +175,30 @@ async fn b196_a_full_disk_pauses_the_reading_and_says_so_until_there_is_room() {
     assert!(same(&sick, 0..2_000));
 }
 
+/// Nobody makes room but the engine: what the sink comes to is trimmed, and that is enough.
+#[tokio::test(start_paused = true)]
+async fn b196_a_disk_that_the_log_has_filled_has_room_again_once_the_sink_goes_on() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let (sick, store) = (switched(&dead), Arc::<Store>::default());
+    store.disk.set_room(4_000);
+    commit(&log, 0..2_000);
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sick)], &store, 50_000);
+    let full_since = std::cell::Cell::new(None);
+    run_until(engine, || {
+        if full_since.get().is_none() && warned(&status, "change_log_unwritable").is_some() {
+            full_since.set(Some(Instant::now()));
+        }
+        // Long enough for messages to be kept, which the disk does not take either.
+        if full_since.get().is_some_and(|at| at.elapsed() > Duration::from_secs(30)) {
+            dead.store(false, Ordering::Relaxed);
+        }
+        log.settled()
+    })
+    .await;
+    assert!(full_since.get().is_some() && same(&sick, 0..2_000));
+}
+
 fn small_log() -> Settings {
     Settings { change_log_bytes_max: 100_000, ..settings() }
 }
