@@ -201,10 +201,10 @@ impl Outlet {
         mut picks: Vec<usize>,
     ) -> Vec<usize> {
         let position = |index: &usize| handed.changes.get(*index).map(|change| change.position);
-        picks.retain(|index| {
+        {
             let acks = self.hands.ledger.lock();
-            position(index).is_some_and(|position| !acks.was_settled(position))
-        });
+            picks.retain(|index| position(index).is_some_and(|at| !acks.was_settled(at)));
+        }
         if picks.is_empty() {
             return picks;
         }
