@@ -23,6 +23,8 @@ struct Faults {
     full: bool,
     /// No more bytes fit.
     room: Option<u64>,
+    /// A sync takes so much longer.
+    slow: std::time::Duration,
 }
 
 #[derive(Default)]
@@ -61,6 +63,11 @@ impl Disk {
     /// The disk has so many bytes.
     pub(crate) fn set_room(&self, bytes: u64) {
         self.faults.lock().unwrap().room = Some(bytes);
+    }
+
+    /// Each sync takes so much longer.
+    pub(crate) fn set_slow(&self, slow: std::time::Duration) {
+        self.faults.lock().unwrap().slow = slow;
     }
 
     /// Whether the disk is full from now on.
@@ -149,7 +156,8 @@ impl ChangeLog for Open {
         Box::pin(async move {
             let ends = self.state.lock().unwrap().parts.each_ref().map(|part| part.next);
             let now = tokio::time::Instant::now();
-            tokio::time::sleep_until(now + std::time::Duration::from_millis(3)).await;
+            let slow = self.faults.lock().unwrap().slow;
+            tokio::time::sleep_until(now + slow + std::time::Duration::from_millis(3)).await;
             self.writable(0)?;
             let mut state = self.state.lock().unwrap();
             for (part, end) in state.parts.iter_mut().zip(ends) {

@@ -25,6 +25,7 @@ struct World {
     log: Log,
     handle: Handle,
     status: Arc<Status>,
+    store: Arc<Store>,
 }
 
 impl World {
@@ -64,8 +65,9 @@ async fn until(mut done: impl FnMut() -> bool) {
 /// Runs an engine with these sinks while `story` goes on, then stops it in order.
 async fn run(sinks: Vec<SinkSpec>, story: impl AsyncFnOnce(&World)) {
     let log = Log::new();
-    let (engine, status, _) = engine(&log, sinks, &Arc::<Store>::default(), MIB);
-    let world = World { log, handle: engine.handle(), status };
+    let store = Arc::<Store>::default();
+    let (engine, status, _) = engine(&log, sinks, &store, MIB);
+    let world = World { log, handle: engine.handle(), status, store };
     let stop = CancellationToken::new();
     let told = async {
         until(|| world.connects() == 1).await;
@@ -158,6 +160,21 @@ async fn b209_a_changed_sink_delivers_what_it_owed() {
     assert_eq!(keys(&right), (0..600).collect::<Vec<_>>());
     assert_eq!(keys(&neighbour), (0..600).collect::<Vec<_>>());
     assert_eq!(wrong.len(), 0);
+}
+
+/// What it owes is on its way to the disk for a while, in which the log is trimmed several times.
+#[tokio::test(start_paused = true)]
+async fn b209_what_a_changed_sink_owes_is_not_trimmed_before_it_is_known_where_it_stands() {
+    let (wrong, right) = (switched(&Arc::new(AtomicBool::new(true))), Recording::willing());
+    run(vec![sink_spec("a", &wrong)], async |world| {
+        world.commit(0..50);
+        until(|| world.sink("a").failed.get() > 0).await;
+        world.store.disk.set_slow(Duration::from_secs(1));
+        world.apply(vec![changed("a", &right, 1)]).await;
+        world.all_is_confirmed().await;
+    })
+    .await;
+    assert_eq!(keys(&right), (0..50).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
