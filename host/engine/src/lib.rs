@@ -31,6 +31,7 @@ mod encode;
 mod enrich;
 mod fan_out;
 mod filter;
+mod finish;
 mod follow;
 mod intake;
 mod ledger;

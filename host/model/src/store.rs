@@ -89,6 +89,12 @@ pub trait Owners: Send + Sync {
         slot: &'a str,
     ) -> BoxFuture<'a, Result<Option<(String, Lsn)>, StoreError>>;
 
+    /// All streams of a slot that were ever confirmed with this store, the last one last.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn streams<'a>(&'a self, slot: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
+
     /// What an operator has accepted of a slot; None if nothing.
     ///
     /// # Errors
@@ -181,6 +187,19 @@ pub trait ChangeLogs: Send + Sync {
         refetched: Lsn,
         synced: Option<Synced>,
     ) -> BoxFuture<'a, Result<Arc<dyn ChangeLog>, StoreError>>;
+
+    /// Whether there is a log of this stream.
+    ///
+    /// # Errors
+    /// That cannot be known.
+    fn exists<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Removes the log of a stream, which nobody needs and nobody has open.
+    ///
+    /// # Errors
+    /// Some of it may still be there.
+    fn forget<'a>(&'a self, epoch: Epoch, origin: &'a str)
+    -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// The durable log of raw changes of one stream, in two parts. Writes show the epoch with which it

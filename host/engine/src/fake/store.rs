@@ -291,6 +291,12 @@ impl Owners for Store {
         Box::pin(async move { Ok(last) })
     }
 
+    fn streams<'a>(&'a self, _slot: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        let mut origins: Vec<_> = self.state.lock().unwrap().confirmed.keys().cloned().collect();
+        origins.sort();
+        Box::pin(async move { Ok(origins) })
+    }
+
     fn accepted<'a>(
         &'a self,
         _slot: &'a str,
