@@ -175,6 +175,12 @@ impl Engine {
         }
     }
 
+    /// What it is to run first; empty once it runs.
+    #[must_use]
+    pub fn slots(&self) -> &[SlotSpec] {
+        &self.slots
+    }
+
     /// What it shows of itself.
     #[must_use]
     pub fn status(&self) -> Arc<Status> {

@@ -144,6 +144,21 @@ impl Rollout {
         }
     }
 
+    /// As it is kept.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Nothing in it can fail to be JSON: texts and numbers.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What was kept.
+    ///
+    /// # Errors
+    /// It is none, or of a newer version.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| format!("it is no record of a rollout: {error}"))
+    }
+
     /// The last position at which the version changed, if any row takes it or took it.
     #[must_use]
     pub fn effective(&self) -> Option<&Step> {

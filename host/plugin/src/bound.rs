@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::BoxFuture;
-use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows};
 
 use crate::budget::Time;
 use crate::convert;
@@ -27,6 +27,7 @@ use crate::pool::Pool;
 use crate::program::{Description, Function, Program, Role};
 use crate::reads::Wanted;
 use crate::reply;
+use crate::usage::{Totals, Usage};
 
 /// A plugin in one role.
 pub(crate) struct Bound {
@@ -46,6 +47,7 @@ struct Guest {
     limits: Arc<Limits>,
     /// Instances that wait for their next batch, if the plugin lets itself be kept warm.
     idle: Option<Mutex<Vec<Instance>>>,
+    used: Usage,
 }
 
 type Outcomes = Vec<Result<Outcome, PluginError>>;
@@ -107,6 +109,13 @@ impl Plugin for Bound {
         &self.guest.name
     }
 
+    fn cost(&self) -> Option<Cost> {
+        let Guest { used, program, .. } = &*self.guest;
+        let Totals { cpu, fuel, memory_bytes_max, .. } = used.totals();
+        let (instances, compile) = (used.instances(), program.took());
+        Some(Cost { cpu, fuel, instances, memory_bytes_max, compile })
+    }
+
     fn digest(&self) -> &str {
         self.guest.program.digest()
     }
@@ -166,6 +175,7 @@ impl Guest {
             wanted: Wanted::default(),
             limits,
             idle: None,
+            used: Usage::default(),
         };
         guest.check()?;
         Ok(guest)
@@ -173,6 +183,7 @@ impl Guest {
 
     /// A fresh instance that took the configuration.
     fn start(&self, time: Time, lines: Lines) -> Result<Instance, PluginError> {
+        self.used.add_instance();
         let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;
         instance.configure(&self.config)?;
         Ok(instance)
@@ -219,6 +230,7 @@ impl Guest {
         let keys = convert::keys(changes, &reads);
         let (batch, malformed) = convert::batch(&rows.relation, changes, &keys, &reads);
         let reply = instance.run(self.role, &self.sink, &batch);
+        instance.count(changes.len(), &self.used);
         if let Some(usage) = &self.limits.usage {
             instance.count(changes.len(), usage);
         }

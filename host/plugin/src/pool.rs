@@ -15,6 +15,9 @@ use crate::limits::Limits;
 /// usual thread is generous.
 const HOST_STACK_BYTES: usize = 2 << 20;
 
+/// What the scheduler gives the least time to.
+const NICE_MAX: i32 = 19;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Access to the threads; they end when the last copy is dropped.
@@ -34,14 +37,37 @@ pub(crate) enum Lost {
 
 impl Pool {
     pub(crate) fn start(limits: &Limits) -> std::io::Result<Self> {
+        Self::of_threads("plugin", limits.threads.get(), limits, || ())
+    }
+
+    /// One thread, which runs when no other wants to: the lowest priority that there is.
+    pub(crate) fn aside(limits: &Limits) -> std::io::Result<Self> {
+        let step_back = || {
+            // On Linux this is about the calling thread. If it is refused it runs as the others do.
+            if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+                tracing::warn!(%error, "a thread for shadows has the priority of the others");
+            }
+        };
+        Self::of_threads("plugin-aside", 1, limits, step_back)
+    }
+
+    fn of_threads(
+        name: &str,
+        threads: usize,
+        limits: &Limits,
+        first: impl Fn() + Copy + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(limits.queue_max.get());
         let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..limits.threads.get() {
+        for number in 0..threads {
             let receiver = Arc::clone(&receiver);
             std::thread::Builder::new()
-                .name(format!("plugin-{number}"))
+                .name(format!("{name}-{number}"))
                 .stack_size(HOST_STACK_BYTES + limits.stack_bytes_max)
-                .spawn(move || work(&receiver))?;
+                .spawn(move || {
+                    first();
+                    work(&receiver);
+                })?;
         }
         Ok(Self { jobs: sender })
     }

@@ -17,6 +17,9 @@ use crate::costs::{self, Call};
 use crate::intake::missing;
 use crate::status::SinkStatus;
 
+/// A version broke its rules.
+const ROLLED_BACK: &str = "rollout_rolled_back";
+
 /// Between looks whether all that took a version that was taken back is settled.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -115,6 +118,7 @@ impl Rollouts {
         }
         entry.told.store(false, Ordering::Relaxed);
         info!(
+            code = "rollout_step",
             rollout = %next.id,
             sink.name = %next.sink,
             function = %next.function,
@@ -253,6 +257,16 @@ impl Rolled {
         for active in &self.active {
             if active.record.state == RolloutState::Canary {
                 rollouts.judge(&active.entry).await;
+                let record = active.entry.record();
+                if record.state == RolloutState::RolledBack {
+                    let why = record.why.as_deref().unwrap_or_default();
+                    let problem = format!(
+                        "{} of function `{}` was taken back by its rules: {why}; `sequin plugin \
+                         rollout report` shows what it did",
+                        record.component, record.function
+                    );
+                    self.status.warnings.raise(ROLLED_BACK, &record.function, problem);
+                }
             }
         }
     }
