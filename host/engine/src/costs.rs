@@ -18,9 +18,12 @@ const VERSIONS_MAX: usize = 32;
 pub const FAULTS: [Fault; 6] =
     [Fault::Trap, Fault::Deadline, Fault::Memory, Fault::Output, Fault::Guest, Fault::Host];
 
+/// By function and digest.
+type ByVersion = BTreeMap<(Arc<str>, Arc<str>), Arc<Calls>>;
+
 /// The functions of one sink.
 #[derive(Debug, Default)]
-pub struct Costs(Mutex<BTreeMap<(Arc<str>, Arc<str>), Arc<Calls>>>);
+pub struct Costs(Mutex<ByVersion>);
 
 /// One version of one function, as one sink calls it.
 #[derive(Debug, Default)]
@@ -98,7 +101,7 @@ impl Costs {
         Arc::clone(known.entry(key).or_default())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, Arc<str>), Arc<Calls>>> {
+    fn lock(&self) -> MutexGuard<'_, ByVersion> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -318,13 +318,13 @@ async fn a_shadow_is_compared_and_delivers_nothing() {
     let rules = Rules { max_error_percent: 100.0, ..Rules::default() };
     let report = world
         .live(&[], async |handle| {
-            let id =
-                handle.rollouts().start(begin(&new, None, rules)).await.unwrap().record.id.clone();
+            let begun = handle.rollouts().start(begin(&new, None, rules)).await.unwrap();
+            let id = &begun.record.id;
             for _ in 0..20 {
                 world.commit(5);
                 world.settled().await;
             }
-            let seen = || handle.rollouts().get(&id).unwrap();
+            let seen = || handle.rollouts().get(id).unwrap();
             until(|| seen().arms.new.rows == 100).await;
             seen()
         })
