@@ -193,7 +193,12 @@ async fn b270_a_version_goes_from_the_shadow_to_all_rows_and_back_through_a_kill
     let top = String::from_utf8(top.stdout)?;
     let costs: Vec<Value> = top.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     assert_eq!(costs.len(), 2, "{top}");
-    assert!(costs.iter().all(|it| it["rows"].as_u64() > Some(0) && it["cpu_us"].is_u64()), "{top}");
+    for cost in &costs {
+        for number in ["/rows", "/cpu_us", "/bytes_out", "/shared/instances", "/shared/compile_us"]
+        {
+            assert!(cost.pointer(number).and_then(Value::as_u64) > Some(0), "{number} of {cost}");
+        }
+    }
     assert!(costs[0]["cpu_us"].as_u64() >= costs[1]["cpu_us"].as_u64(), "{top}");
     Ok(())
 }
