@@ -34,6 +34,7 @@ use crate::fan_out::{Hands, Outlet};
 use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::progress::Ledgers;
+use crate::rollout::{Rolled, Rollouts, Seat};
 use crate::router::Routes;
 use crate::run::{Settings, Stores};
 use crate::spec::SinkSpec;
@@ -74,6 +75,7 @@ pub(crate) struct Place {
     pub(crate) spool: Arc<Spool>,
     pub(crate) desks: Desks,
     pub(crate) backfills: Arc<Registry>,
+    pub(crate) rollouts: Rollouts,
 }
 
 /// Before a sink that was stopped by a fault is started again.
@@ -357,6 +359,7 @@ impl Crew {
         status.waiting.set(None);
         status.warnings.clear_all();
         status.trip.resume();
+        let seat = Seat::Live { floor: settled.high };
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
         self.register(spec, &ledger, &backlog);
@@ -378,7 +381,8 @@ impl Crew {
             status: Arc::clone(status),
             lettered: Arc::default(),
         };
-        let commands = place.desks.open(&burial, &place.budget, &share, &stop);
+        let desk = (&place.budget, &share, &place.rollouts);
+        let commands = place.desks.open(&burial, desk, &stop);
         let intake = Intake {
             spec: Arc::clone(spec),
             status: Arc::clone(status),
@@ -390,6 +394,9 @@ impl Crew {
             lanes,
             routes: Routes::default(),
             shapes: Shapes::default(),
+            rollouts: place.rollouts.clone(),
+            seat,
+            rolled: Arc::new(Rolled::nothing(status)),
             _gone: WakeOnDrop(Arc::clone(&place.budget)),
         };
         let deliver = Deliver {

@@ -9,11 +9,13 @@
 pub mod backfill;
 pub mod budget;
 pub mod confirm;
+pub mod costs;
 pub mod desk;
 pub mod grouping;
 pub mod health;
 pub mod lane;
 pub mod replay;
+pub mod rollout;
 pub mod run;
 pub mod select;
 pub mod spec;

@@ -25,6 +25,7 @@ use crate::finish::Done;
 use crate::owner::Owner;
 use crate::progress::{Ledgers, Recorder};
 use crate::recorded::Recorded;
+use crate::rollout::Rollouts;
 use crate::run::{Settings, Stores};
 use crate::slot::{self, End, Slot};
 use crate::spec::OnMismatch;
@@ -69,6 +70,7 @@ pub(crate) struct SlotRun {
     pub(crate) on_mismatch: OnMismatch,
     pub(crate) backfill: Option<backfill::Source>,
     pub(crate) backfills: Backfills,
+    pub(crate) rollouts: Rollouts,
     /// Its sinks, as they come and go.
     pub(crate) wanted: watch::Receiver<Wanted>,
     pub(crate) status: Arc<SlotStatus>,
@@ -226,6 +228,7 @@ impl SlotRun {
             spool: Arc::clone(&spool),
             desks: self.desks.clone(),
             backfills: Arc::clone(&registry),
+            rollouts: self.rollouts.clone(),
         };
         let mut crew = Crew::new(place, wanted);
         match done {

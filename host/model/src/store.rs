@@ -2,6 +2,7 @@
 
 mod backfills;
 mod letters;
+mod rollouts;
 
 pub use letters::{
     Close, Counts, Edit, KeyPage, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
@@ -16,6 +17,8 @@ use crate::chunk::{RelationHash, Written};
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::source::Claim;
+
+pub use rollouts::Rollouts;
 
 pub use backfills::{
     Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills, TableName,
