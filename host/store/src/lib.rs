@@ -14,6 +14,7 @@ mod letters;
 mod owners;
 mod progress;
 mod schema;
+mod versions;
 
 pub use embedded::{Embedded, OpenError};
 pub use forget::Forgotten;
