@@ -74,7 +74,7 @@ pub struct Version {
 }
 
 /// One plugin of a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     /// The name of the function.
     pub function: String,
@@ -155,6 +155,8 @@ pub struct Generation {
 /// Why a binding stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
+    /// It has kept an apply from being done.
+    pub refused: bool,
     /// The generation that stays.
     pub generation: u64,
     /// Who has set it.
@@ -185,6 +187,8 @@ pub struct Made {
     pub generation: Generation,
     /// It stays whatever `sequin.yaml` says; what held before does not any more.
     pub hold: bool,
+    /// `sequin.yaml` says something else already.
+    pub refused: bool,
 }
 
 /// Who did what.
@@ -296,11 +300,23 @@ pub trait Versions: Send + Sync {
     /// `conflict` if another generation was made meanwhile; the store cannot be written.
     fn bind(&self, epoch: Epoch, made: Vec<Made>) -> Answer<'_, ()>;
 
-    /// From where on the newest generation is in effect, if that is not known yet.
+    /// From where on a generation is in effect, if that is not known yet.
     ///
     /// # Errors
     /// The store cannot be written.
-    fn begun(&self, epoch: Epoch, sink: &str, behind: Position) -> Answer<'_, ()>;
+    fn begun(
+        &self,
+        epoch: Epoch,
+        name: BindingName,
+        number: u64,
+        behind: Position,
+    ) -> Answer<'_, ()>;
+
+    /// A hold has kept an apply from being done.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn refused(&self, epoch: Epoch, name: BindingName, deed: Deed) -> Answer<'_, ()>;
 
     /// Takes a hold away; false if there was none.
     ///

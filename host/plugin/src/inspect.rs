@@ -84,6 +84,16 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
             }
             Payload::CustomSection(section) => {
                 let text = || Some(text(section.data()));
+                let is_second = match section.name() {
+                    "component-name" => found.name.is_some(),
+                    "version" => found.version.is_some(),
+                    _ => false,
+                };
+                if is_second && depth == 1 {
+                    // Others may read the other one.
+                    let reason = "it says its name or its version twice".to_owned();
+                    return Err(Error::InvalidComponent { reason });
+                }
                 match section.name() {
                     "component-name" if depth == 1 => found.name = component_name(&section),
                     "version" if depth == 1 => found.version = text(),
@@ -158,6 +168,8 @@ mod tests {
         refused(b"\0asm\x0d\0\x01\0", "no sequin:plugin/lifecycle");
         // A section that says it is longer than the file.
         refused(b"\0asm\x0d\0\x01\0\x00\xff\xff\xff\xff\x0f", "not a component");
+        let twice = b"\0asm\x0d\0\x01\0\x00\x09\x07version1\x00\x09\x07version2";
+        refused(twice, "its version twice");
         refused(&[0; 101], "101 bytes, more than the 100");
     }
 

@@ -209,6 +209,8 @@ const MIGRATIONS: [&str; 7] = [
         by_whom TEXT NOT NULL,
         reason TEXT NOT NULL,
         at_us INTEGER NOT NULL,
+        -- It has kept an apply from being done: one that says the same ends it.
+        refused INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (sink, role)
     ) STRICT, WITHOUT ROWID;
     -- Who did what; rows are only ever added.

@@ -104,9 +104,25 @@ impl Versions for Embedded {
         self.judged(epoch, move |transaction| bindings::bind(transaction, made))
     }
 
-    fn begun(&self, epoch: Epoch, sink: &str, behind: Position) -> Answer<'_, ()> {
-        let sink = sink.to_owned();
-        self.judged(epoch, move |transaction| bindings::begun(transaction, &sink, behind).map(Ok))
+    fn begun(
+        &self,
+        epoch: Epoch,
+        name: BindingName,
+        number: u64,
+        behind: Position,
+    ) -> Answer<'_, ()> {
+        self.judged(epoch, move |transaction| {
+            bindings::begun(transaction, &name, number, behind).map(Ok)
+        })
+    }
+
+    fn refused(&self, epoch: Epoch, name: BindingName, deed: Deed) -> Answer<'_, ()> {
+        self.judged(epoch, move |transaction| {
+            if bindings::refused(transaction, &name)? {
+                note(transaction, &deed)?;
+            }
+            Ok(Ok(()))
+        })
     }
 
     fn release(&self, epoch: Epoch, name: BindingName, deed: Deed) -> Answer<'_, bool> {

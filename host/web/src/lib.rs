@@ -11,6 +11,7 @@ mod healths;
 mod letters;
 mod login;
 mod metrics;
+mod plugins;
 mod pull;
 mod reply;
 mod resume;
@@ -19,6 +20,7 @@ mod streams;
 pub use access::{Access, Token};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
+pub use plugins::{Audited, ByHand, Plugins, UPLOAD_BYTES_MAX, Upload, list_of};
 pub use streams::{Stream, Streams};
 
 pub use login::Login;
@@ -49,6 +51,11 @@ pub fn api(
 /// What the main port has of backfills, beside [`api()`].
 pub fn backfills(backfills: Backfills, access: Access) -> Router {
     backfills::routes(backfills, access)
+}
+
+/// What the main port has of plugins and bindings, beside [`api()`].
+pub fn plugins(plugins: Arc<dyn Plugins>, access: Access) -> Router {
+    plugins::routes(plugins, access)
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

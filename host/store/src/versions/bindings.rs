@@ -21,7 +21,7 @@ const LINKS: &str = "
     SELECT function, digest, config FROM binding_links
     WHERE sink = ?1 AND role = ?2 AND number = ?3 ORDER BY place";
 const HOLD: &str = "
-    SELECT number, by_whom, reason, at_us FROM holds WHERE sink = ?1 AND role = ?2";
+    SELECT number, by_whom, reason, at_us, refused FROM holds WHERE sink = ?1 AND role = ?2";
 const INSERT: &str = "
     INSERT INTO bindings (sink, role, number, how, by_whom, reason, at_us)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -29,13 +29,11 @@ const INSERT_LINK: &str = "
     INSERT INTO binding_links (sink, role, number, place, function, digest, config)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const INSERT_HOLD: &str = "
-    INSERT OR REPLACE INTO holds (sink, role, number, by_whom, reason, at_us)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-/// Of the newest generations only: an older one that never began never will.
+    INSERT OR REPLACE INTO holds (sink, role, number, by_whom, reason, at_us, refused)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const BEGUN: &str = "
-    UPDATE bindings SET behind_lsn = ?2, behind_ordinal = ?3
-    WHERE sink = ?1 AND behind_lsn IS NULL AND number =
-        (SELECT max(number) FROM bindings b WHERE b.sink = bindings.sink AND b.role = bindings.role)";
+    UPDATE bindings SET behind_lsn = ?4, behind_ordinal = ?5
+    WHERE sink = ?1 AND role = ?2 AND number = ?3 AND behind_lsn IS NULL";
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<Binding>, rusqlite::Error> {
     let mut all = connection.prepare(ALL)?;
@@ -51,6 +49,7 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<Binding>, rusqlite::Err
                     by: row.get(1)?,
                     reason: row.get(2)?,
                     at_us: row.get(3)?,
+                    refused: row.get(4)?,
                 })
             })
             .optional()?;
@@ -89,7 +88,7 @@ pub(super) fn bind(
             return Ok(Err(VersionsError::refused("conflict", what)));
         }
     }
-    for Made { name, generation, hold } in all {
+    for Made { name, generation, hold, refused } in all {
         let (sink, role) = (&name.sink, name.role.as_str());
         let Generation { number, links, how, by, reason, at_us, .. } = generation;
         let stored = i64::try_from(number).unwrap_or(i64::MAX);
@@ -101,7 +100,7 @@ pub(super) fn bind(
         }
         release(transaction, &name)?;
         if hold {
-            transaction.execute(INSERT_HOLD, (sink, role, stored, &by, &reason, at_us))?;
+            transaction.execute(INSERT_HOLD, (sink, role, stored, &by, &reason, at_us, refused))?;
         }
         let shown: Vec<String> =
             links.iter().map(|link| format!("{} {}", link.function, link.digest)).collect();
@@ -121,11 +120,23 @@ pub(super) fn bind(
 
 pub(super) fn begun(
     transaction: &Transaction<'_>,
-    sink: &str,
+    name: &BindingName,
+    number: u64,
     behind: Position,
 ) -> Result<(), rusqlite::Error> {
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
     let (lsn, ordinal) = (behind.commit_lsn.0.cast_signed(), behind.ordinal.cast_signed());
-    transaction.execute(BEGUN, (sink, lsn, ordinal)).map(drop)
+    let values = (&name.sink, name.role.as_str(), number, lsn, ordinal);
+    transaction.execute(BEGUN, values).map(drop)
+}
+
+/// False if that was known.
+pub(super) fn refused(
+    transaction: &Transaction<'_>,
+    name: &BindingName,
+) -> Result<bool, rusqlite::Error> {
+    let sql = "UPDATE holds SET refused = 1 WHERE sink = ?1 AND role = ?2 AND refused = 0";
+    Ok(transaction.execute(sql, (&name.sink, name.role.as_str()))? > 0)
 }
 
 pub(super) fn release(

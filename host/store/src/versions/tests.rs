@@ -29,7 +29,7 @@ fn made(sink: &str, number: u64, digest: &str, hold: bool) -> Made {
         at_us: 7,
         behind: None,
     };
-    Made { name: name(sink), generation, hold }
+    Made { name: name(sink), generation, hold, refused: false }
 }
 
 fn name(sink: &str) -> BindingName {
@@ -75,7 +75,9 @@ async fn b270_generations_are_kept_and_what_is_held_or_used_stays() {
     assert_eq!(code(store.bind(epoch, both).await), "conflict");
     assert_eq!(store.bindings().await.unwrap().len(), 1, "all of it or nothing");
     let behind = Position::new(Lsn(9), 2);
-    store.begun(epoch, "s", behind).await.unwrap();
+    for place in [behind, Position::new(Lsn(10), 0)] {
+        store.begun(epoch, name("s"), 1, place).await.unwrap();
+    }
     store.bind(epoch, vec![made("s", 2, "sha256:2", false)]).await.unwrap();
     store.bind(epoch, vec![made("s", 3, "sha256:3", true)]).await.unwrap();
     drop(store);
