@@ -27,5 +27,7 @@ mod stream;
 mod tables;
 mod tail;
 mod typesense;
+mod uploads;
+mod versions;
 mod webhook;
 mod world;

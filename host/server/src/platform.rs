@@ -60,15 +60,19 @@ impl Platform {
         let (mut version, bytes) = checked.await.map_err(fault)??;
         let known = self.store.versions().await?;
         let same = |it: &&Version| it.name == version.name && it.version == version.version;
-        if known.iter().find(same).is_none_or(|known| known.digest != version.digest) {
-            // Beside the data path: in a process of its own, which may die of it.
-            let described = upload::describe(&bytes, self.compile).await?;
-            version.metadata = upload::with(&version.metadata, described)?;
-        }
+        let there = known.iter().find(same).map(|known| known.digest == version.digest);
         version.at_us = now_us();
-        let (store, digest) = (Arc::clone(&self.store), version.digest.clone());
-        let kept = tokio::task::spawn_blocking(move || store.keep(&digest, &bytes));
-        kept.await.map_err(fault)??;
+        // Of what is refused anyway nothing is kept.
+        if there != Some(false) {
+            if there.is_none() {
+                // Beside the data path: in a process of its own, which may die of it.
+                let described = upload::describe(&bytes, self.compile).await?;
+                version.metadata = upload::with(&version.metadata, described)?;
+            }
+            let (store, digest) = (Arc::clone(&self.store), version.digest.clone());
+            let kept = tokio::task::spawn_blocking(move || store.keep(&digest, &bytes));
+            kept.await.map_err(fault)??;
+        }
         let created = self.store.add(self.store.epoch(), version.clone()).await?;
         if let (false, Some(known)) = (created, known.into_iter().find(|it| same(&it))) {
             version = known;

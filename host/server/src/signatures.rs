@@ -175,7 +175,7 @@ mod tests {
         let any = signer.policy(&[("a-*", &["ed", "ec"], false)]);
         assert_eq!(code(&any, "a-x", &[]), "unsigned");
         assert_eq!(code(&any, "b", std::slice::from_ref(&ed)), "unsigned", "no rule is for it");
-        assert_eq!(code(&any, "a-x", &[other.clone()]), "bad_signature");
+        assert_eq!(code(&any, "a-x", std::slice::from_ref(&other)), "bad_signature");
         assert_eq!(code(&any, "a-x", &["?".to_owned(), "AAAA".to_owned()]), "bad_signature");
         for good in [&ed, &ec] {
             assert_eq!(code(&any, "a-x", &[other.clone(), good.clone()]), "good");

@@ -193,8 +193,10 @@ async fn one(
     let answer = async {
         context.access.check(&headers)?;
         let all = context.plugins.versions().await.map_err(refused)?;
-        let is_it = |it: &&Value| it["name"] == *name && it["version"] == *version;
-        let found = all["data"].as_array().and_then(|all| all.iter().find(is_it)).cloned();
+        let has = |it: &Value, key: &str, wanted: &str| it.get(key).is_some_and(|is| is == wanted);
+        let is_it = |it: &&Value| has(it, "name", &name) && has(it, "version", &version);
+        let all = all.get("data").and_then(Value::as_array);
+        let found = all.and_then(|all| all.iter().find(is_it)).cloned();
         found.ok_or_else(|| {
             let told = format!("unknown_version: there is no {name:.100}@{version:.100}");
             reply::error(StatusCode::NOT_FOUND, told)
@@ -233,7 +235,7 @@ async fn upload(
         context.plugins.upload(upload, bytes).await.map_err(refused)
     };
     let answer = answer.await;
-    let created = answer.as_ref().is_ok_and(|value| value["created"] == true);
+    let created = answer.as_ref().is_ok_and(|told| told.get("created") == Some(&true.into()));
     answered(if created { StatusCode::CREATED } else { StatusCode::OK }, answer)
 }
 
