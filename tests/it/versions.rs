@@ -282,10 +282,12 @@ async fn b270_a_kill_in_a_promotion_leaves_what_is_on_record() -> Result<()> {
                     })
                     .await?;
             }
-            _ => drop(asking.wait()?),
+            _ => {
+                asking.wait()?;
+            }
         }
         world.sequin.kill9().await?;
-        drop(asking.wait()?);
+        asking.wait()?;
         world.sequin.restart().await?;
         streaming(&world.sequin).await?;
         let history = world.history().await?;

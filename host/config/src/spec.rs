@@ -17,6 +17,7 @@ use engine::trip::LetterLimit;
 use model::backoff::Backoff;
 use model::json::Timestamps;
 use model::path::Path;
+use model::plugin::OnError;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
@@ -217,6 +218,8 @@ pub struct Plugin {
     pub config_json: String,
     /// The type of the destination that a router works for; empty for the other roles.
     pub sink_type: String,
+    /// What becomes of rows that it fails on; filters alone let them pass.
+    pub on_error: OnError,
 }
 
 /// Which component.

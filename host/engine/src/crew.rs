@@ -351,6 +351,7 @@ impl Crew {
             burial: burial.clone(),
             portions,
             lanes,
+            is_live: true,
             routes: Routes::default(),
             shapes: Shapes::default(),
             _gone: WakeOnDrop(Arc::clone(&place.budget)),

@@ -2,11 +2,11 @@
 //! kept; the first that does not keep a row decides.
 
 use model::change::{Change, Operation};
-use model::plugin::Outcome;
+use model::plugin::{OnError, Outcome};
 use model::sink::SinkKind;
 use model::store::Letter;
 
-use crate::intake::{Intake, Passed, call, contract, has_row, missing};
+use crate::intake::{Intake, Passed, contract, has_row, missing};
 
 /// What became of a row so far.
 enum Judged {
@@ -26,7 +26,7 @@ impl Intake {
             changes.into_iter().map(|change| Judged::Passed(Passed::new(change))).collect();
         for plugin in &self.spec.filters {
             let asked = rows.iter().filter_map(Judged::open).map(|row| row.change.clone());
-            let mut outcomes = call(plugin.as_ref(), asked.collect()).await.into_iter();
+            let mut outcomes = self.persist(plugin.as_ref(), asked.collect()).await.into_iter();
             for row in rows.iter_mut().filter(|row| row.open().is_some()) {
                 let Judged::Passed(passed) = row else { continue };
                 let (change, kind) = (&passed.change, self.spec.sink.kind());
@@ -41,6 +41,10 @@ impl Intake {
                     Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
                         let error = contract("a filter may only keep, drop or evict");
                         self.failed(change, plugin.as_ref(), &error, letters);
+                    }
+                    Err(_) if plugin.on_error() == OnError::Pass => {
+                        self.status.plugin_failures.add(1);
+                        continue;
                     }
                     Err(error) => self.failed(change, plugin.as_ref(), &error, letters),
                 }

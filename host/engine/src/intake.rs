@@ -59,6 +59,8 @@ pub(crate) struct Intake {
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
+    /// What comes is live: it is no replay.
+    pub(crate) is_live: bool,
     pub(crate) routes: Routes,
     pub(crate) shapes: Shapes,
     /// Last, so that it is dropped after the queue: the slot may be waiting for a place in it.

@@ -16,7 +16,7 @@ use model::sink::{Sink, SinkKind};
 use model::store::Letter;
 use tracing::warn;
 
-use crate::intake::{Intake, Passed, call, contract, has_row, missing};
+use crate::intake::{Intake, Passed, contract, has_row, missing};
 
 /// Routes that are remembered, so that messages share them and each is checked once.
 const ROUTES_MAX: usize = 4_096;
@@ -92,7 +92,7 @@ impl Intake {
             let open = |row: &Passed, said: &Said<'_>| has_row(&row.change) && !said.failed;
             let asked = passed.iter().zip(&said).filter(|(row, said)| open(row, said));
             let asked = asked.map(|(row, _)| row.change.clone()).collect();
-            let mut outcomes = call(plugin.as_ref(), asked).await.into_iter();
+            let mut outcomes = self.persist(plugin.as_ref(), asked).await.into_iter();
             for (row, said) in passed.iter().zip(&mut said).filter(|(row, said)| open(row, said)) {
                 let error = match outcomes.next().unwrap_or_else(|| Err(missing())) {
                     Ok(Outcome::Keep) => continue,

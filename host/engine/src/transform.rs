@@ -12,7 +12,7 @@ use model::store::Letter;
 
 use crate::budget::Charge;
 use crate::encode::{Decided, Made};
-use crate::intake::{Intake, Passed, call, has_row, missing};
+use crate::intake::{Intake, Passed, has_row, missing};
 
 /// A row on its way through the chain.
 struct Step {
@@ -73,7 +73,8 @@ impl Intake {
     ) -> Vec<Result<Outcome, PluginError>> {
         let open = || steps.iter().filter(|step| step.is_open());
         if open().all(|step| step.patch.is_none()) {
-            return call(plugin, open().map(|step| step.passed.change.clone()).collect()).await;
+            let changes = open().map(|step| step.passed.change.clone());
+            return self.persist(plugin, changes.collect()).await;
         }
         let rows = open().enumerate();
         let rows = rows.map(|(place, step)| (place, &step.passed.change, step.patch.as_ref()));
@@ -84,7 +85,7 @@ impl Intake {
             // Until the plugin has seen them.
             let copied = group.changes.iter().map(bytes).sum();
             let _charge: Charge = self.budget.charge(copied);
-            let outcomes = call(plugin, group.changes).await;
+            let outcomes = self.persist(plugin, group.changes).await;
             for (place, outcome) in group.places.into_iter().zip(outcomes) {
                 if let Some(result) = results.get_mut(place) {
                     *result = Some(outcome);

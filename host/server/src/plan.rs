@@ -210,6 +210,7 @@ fn function(old: &Function, new: &Function) -> Vec<String> {
         .shown("type", &was.role, &is.role)
         .shown("component", &was.component, &is.component)
         .of("config", &was.config_json, &is.config_json)
+        .shown("on_error", &was.on_error, &is.on_error)
         .list()
 }
 

@@ -13,10 +13,11 @@ use config::spec::{
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
+use model::BoxFuture;
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
-use model::plugin::Plugin;
+use model::plugin::{OnError, Outcome, Plugin, PluginError, Rows};
 use model::versions::{BindingName, Link};
 use sha2::{Digest as _, Sha256};
 use sinks::Batching;
@@ -244,8 +245,49 @@ fn ready(
         .load(&found.bytes)
         .and_then(|program| host.bind(&link.function, &program, role, sink_type, &link.config));
     let plugin = loaded.map_err(|error| format!("{}: {error}", found.whence))?;
+    let plugin = with_policy(plugin, on_error(spec, &link.function));
     plugins.insert(key, Ready { link: link.clone(), plugin: Arc::clone(&plugin) });
     Ok(plugin)
+}
+
+/// A plugin, and what its owner wants done with rows that it fails on.
+struct Owned {
+    plugin: Arc<dyn Plugin>,
+    on_error: OnError,
+}
+
+impl Plugin for Owned {
+    fn name(&self) -> &str {
+        self.plugin.name()
+    }
+
+    fn digest(&self) -> &str {
+        self.plugin.digest()
+    }
+
+    fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
+        self.plugin.run(rows)
+    }
+}
+
+fn with_policy(plugin: Arc<dyn Plugin>, on_error: OnError) -> Arc<dyn Plugin> {
+    match on_error {
+        OnError::DeadLetter => plugin,
+        on_error => Arc::new(Owned { plugin, on_error }),
+    }
+}
+
+/// What the configuration says of a function, whatever version of it runs.
+fn on_error(spec: &Spec, function: &str) -> OnError {
+    let found = spec.functions.iter().find(|known| known.name == function);
+    match found.map(|found| &found.kind) {
+        Some(FunctionKind::Plugin(plugin)) => plugin.on_error,
+        _ => OnError::default(),
+    }
 }
 
 /// Loads each component and binds it to its configuration.
@@ -293,6 +335,7 @@ fn plugins(spec: &Spec, wiring: &Wiring, known: &Known, wrong: &mut Vec<String>)
         match loaded {
             Ok(plugin) => {
                 let digest = plugin.digest().to_owned();
+                let plugin = with_policy(plugin, given.on_error);
                 if let Err(error) = known.keep(&digest, &found.bytes) {
                     warn!(%error, function = name, "what runs now cannot be kept: nobody can go back to it later");
                 }

@@ -26,8 +26,8 @@ pub(super) fn resolve(
     let given = value.signatures.as_ref()?;
     report.enter("plugins");
     let mut keys = Vec::new();
-    for key in &given.keys {
-        if keys.iter().any(|(name, _)| *name == key.name) {
+    for (at, key) in given.keys.iter().enumerate() {
+        if given.keys.iter().take(at).any(|other| other.name == key.name) {
             report.error(*place, format_args!("the key `{}` is given twice", key.name));
         }
         match public_key(&key.public_key) {
@@ -41,8 +41,8 @@ pub(super) fn resolve(
         }
     }
     let mut rules: Vec<SignatureRule> = Vec::new();
-    for rule in &given.require {
-        if rules.iter().any(|known| known.plugin == rule.plugin) {
+    for (at, rule) in given.require.iter().enumerate() {
+        if given.require.iter().take(at).any(|other| other.plugin == rule.plugin) {
             let message = format!("`require` names `{}` twice: say all in one", rule.plugin);
             report.error(*place, message);
         }

@@ -66,6 +66,7 @@ impl Bench {
             burial,
             portions,
             lanes,
+            is_live: false,
             routes: Default::default(),
             shapes: Default::default(),
             _gone: WakeOnDrop(Arc::clone(&desk.budget)),
