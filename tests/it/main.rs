@@ -28,5 +28,7 @@ mod stream;
 mod tables;
 mod tail;
 mod typesense;
+mod uploads;
+mod versions;
 mod webhook;
 mod world;

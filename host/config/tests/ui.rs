@@ -121,6 +121,7 @@ pairs! {
     fn wrong_types;
     fn endpoints;
     fn environment_mistakes;
+    fn function_policies;
     fn functions;
     fn function_mistakes;
     fn grouping;
@@ -128,6 +129,8 @@ pairs! {
     fn tls_mistakes;
     fn slot_mistakes;
     fn several_hosts;
+    fn signature_mistakes;
+    fn signatures;
     fn several_hosts_mistakes;
     fn streams_and_files;
     fn streams_and_files_mistakes;

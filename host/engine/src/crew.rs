@@ -251,6 +251,9 @@ impl Crew {
                 continue;
             }
             let is_removed = next.is_none();
+            if let Some(next) = next {
+                next.status.begun.send_replace(Some((next.spec.revision, read)));
+            }
             self.let_go(index);
             if is_removed {
                 info!(sink.name = %name, "the sink is removed: what it owed is dropped");
@@ -313,6 +316,7 @@ impl Crew {
     /// Starts a sink behind what it has settled.
     pub(crate) fn add(&mut self, member: Arc<Member>, settled: Settled) {
         let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
+        status.begun.send_replace(Some((spec.revision, settled.high)));
         let (hands, running) = self.start(member, settled, Address::default());
         self.outlets.push(Outlet::new(spec, status, hands));
         self.running.push(running);
@@ -392,6 +396,7 @@ impl Crew {
             burial: burial.clone(),
             portions,
             lanes,
+            is_live: true,
             routes: Routes::default(),
             shapes: Shapes::default(),
             rollouts: place.rollouts.clone(),

@@ -2,7 +2,7 @@
 //! kept; the first that does not keep a row decides.
 
 use model::change::{Change, Operation};
-use model::plugin::Outcome;
+use model::plugin::{OnError, Outcome};
 use model::sink::SinkKind;
 use model::store::Letter;
 
@@ -29,7 +29,8 @@ impl Intake {
             let asked = || rows.iter().filter_map(Judged::open).map(|row| &row.change);
             let keys = self.rolled.keys(plugin.as_ref(), asked());
             let asked = asked().cloned().collect();
-            let mut outcomes = self.rolled.call(plugin, asked, &keys).await.into_iter();
+            let outcomes = self.persist(&self.rolled, plugin, asked, &keys).await;
+            let mut outcomes = outcomes.into_iter();
             for row in rows.iter_mut().filter(|row| row.open().is_some()) {
                 let Judged::Passed(passed) = row else { continue };
                 let (change, kind) = (&passed.change, self.spec.sink.kind());
@@ -45,6 +46,10 @@ impl Intake {
                     Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
                         let error = contract("a filter may only keep, drop or evict");
                         self.failed(change, by.as_ref(), &error, letters);
+                    }
+                    Err(_) if plugin.on_error() == OnError::Pass => {
+                        self.status.plugin_failures.add(1);
+                        continue;
                     }
                     Err(error) => self.failed(change, by.as_ref(), &error, letters),
                 }

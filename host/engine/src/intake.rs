@@ -60,6 +60,8 @@ pub(crate) struct Intake {
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
+    /// What comes is live: it is no replay.
+    pub(crate) is_live: bool,
     pub(crate) routes: Routes,
     pub(crate) shapes: Shapes,
     pub(crate) rollouts: Rollouts,

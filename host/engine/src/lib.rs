@@ -40,6 +40,7 @@ mod ledger;
 mod lettered;
 mod owner;
 mod patience;
+mod persist;
 mod progress;
 mod recorded;
 mod refused;

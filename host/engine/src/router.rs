@@ -94,7 +94,8 @@ impl Intake {
             let asked = passed.iter().zip(&said).filter(|(row, said)| open(row, said));
             let asked: Vec<Change> = asked.map(|(row, _)| row.change.clone()).collect();
             let keys = rolled.keys(plugin.as_ref(), asked.iter());
-            let mut outcomes = rolled.call(plugin, asked, &keys).await.into_iter();
+            let outcomes = self.persist(&rolled, plugin, asked, &keys).await;
+            let mut outcomes = outcomes.into_iter();
             for (row, said) in passed.iter().zip(&mut said).filter(|(row, said)| open(row, said)) {
                 let Some(Judged { by, outcome }) = outcomes.next() else { continue };
                 let error = match outcome {

@@ -78,7 +78,7 @@ impl Intake {
         let keys = rolled.keys(plugin.as_ref(), open().map(|step| &step.passed.change));
         if open().all(|step| step.patch.is_none()) {
             let changes = open().map(|step| step.passed.change.clone()).collect();
-            return rolled.call(plugin, changes, &keys).await;
+            return self.persist(rolled, plugin, changes, &keys).await;
         }
         let rows = open().enumerate();
         let rows = rows.map(|(place, step)| (place, &step.passed.change, step.patch.as_ref()));
@@ -91,7 +91,7 @@ impl Intake {
             let _charge: Charge = self.budget.charge(copied);
             let keys: Vec<u64> =
                 group.places.iter().filter_map(|place| keys.get(*place)).copied().collect();
-            let outcomes = rolled.call(plugin, group.changes, &keys).await;
+            let outcomes = self.persist(rolled, plugin, group.changes, &keys).await;
             for (place, outcome) in group.places.into_iter().zip(outcomes) {
                 if let Some(result) = results.get_mut(place) {
                     *result = Some(outcome);

@@ -33,6 +33,7 @@ pub mod seen;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod versions;
 
 #[cfg(test)]
 mod sample;

@@ -20,6 +20,11 @@ pub trait Plugin: Send + Sync {
         None
     }
 
+    /// What its owner wants done with rows that it fails on.
+    fn on_error(&self) -> OnError {
+        OnError::default()
+    }
+
     /// Judges rows of one relation: one result per row, in order. A failure of one row never
     /// touches another.
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>>;
@@ -38,6 +43,20 @@ pub struct Cost {
     pub memory_bytes_max: u64,
     /// How long its component took to compile, or to be found compiled.
     pub compile: Duration,
+}
+
+/// What becomes of a row that a plugin fails on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The plugin is asked again, with back-off, and all behind the row waits.
+    Retry,
+    /// It is put aside.
+    #[default]
+    DeadLetter,
+    /// It passes the filter that failed on it.
+    Pass,
+    /// The sink stands until somebody resumes it, and then asks again.
+    Stop,
 }
 
 /// What one call carries. Never empty.

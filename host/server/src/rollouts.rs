@@ -6,6 +6,7 @@ use engine::rollout::Rollouts;
 use engine::spec::SlotSpec;
 use model::rollout::{Rollout, RolloutState};
 
+use crate::bindings::Known;
 use crate::versions;
 use crate::wiring::{Place, Wiring};
 
@@ -17,10 +18,11 @@ pub(crate) async fn restore(
     rollouts: &Rollouts,
     spec: &Spec,
     wiring: &Wiring,
+    known: &Known,
     slots: &[SlotSpec],
 ) -> anyhow::Result<()> {
     for rollout in rollouts.restore(slots).await? {
-        match tokio::task::block_in_place(|| load(spec, wiring, &rollout)) {
+        match tokio::task::block_in_place(|| load(spec, wiring, known, &rollout)) {
             Ok(plugin) => rollouts.attach(&rollout.id, plugin),
             // What was promoted is not taken back by a file that is gone.
             Err(why) if rollout.state == RolloutState::Promoted => anyhow::bail!(
@@ -44,6 +46,7 @@ pub(crate) fn refresh(
     rollouts: &Rollouts,
     spec: &Spec,
     wiring: &Wiring,
+    known: &Known,
     slots: &[SlotSpec],
     is_restarted: impl Fn(&str) -> bool,
 ) -> Result<(), String> {
@@ -53,7 +56,7 @@ pub(crate) fn refresh(
         if !is_restarted(&rollout.sink) || rollout.state == RolloutState::Shadow {
             continue;
         }
-        let plugin = load(spec, wiring, &rollout).map_err(|why| {
+        let plugin = load(spec, wiring, known, &rollout).map_err(|why| {
             format!(
                 "rollout {} of function `{}` on sink `{}` cannot be had with this configuration: \
                  {why}; abort it, or mend that",
@@ -72,11 +75,12 @@ pub(crate) fn refresh(
 fn load(
     spec: &Spec,
     wiring: &Wiring,
+    known: &Known,
     rollout: &Rollout,
 ) -> Result<std::sync::Arc<dyn model::plugin::Plugin>, String> {
     let place = match rollout.state {
         RolloutState::Shadow => Place::Aside,
         _ => Place::Usual,
     };
-    versions::load_of(spec.clone(), wiring, &rollout.function, &rollout.digest, place)
+    versions::load_of(spec.clone(), wiring, known, &rollout.function, &rollout.digest, place)
 }

@@ -15,6 +15,7 @@ mod owners;
 mod progress;
 mod rollouts;
 mod schema;
+mod versions;
 
 pub use embedded::{Embedded, OpenError};
 pub use forget::Forgotten;

@@ -11,6 +11,7 @@ mod healths;
 mod letters;
 mod login;
 mod metrics;
+mod plugins;
 mod pull;
 mod reply;
 mod resume;
@@ -20,6 +21,7 @@ mod streams;
 pub use access::{Access, Token};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
+pub use plugins::{Audited, ByHand, Plugins, UPLOAD_BYTES_MAX, Upload, list_of};
 pub use rollouts::{Open, Rollouts};
 pub use streams::{Stream, Streams};
 
@@ -56,6 +58,11 @@ pub fn backfills(backfills: Backfills, access: Access) -> Router {
 /// What the main port has of rollouts and of what functions cost, beside [`api()`].
 pub fn rollouts(rollouts: Rollouts, access: Access) -> Router {
     rollouts::routes(rollouts, access)
+}
+
+/// What the main port has of plugins and bindings, beside [`api()`].
+pub fn plugins(plugins: Arc<dyn Plugins>, access: Access) -> Router {
+    plugins::routes(plugins, access)
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

@@ -267,6 +267,15 @@ fn render(status: &Status, rollouts: Option<&Rollouts>) -> Result<String, promet
         gauge.set(signed(value));
         registry.register(Box::new(gauge))?;
     }
+    let held = Opts::new(
+        "sequin_binding_held",
+        "1 while a hold keeps a chain of a sink other than sequin.yaml says.",
+    );
+    let held = IntGaugeVec::new(held, &["consumer_name", "role"])?;
+    for binding in config.held.list() {
+        held.with_label_values(&[&*binding.0, &*binding.1]).set(1);
+    }
+    registry.register(Box::new(held))?;
     let mut families = registry.gather();
     // Of no sink there is nothing to encode.
     if !all.is_empty() {

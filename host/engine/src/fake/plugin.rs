@@ -7,8 +7,8 @@ use model::BoxFuture;
 use model::change::Change;
 use model::page::Value;
 use model::plugin::{
-    Data, Document, DocumentEffect, Fault, Outcome, Patch, Plugin, PluginError, Presence, Rows,
-    SetColumn,
+    Data, Document, DocumentEffect, Fault, OnError, Outcome, Patch, Plugin, PluginError, Presence,
+    Rows, SetColumn,
 };
 
 type Judge = Box<dyn Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync>;
@@ -119,5 +119,30 @@ impl Plugin for Slow {
             tokio::time::sleep_until(tokio::time::Instant::now() + self.0).await;
             rows.changes.iter().map(|_| Ok(Outcome::Keep)).collect()
         })
+    }
+}
+
+/// A plugin whose owner wants this done with rows that it fails on.
+pub(crate) fn owned(plugin: Arc<dyn Plugin>, on_error: OnError) -> Arc<dyn Plugin> {
+    Arc::new(Owned(plugin, on_error))
+}
+
+struct Owned(Arc<dyn Plugin>, OnError);
+
+impl Plugin for Owned {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn digest(&self) -> &str {
+        self.0.digest()
+    }
+
+    fn on_error(&self) -> OnError {
+        self.1
+    }
+
+    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
+        self.0.run(rows)
     }
 }

@@ -68,6 +68,7 @@ impl Bench {
             burial,
             portions,
             lanes,
+            is_live: false,
             routes: Default::default(),
             shapes: Default::default(),
             rollouts: desk.rollouts.clone(),
