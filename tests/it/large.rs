@@ -9,14 +9,9 @@ use tokio_postgres::Client;
 
 use crate::world::{LATER, engine, settled, streaming, yaml};
 
-/// The byte budget of these engines, in MiB: it counts changes and messages.
-const BUDGET_MB: u64 = 64;
-
-/// What work takes beside it, in MiB: what the allocator keeps of batches that came and went, pages
-/// of code that were not touched before, buffers of sockets and files. It is reached early and does
-/// not grow with the transaction: of five million rows it stood at the same 256 MiB in all from the
-/// third million on.
-const BESIDE_MB: u64 = 224;
+/// `SEQUIN_MEMORY_MB` of these engines: the peak of the whole process stays below, code, caches and
+/// stacks included (36 MiB of an unoptimised build that does nothing).
+const CAP_MB: u64 = 80;
 
 /// For millions of rows on a machine that does other things, too.
 const LONG: Duration = Duration::from_secs(900);
@@ -74,8 +69,7 @@ async fn deliver(rows: u64) -> Result<()> {
         path.display()
     );
     let config = yaml(postgres.port(), "http://127.0.0.1:1", &sink);
-    let mut sequin =
-        engine(&config).env("SEQUIN_MEMORY_MB", &BUDGET_MB.to_string()).start().await?;
+    let mut sequin = engine(&config).env("SEQUIN_MEMORY_MB", &CAP_MB.to_string()).start().await?;
     streaming(&sequin).await?;
     let before = peak_mb(&sequin)?;
     let insert = format!("INSERT INTO t SELECT n, n FROM generate_series(1, {rows}) n");
@@ -91,9 +85,8 @@ async fn deliver(rows: u64) -> Result<()> {
     let peak = peak_mb(&sequin)?;
     sequin.terminate().await?;
     in_order(&path, rows)?;
-    let max = before + BUDGET_MB + BESIDE_MB;
     println!("{rows} rows: {before} MiB before, {peak} MiB at most");
-    assert!(peak < max, "{peak} MiB of {max} MiB, {before} MiB before");
+    assert!(peak < CAP_MB, "{peak} MiB of {CAP_MB} MiB, {before} MiB before");
     Ok(())
 }
 
@@ -101,6 +94,13 @@ async fn deliver(rows: u64) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn b016_a_large_transaction_is_delivered_in_order_within_the_memory() -> Result<()> {
     deliver(500_000).await
+}
+
+/// By hand, in an optimised build: minutes.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn b016_five_million_rows() -> Result<()> {
+    deliver(5_000_000).await
 }
 
 async fn count(client: &Client) -> Result<i64> {

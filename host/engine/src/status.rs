@@ -182,7 +182,7 @@ impl Histogram {
     }
 }
 
-/// Why a slot has no stream.
+/// Why a slot has no stream, or a sink was not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Stable name of the condition.
@@ -204,7 +204,14 @@ impl Fault {
     }
 }
 
-/// The fault of a slot, if it has one.
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let separator = if self.help.is_empty() { "" } else { "; " };
+        write!(f, "{}{separator}{}", self.message, self.help)
+    }
+}
+
+/// The fault of a slot or a sink, if it has one.
 #[derive(Debug, Default)]
 pub struct Faulty(Mutex<Option<Fault>>);
 
@@ -471,8 +478,10 @@ pub struct SinkStatus {
     pub last_error: Note,
     /// Why it takes in nothing at the moment.
     pub waiting: Note,
-    /// Why it does not run any more.
+    /// Why it does not run, or not any more.
     pub stopped: Note,
+    /// The same in parts, if its surroundings are the reason: it was not started.
+    pub fault: Faulty,
     /// What its owner should know.
     pub warnings: Warnings,
     /// Whether its destination is away.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use engine::budget::Budget;
 use engine::health::monitor::Monitor;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
@@ -18,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::Failure;
 use crate::cli::ServeArguments;
 use crate::config_source::ConfigSource;
+use crate::memory;
 use crate::reload::{self, Beside, Ready, Reloader};
 use crate::settings::{self, Settings, environment};
 use crate::telemetry;
@@ -96,7 +96,9 @@ async fn serve(
         backfills: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
-    let budget = Budget::new(settings.memory_bytes_max);
+    let budget = memory::budget(settings.memory_bytes_max);
+    let keep = memory::keep(settings.memory_bytes_max, Arc::clone(&budget), stop.clone());
+    supervisor.spawn(TaskKind::Health, "memory", keep);
     let change_log_bytes_max = settings.change_log_bytes_max;
     let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE, change_log_bytes_max, clock_us };
     let slots = std::mem::take(&mut ready.slots);

@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// `SEQUIN_METRICS_USER` and `SEQUIN_METRICS_PASSWORD`: asked for at `/metrics`.
     pub(crate) metrics_login: Option<web::Login>,
-    /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
+    /// `SEQUIN_MEMORY_MB`, in bytes: what the process may take, see `memory.rs`.
     pub(crate) memory_bytes_max: usize,
     /// `SEQUIN_CHANGE_LOG_MB`, in bytes: what may wait on the disk for the sinks of one slot.
     pub(crate) change_log_bytes_max: u64,
@@ -52,7 +52,7 @@ pub(crate) enum LogFormat {
 const DATA_DIR: &str = "sequin-data";
 const SERVER_PORT: u16 = 7376;
 const METRICS_PORT: u16 = 8376;
-/// Enough for a hundred thousand messages of 2 kB, and small beside what a server has.
+/// Leaves enough for fifty thousand messages of 2 kB, and is small beside what a server has.
 const MEMORY_MB: usize = 256;
 /// Hours of a busy table for a sink that is away, and no large disk.
 const CHANGE_LOG_MB: u64 = 8 * 1024;

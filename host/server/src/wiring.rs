@@ -247,6 +247,7 @@ fn sink_spec(
         name: sink.name.as_str().into(),
         revision: 0,
         config: config_hash(sink, plugins),
+        fault: None,
         selection: sink.selection.clone(),
         lookup,
         enrichments,
