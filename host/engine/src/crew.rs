@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::backfill::{Registry, View};
 use crate::budget::{Budget, WakeOnDrop};
@@ -329,9 +329,7 @@ impl Crew {
             share: Arc::clone(&share),
         });
         if let Some(fault) = &spec.fault {
-            error!(sink.name = %spec.name, code = fault.code, %fault, "the sink is not started; what comes is kept for it");
-            status.stopped.set(fault.to_string());
-            status.fault.set(Some(fault.clone()));
+            status.unfit(fault);
             status.spooling.set(1);
             let (intake, _) = mpsc::channel(1);
             let stop = CancellationToken::new();

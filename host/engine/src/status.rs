@@ -491,3 +491,11 @@ pub struct SinkStatus {
     /// When it may send on, while its rate limit keeps it from that.
     pub rate_limited: Due,
 }
+
+impl SinkStatus {
+    /// It is not started because of this.
+    pub(crate) fn unfit(&self, fault: &Fault) {
+        self.stopped.set(fault.to_string());
+        self.fault.set(Some(fault.clone()));
+    }
+}

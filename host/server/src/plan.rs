@@ -7,6 +7,7 @@ use std::fmt::{self, Debug};
 
 use config::Spec;
 use config::spec::{Database, Function, FunctionKind, Sink, Status};
+use engine::status::Fault;
 
 /// A configuration and the components that its functions name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) struct Loaded {
     pub(crate) spec: Spec,
     /// The digest of each function's component, by the function's name.
     pub(crate) digests: BTreeMap<String, String>,
+    /// Sinks that cannot be started, by name.
+    pub(crate) faults: BTreeMap<String, Fault>,
 }
 
 /// What happens to one thing.
@@ -80,6 +83,7 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
     };
     let sinks = compare(&old.spec.sinks, &new.spec.sinks, |sink| &sink.name);
     let mut restarted = Vec::new();
+    let (old_faults, new_faults) = (&old.faults, &new.faults);
     plan.sinks = collect(sinks, |old, new| {
         let mut what = if old == new { Vec::new() } else { sink(old, new) };
         // Its other settings, without whether it runs.
@@ -88,6 +92,13 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
         let mut restarts = *old != as_before;
         for name in new.functions().filter(|name| plan.functions.contains_key(*name)) {
             what.push(format!("function `{name}`"));
+            restarts = true;
+        }
+        let (was, is) = (old_faults.get(&old.name), new_faults.get(&new.name));
+        if was != is {
+            what.push(
+                if is.is_some() { "it cannot be started" } else { "it can be started" }.to_owned(),
+            );
             restarts = true;
         }
         if restarts {
@@ -272,7 +283,8 @@ sinks:
         };
         let read = config::read("x", yaml, &around);
         let spec = read.unwrap_or_else(|wrong| panic!("{wrong:?}")).0;
-        Loaded { spec, digests: BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]) }
+        let digests = BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]);
+        Loaded { spec, digests, faults: BTreeMap::new() }
     }
 
     /// The plan as text, and who is started anew.
@@ -327,5 +339,15 @@ sinks:
             "function `f` changed: component; sink `one` changed: function `f`"
         );
         assert_eq!(plan.restarted, ["one"]);
+    }
+    #[test]
+    fn b201_a_sink_that_can_be_started_after_all_is_started_alone() {
+        let new = load(YAML);
+        let fault = Fault { code: "c", message: "m".to_owned(), help: String::new() };
+        let old = Loaded { faults: BTreeMap::from([("two".to_owned(), fault)]), ..new.clone() };
+        let plan = diff(&old, &new);
+        assert_eq!(plan.to_string(), "sink `two` changed: it can be started");
+        assert_eq!(plan.restarted, ["two"]);
+        assert!(diff(&old, &old).is_empty());
     }
 }

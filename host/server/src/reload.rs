@@ -2,7 +2,9 @@
 //! that it names has changed.
 //!
 //! All of it is read, checked and built before anything that runs is touched. One that is wrong
-//! changes nothing: what is wrong is logged, and the last good one goes on.
+//! changes nothing: what is wrong is logged, and the last good one goes on. The same for one with which
+//! a sink that runs could not be started any more. Other sinks that cannot be started stand alone, and
+//! are tried again after a while.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -14,9 +16,10 @@ use engine::run::{Handle, Stopped};
 use engine::spec::SlotSpec;
 use engine::status::Status;
 use engine::supervise::{Supervisor, TaskKind};
+use model::backoff::Backoff;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::Signal;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -29,6 +32,9 @@ use crate::wiring::{self, Wiring};
 
 /// Between looks at the files. A change is taken up at the second look that finds it the same.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between attempts to start sinks that cannot be, beside those that a change gives rise to.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(5), cap: Duration::from_secs(300) };
 
 /// A configuration that was read and built, and nothing more.
 pub(crate) struct Ready {
@@ -50,10 +56,7 @@ pub(crate) fn load(source: &ConfigSource, wiring: &Wiring) -> Result<Ready, Refu
     let own: Vec<PathBuf> = source.file().map(PathBuf::from).into_iter().collect();
     let read = source.read().map_err(|reason| Refused { reason, files: own.clone() })?;
     let files = [own, read.files, wiring::files(&read.spec)].concat();
-    let built = match wiring.build(&read.spec) {
-        Ok(built) => built,
-        Err(reason) => return Err(Refused { reason, files }),
-    };
+    let built = wiring.build(&read.spec);
     let mut hash = Sha256::new();
     hash.update(&read.text);
     for (name, digest) in &built.digests {
@@ -63,8 +66,23 @@ pub(crate) fn load(source: &ConfigSource, wiring: &Wiring) -> Result<Ready, Refu
     let digest: [u8; 32] = hash.finalize().into();
     // A float, which is what a metric is, holds 48 bits and more without loss.
     let hash = digest.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let loaded = Loaded { spec: read.spec, digests: built.digests };
+    let loaded = Loaded { spec: read.spec, digests: built.digests, faults: built.faults };
+    for problem in built.warnings {
+        warn!(problem, "something that no sink uses cannot be used");
+    }
     Ok(Ready { loaded, slots: built.slots, warnings: read.warnings, files, hash })
+}
+
+/// Sinks that run and could not be started with what is new: a line each. Empty if there are none.
+fn broken(old: &Loaded, new: &Loaded) -> String {
+    let runs = |name: &str| {
+        let is_it = |sink: &&config::spec::Sink| sink.name == name;
+        let known = old.spec.sinks.iter().find(is_it);
+        known.is_some_and(|sink| sink.status != config::spec::Status::Disabled)
+            && !old.faults.contains_key(name)
+    };
+    let broken = new.faults.iter().filter(|(name, _)| runs(name));
+    broken.map(|(name, fault)| format!("error: sink `{name}`: {}\n", fault.message)).collect()
 }
 
 /// Sinks that do not run because somebody has told them so.
@@ -188,10 +206,21 @@ impl Reloader {
         let mut watch = Watch::new(self.look());
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut attempts, mut dice) = (0, fastrand::Rng::new());
+        let mut again = Instant::now() + RETRY.delay(1, dice.f64());
         loop {
+            let stand = !self.loaded.faults.is_empty();
             tokio::select! {
                 biased;
                 () = cancelled.cancelled() => return,
+                () = tokio::time::sleep_until(again), if stand => {
+                    attempts += 1;
+                    again = Instant::now() + RETRY.delay(attempts, dice.f64());
+                    if self.reload(true).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Some(()) = hangup.recv() => {
                     info!("SIGHUP: reading the configuration again");
                     self.told = None;
@@ -206,9 +235,10 @@ impl Reloader {
             }
             // Made before it is read: what changes while it is read is seen at the next look.
             watch = Watch::new(self.look());
-            if self.reload().await.is_err() {
+            if self.reload(false).await.is_err() {
                 return;
             }
+            attempts = 0;
             watch = watch.go_on(self.look());
         }
     }
@@ -217,10 +247,15 @@ impl Reloader {
         Seen::look(self.files.iter().map(PathBuf::as_path))
     }
 
-    async fn reload(&mut self) -> Result<(), Stopped> {
+    /// `quietly`: nobody has asked for it.
+    async fn reload(&mut self, quietly: bool) -> Result<(), Stopped> {
         let config = &self.status.config;
         // Components are compiled here, on this thread and no other.
         let ready = tokio::task::block_in_place(|| load(&self.source, &self.wiring));
+        let ready = ready.and_then(|ready| match broken(&self.loaded, &ready.loaded) {
+            reason if reason.is_empty() => Ok(ready),
+            reason => Err(Refused { reason, files: ready.files }),
+        });
         let mut ready = match ready {
             Ok(ready) => ready,
             Err(Refused { reason, files }) => {
@@ -237,10 +272,13 @@ impl Reloader {
                 return Ok(());
             }
         };
+        let plan = plan::diff(&self.loaded, &ready.loaded);
+        if quietly && plan.is_empty() {
+            return Ok(());
+        }
         for warning in &ready.warnings {
             warn!(config = %warning, "the configuration holds something that has no effect");
         }
-        let plan = plan::diff(&self.loaded, &ready.loaded);
         self.files = ready.files;
         self.told = None;
         if plan.is_empty() {

@@ -205,7 +205,8 @@ pub(crate) fn check_sinks(
     is_meant: impl Fn(&str) -> bool,
 ) {
     let all = slots.iter().flat_map(|slot| &slot.sinks);
-    for sink in all.filter(|sink| is_meant(&sink.name)) {
+    // One that is not started was told of already.
+    for sink in all.filter(|sink| sink.fault.is_none() && is_meant(&sink.name)) {
         let (name, port) = (Arc::clone(&sink.name), Arc::clone(&sink.sink));
         supervisor.spawn(TaskKind::Check, &sink.name, async move {
             match port.check().await {

@@ -66,6 +66,19 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 
+/// `SEQUIN_HTTP_GUARD`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn http_guard(env: &dyn Fn(&str) -> Option<String>) -> Result<Guard, String> {
+    let mut wrong = Vec::new();
+    let guard = setting(env, "SEQUIN_HTTP_GUARD", "metadata, internal or off", &mut wrong);
+    match wrong.pop() {
+        Some(reason) => Err(reason),
+        None => Ok(guard.unwrap_or_default()),
+    }
+}
+
 impl Settings {
     /// Reads all settings.
     ///
@@ -126,8 +139,10 @@ impl Settings {
                 "SEQUIN_CHANGE_LOG_MB is {log_megabytes}: at least {CHANGE_LOG_MB_MIN}"
             ));
         }
-        let guard = "metadata, internal or off";
-        let http_guard = setting(env, "SEQUIN_HTTP_GUARD", guard, &mut wrong).unwrap_or_default();
+        let http_guard = http_guard(env).unwrap_or_else(|reason| {
+            wrong.push(reason);
+            Guard::default()
+        });
         let metrics_login = match (env("SEQUIN_METRICS_USER"), env("SEQUIN_METRICS_PASSWORD")) {
             (Some(user), Some(password)) => {
                 Some(web::Login::new(&STANDARD.encode(format!("{user}:{password}"))))

@@ -1,6 +1,7 @@
 //! From the configuration to what the engine runs: clients are built, components compiled.
 //!
-//! Nothing is sent anywhere here, and everything that is wrong is told at once.
+//! Nothing is sent anywhere here. What cannot be built as the surroundings are (a component that is not
+//! there, an address that is not allowed) is the fault of the sinks that need it, and of no others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use config::spec::{
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
+use engine::status::Fault;
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
@@ -39,7 +41,24 @@ pub(crate) struct Built {
     pub(crate) slots: Vec<SlotSpec>,
     /// The digest of each function's component.
     pub(crate) digests: BTreeMap<String, String>,
+    /// Sinks that cannot be started, by name.
+    pub(crate) faults: BTreeMap<String, Fault>,
+    /// What is wrong and hinders no sink.
+    pub(crate) warnings: Vec<String>,
 }
+
+/// Plugins by the names of their functions; what is wrong with the others.
+type Plugins = HashMap<String, Result<Arc<dyn Plugin>, String>>;
+
+/// The code of a sink whose plugin cannot be used.
+const PLUGIN: &str = "plugin_unusable";
+
+/// The code of a sink whose destination cannot be used.
+const DESTINATION: &str = "destination_unusable";
+
+/// What to do about either.
+const HELP: &str = "once that is mended it starts by itself, with all that it missed: it is tried again \
+                    when the configuration or a component changes, on SIGHUP, and every few minutes";
 
 /// The files and directories that hold the components of a configuration: a change there is a change
 /// of it. Certificates are not among them: they are read anew with each connection.
@@ -60,10 +79,7 @@ impl Wiring {
     }
 
     /// Builds what the spec describes.
-    ///
-    /// # Errors
-    /// Everything that is wrong, a line each.
-    pub(crate) fn build(&self, spec: &Spec) -> Result<Built, String> {
+    pub(crate) fn build(&self, spec: &Spec) -> Built {
         build(spec, self)
     }
 
@@ -72,9 +88,8 @@ impl Wiring {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn function(&self, spec: &Spec) -> Result<Arc<dyn Plugin>, String> {
-        let mut wrong = Vec::new();
-        let built = plugins(spec, self, &mut wrong).into_values().next();
-        built.ok_or_else(|| wrong.join("; "))
+        let built = plugins(spec, self).into_values().next();
+        built.unwrap_or_else(|| Err("there is no such plugin".to_owned()))
     }
 
     fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
@@ -88,16 +103,10 @@ impl Wiring {
     }
 }
 
-fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
-    let mut wrong = Vec::new();
-    let plugins = plugins(spec, wiring, &mut wrong);
-    let sinks = match sinks::Builder::new(wiring.guard) {
-        Ok(builder) => Some(builder),
-        Err(error) => {
-            wrong.push(error.to_string());
-            None
-        }
-    };
+fn build(spec: &Spec, wiring: &Wiring) -> Built {
+    let plugins = plugins(spec, wiring);
+    let sinks = sinks::Builder::new(wiring.guard);
+    let mut faults = BTreeMap::new();
     let mut slots = Vec::new();
     for database in &spec.databases {
         // One session for all sinks of the database, opened when the first of them asks.
@@ -106,12 +115,12 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
         let running = of_database.filter(|sink| sink.status != Status::Disabled);
         let mut specs = Vec::new();
         for sink in running {
-            let Some(builder) = &sinks else { continue };
             let lookup = sink.fetch_unchanged.then(|| Arc::clone(&lookup));
-            match sink_spec(builder, database, sink, &plugins, lookup) {
-                Ok(sink) => specs.push(sink),
-                Err(error) => wrong.push(format!("sink `{}`: {error}", sink.name)),
+            let sink = sink_spec(&sinks, database, sink, &plugins, lookup);
+            if let Some(fault) = &sink.fault {
+                faults.insert(sink.name.to_string(), fault.clone());
             }
+            specs.push(sink);
         }
         let connect = Arc::new(postgres::Connector::new(source(database)));
         slots.push(SlotSpec {
@@ -130,64 +139,51 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
             sinks: specs,
         });
     }
-    if wrong.is_empty() {
-        let digest = |(name, plugin): (&String, &Arc<dyn Plugin>)| {
-            (name.clone(), plugin.digest().to_owned())
-        };
-        let digests = plugins.iter().map(digest).collect();
-        Ok(Built { slots, digests })
-    } else {
-        Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
-    }
+    let digest = |(name, plugin): (&String, &Result<Arc<dyn Plugin>, String>)| {
+        Some((name.clone(), plugin.as_ref().ok()?.digest().to_owned()))
+    };
+    let digests = plugins.iter().filter_map(digest).collect();
+    let used = |name: &str| spec.sinks.iter().any(|sink| sink.functions().any(|used| used == name));
+    let unused = plugins.iter().filter(|(name, _)| !used(name));
+    let mut warnings: Vec<String> =
+        unused.filter_map(|(_, plugin)| plugin.as_ref().err().cloned()).collect();
+    warnings.sort();
+    Built { slots, digests, faults, warnings }
 }
 
 /// Loads each component and binds it to its configuration.
-fn plugins(
-    spec: &Spec,
-    wiring: &Wiring,
-    wrong: &mut Vec<String>,
-) -> HashMap<String, Arc<dyn Plugin>> {
+fn plugins(spec: &Spec, wiring: &Wiring) -> Plugins {
     let mut plugins = HashMap::new();
-    if spec.functions.is_empty() {
-        return plugins;
-    }
-    let host = match wiring.host() {
-        Ok(host) => host,
-        Err(error) => {
-            wrong.push(error.to_string());
-            return plugins;
-        }
-    };
     let mut components = Components::new(&spec.plugin_dir);
     for function in &spec.functions {
         let FunctionKind::Plugin(given) = &function.kind else { continue };
-        let role = match given.role {
-            Role::Filter => plugin::Role::Filter,
-            Role::Transform => plugin::Role::Transform,
-            Role::Route => plugin::Role::Route,
-        };
         let name = &function.name;
-        let found = match components.find(&given.component) {
-            Ok(found) => found,
-            Err(error) => {
-                wrong.push(format!("function `{name}`: {error}"));
-                continue;
-            }
-        };
-        let loaded = host.load(&found.bytes).and_then(|program| {
-            host.bind(name, &program, role, &given.sink_type, &given.config_json)
-        });
-        match loaded {
-            Ok(plugin) => {
-                plugins.insert(name.clone(), plugin);
-            }
-            Err(error) => {
-                let file = found.path.display();
-                wrong.push(format!("function `{name}`, file {file}: {error}"));
-            }
-        }
+        plugins.insert(name.clone(), load(name, given, wiring, &mut components));
     }
     plugins
+}
+
+fn load(
+    name: &str,
+    given: &spec::Plugin,
+    wiring: &Wiring,
+    components: &mut Components<'_>,
+) -> Result<Arc<dyn Plugin>, String> {
+    let role = match given.role {
+        Role::Filter => plugin::Role::Filter,
+        Role::Transform => plugin::Role::Transform,
+        Role::Route => plugin::Role::Route,
+    };
+    let host = wiring.host().map_err(|error| error.to_string())?;
+    let found = components.find(&given.component);
+    let found = found.map_err(|error| format!("function `{name}`: {error}"))?;
+    let loaded = host
+        .load(&found.bytes)
+        .and_then(|program| host.bind(name, &program, role, &given.sink_type, &given.config_json));
+    loaded.map_err(|error| {
+        let file = found.path.display();
+        format!("function `{name}`, file {file}: {error}")
+    })
 }
 
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
@@ -206,22 +202,24 @@ fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
     }
 }
 
+/// What cannot be built of a sink is its fault; then what stands there is never run.
 fn sink_spec(
-    builder: &sinks::Builder,
+    builder: &Result<sinks::Builder, sinks::BuildError>,
     database: &Database,
     sink: &Sink,
-    plugins: &HashMap<String, Arc<dyn Plugin>>,
+    plugins: &Plugins,
     lookup: Option<Arc<dyn Lookup>>,
-) -> anyhow::Result<SinkSpec> {
+) -> SinkSpec {
     let batching = Batching { messages_max: sink.batch_size, linger: sink.batch_timeout };
-    let built = match &sink.destination {
-        Destination::Webhook(options) => builder.webhook(options.clone(), batching)?,
-        Destination::Typesense(options) => builder.typesense(options.clone(), batching)?,
-        Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
-        Destination::File(options) => sinks::file(options.clone(), batching),
-        Destination::Stdout(_) => sinks::stdout(batching),
-        Destination::Benchmark(_) => sinks::benchmark(batching),
+    let unusable = |code, message| Fault { code, message, help: HELP.to_owned() };
+    let (built, no_destination) = match destination(builder, sink, batching) {
+        Ok(built) => (built, None),
+        Err(error) => (sinks::benchmark(batching), Some(unusable(DESTINATION, error))),
     };
+    let wrong = sink.functions().filter_map(|name| plugins.get(name)?.as_ref().err());
+    let mut wrong: Vec<&str> = wrong.map(String::as_str).collect();
+    wrong.dedup();
+    let no_plugin = (!wrong.is_empty()).then(|| unusable(PLUGIN, wrong.join("; ")));
     let consumer =
         envelope::Consumer { id: &sink.id, name: &sink.name, annotations: &sink.annotations };
     let from = envelope::Database {
@@ -231,10 +229,9 @@ fn sink_spec(
         database: &database.database,
         hostname: &database.hostname,
     };
-    // A name that could not be loaded was told already, and nothing is started then.
-    let chain = |names: &[String]| {
-        names.iter().filter_map(|name| plugins.get(name)).map(Arc::clone).collect()
-    };
+    // One that could not be loaded is the sink's fault: it is not started then.
+    let usable = |name: &String| plugins.get(name)?.as_ref().ok();
+    let chain = |names: &[String]| names.iter().filter_map(usable).map(Arc::clone).collect();
     // A session for each: one that is slow holds back none of the others.
     let enrichment = |given: &TableEnrichment| {
         let (name, sql) = (given.function.as_str(), given.sql.as_str());
@@ -242,12 +239,12 @@ fn sink_spec(
         (given.table.clone(), Arc::new(enrich) as Arc<dyn Enrich>)
     };
     let enrichments = sink.enrichments.iter().map(enrichment).collect();
-    Ok(SinkSpec {
+    SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         revision: 0,
         config: config_hash(sink, plugins),
-        fault: None,
+        fault: no_plugin.or(no_destination),
         selection: sink.selection.clone(),
         lookup,
         enrichments,
@@ -265,17 +262,40 @@ fn sink_spec(
         rate_limit: sink.rate_limit,
         letter_limit: Some(sink.letter_limit),
         initial: sink.initial.clone(),
+    }
+}
+
+/// # Errors
+/// It cannot be built: what is wrong.
+fn destination(
+    builder: &Result<sinks::Builder, sinks::BuildError>,
+    sink: &Sink,
+    batching: Batching,
+) -> Result<Arc<dyn model::sink::Sink>, String> {
+    let builder = || builder.as_ref().map_err(ToString::to_string);
+    Ok(match &sink.destination {
+        Destination::Webhook(options) => {
+            builder()?.webhook(options.clone(), batching).map_err(|error| error.to_string())?
+        }
+        Destination::Typesense(options) => {
+            builder()?.typesense(options.clone(), batching).map_err(|error| error.to_string())?
+        }
+        Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
+        Destination::File(options) => sinks::file(options.clone(), batching),
+        Destination::Stdout(_) => sinks::stdout(batching),
+        Destination::Benchmark(_) => sinks::benchmark(batching),
     })
 }
 
 /// The same for the same configuration and components, also after a restart of this version. It says
 /// nothing of secrets: they are not shown here.
-fn config_hash(sink: &Sink, plugins: &HashMap<String, Arc<dyn Plugin>>) -> Arc<str> {
+fn config_hash(sink: &Sink, plugins: &Plugins) -> Arc<str> {
     let mut hash = Sha256::new();
     // Pausing is not another configuration.
     hash.update(format!("{:?}", Sink { status: Status::Active, ..sink.clone() }));
     for name in [&sink.filters, &sink.routers, &sink.transforms].into_iter().flatten() {
-        hash.update(plugins.get(name).map_or("", |plugin| plugin.digest()));
+        let plugin = plugins.get(name).and_then(|plugin| plugin.as_ref().ok());
+        hash.update(plugin.map_or("", |plugin| plugin.digest()));
     }
     let digest: [u8; 32] = hash.finalize().into();
     let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
