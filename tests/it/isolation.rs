@@ -123,10 +123,13 @@ sinks:
     }
     assert_eq!(sequin.metric("sequin_sink_up", &[("consumer_name", "good")]).await?, 1.0);
     let url = format!("{}/api/health", sequin.url());
-    let text = reqwest::get(&url).await?.text().await?;
-    for shown in ["plugin_unusable", "filter.wasm", "destination_unusable", "SEQUIN_HTTP_GUARD"] {
-        assert!(text.contains(shown), "{shown} in {text}");
-    }
+    let api = tests::http::client()?;
+    let all = ["plugin_unusable", "filter.wasm", "destination_unusable", "SEQUIN_HTTP_GUARD"];
+    until("the faults to be shown", LATER, async || {
+        let text = api.get(&url).send().await?.text().await?;
+        Ok(if all.iter().all(|shown| text.contains(shown)) { Ok(()) } else { Err(text) })
+    })
+    .await?;
 
     sequin.kill9().await?;
     insert(1_001, 1_100).await?;

@@ -1,13 +1,13 @@
-//! Transactions that are larger than memory.
+//! Transactions, and letters, that are larger than memory.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tests::{Cluster, Sequin, until};
+use tests::{Behaviour, Cluster, Receiver, Sequin, until};
 use tokio_postgres::Client;
 
-use crate::world::{LATER, engine, settled, streaming, yaml};
+use crate::world::{LATER, engine, hook, settled, streaming, yaml};
 
 /// `SEQUIN_MEMORY_MB` of these engines: the peak of the whole process stays below, code, caches and
 /// stacks included (36 MiB of an unoptimised build that does nothing).
@@ -156,4 +156,64 @@ async fn b013_b014_b017_of_a_large_transaction_that_aborts_nothing_is_delivered(
     assert_eq!(lines()?, 20_000, "each once");
     // As they stand: what was aborted takes no place.
     in_order(&path, 20_000)
+}
+
+/// So many messages of 18 kB that a receiver refuses become letters; a restart with them, looking at
+/// them and counting them stay within the memory.
+async fn bury(rows: u64) -> Result<()> {
+    let postgres = Cluster::start_with(&[("max_wal_size", "8GB")]).await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, value text)").await?;
+    let mut receiver = Receiver::start().await?;
+    receiver.set(Behaviour::Status(422));
+    let never = "    max_retry_count: 1\n    dead_letter_limit: {max_percent: 100}\n";
+    let config = yaml(postgres.port(), &receiver.url(), &hook("hook", "", never));
+    let mut sequin = engine(&config).env("SEQUIN_MEMORY_MB", &CAP_MB.to_string()).start().await?;
+    streaming(&sequin).await?;
+    let insert = format!(
+        "INSERT INTO t SELECT n, repeat(md5(n::text), 563) FROM generate_series(1, {rows}) n"
+    );
+    client.batch_execute(&insert).await?;
+    until("all to be put aside", LONG, async || {
+        let buried = sequin.metric("sequin_messages_buried_count", &[]).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+        let all = buried >= rows as f64;
+        Ok(if all { Ok(()) } else { Err(buried.to_string()) })
+    })
+    .await?;
+    settled(&client).await?;
+    let peak = peak_mb(&sequin)?;
+    assert!(peak < CAP_MB, "{peak} MiB of {CAP_MB} MiB while they were put aside");
+    sequin.terminate().await?;
+
+    sequin.restart().await?;
+    streaming(&sequin).await?;
+    let client = tests::http::client()?;
+    let ask = async |path: &str| -> Result<serde_json::Value> {
+        let url = format!("{}{path}", sequin.url());
+        Ok(serde_json::from_str(&client.get(&url).send().await?.text().await?)?)
+    };
+    let counts = ask("/api/letters/counts").await?;
+    assert_eq!(counts["data"][0]["letters"], rows, "{counts}");
+    let page = ask("/api/sinks/hook/letters?limit=100").await?;
+    assert_eq!(page["data"].as_array().map(Vec::len), Some(100));
+    let found = ask("/api/letters?text=no-such-text&limit=10").await?;
+    assert_eq!(found["data"].as_array().map(Vec::len), Some(0), "{found}");
+    let peak = peak_mb(&sequin)?;
+    println!("{rows} letters: {peak} MiB at most after the restart");
+    assert!(peak < CAP_MB, "{peak} MiB of {CAP_MB} MiB after a restart with {rows} letters");
+    Ok(())
+}
+
+/// 90 MB of letters, more than the memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn b205_a_restart_with_many_letters_stays_within_the_memory() -> Result<()> {
+    bury(5_000).await
+}
+
+/// By hand: 2.5 GB.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes and 8 GB of disk"]
+async fn b205_as_many_letters_as_the_predecessor_had() -> Result<()> {
+    bury(140_000).await
 }

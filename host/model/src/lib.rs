@@ -29,6 +29,7 @@ pub mod recorded;
 pub mod relation;
 pub mod route;
 pub mod seen;
+pub mod sent;
 pub mod sink;
 pub mod source;
 pub mod store;
