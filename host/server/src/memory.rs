@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Between looks. The allocator gives back what is free within 0.1 s.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// With less nothing gets on; a cap that leaves no more is told.
 const BUDGET_MIN: usize = 4 << 20;
@@ -42,10 +42,10 @@ pub(crate) fn budget(cap: usize) -> Arc<Budget> {
 }
 
 /// What may be charged of memory that is free. The rest is for what is not charged one by one (bodies of
-/// requests, pages before the plugins) and for what the allocator keeps: two fifths of what is charged,
-/// measured with small rows.
+/// requests, letters on their way to the disk, pages before the plugins) and for what the allocator
+/// keeps: up to two fifths of what is charged, measured with small rows.
 fn share(bytes: usize) -> usize {
-    bytes / 8 * 5
+    bytes / 2
 }
 
 /// Keeps the process within the cap, until cancelled.
@@ -69,13 +69,12 @@ pub(crate) async fn keep(cap: usize, budget: Arc<Budget>, stop: CancellationToke
 
 /// The budget from now on.
 fn next(cap: usize, resident: usize, used: usize, max: usize) -> usize {
-    let percent = |part| cap / 100 * part;
-    if resident > percent(90) {
+    if resident > cap / 8 * 7 {
         // At once by a good part: what is under way comes on top.
         (max - max / 6).max(BUDGET_MIN.min(cap))
-    } else if resident < percent(80) && used > max / 8 * 7 {
+    } else if resident < cap / 4 * 3 && used > max / 8 * 7 {
         // What it is now is not enough, and there is room.
-        (max + max / 16).min(share(cap))
+        (max + max / 32).min(share(cap))
     } else {
         max
     }
@@ -103,8 +102,8 @@ mod tests {
         assert_eq!(next(99, 4, 4), 4, "never less than gets on");
         assert_eq!(next(85, 60, 60), 60);
         assert_eq!(next(50, 10, 60), 60, "nobody asks for more");
-        assert_eq!(next(50, 32, 32), 34);
-        assert_eq!(next(50, 61, 61), 62, "never more than is left if all of it is used");
+        assert_eq!(next(50, 32, 32), 33);
+        assert_eq!(next(50, 50, 50), 50, "never more than is left if all of it is used");
     }
 
     #[test]
