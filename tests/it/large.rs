@@ -164,7 +164,7 @@ async fn bury(rows: u64) -> Result<()> {
     let postgres = Cluster::start_with(&[("max_wal_size", "8GB")]).await?;
     let client = postgres.client("postgres").await?;
     client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, value text)").await?;
-    let mut receiver = Receiver::start().await?;
+    let receiver = Receiver::start().await?;
     receiver.set(Behaviour::Status(422));
     let never = "    max_retry_count: 1\n    dead_letter_limit: {max_percent: 100}\n";
     let config = yaml(postgres.port(), &receiver.url(), &hook("hook", "", never));

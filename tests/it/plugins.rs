@@ -41,7 +41,7 @@ async fn fails_alone(kind: &str, reason: &str) -> Result<Value> {
     let names: Vec<_> =
         messages.iter().filter(guilty).map(|m| m["metadata"]["consumer"]["name"].clone()).collect();
     assert_eq!(names, ["neighbour"], "the guilty row passes where no plugin stops it");
-    tests::until("the letter", SOON, async || {
+    until("the letter", SOON, async || {
         let buried = sequin.metric("sequin_messages_buried_count", &[]).await?;
         Ok(if buried == 1.0 { Ok(()) } else { Err(format!("{buried} letters")) })
     })

@@ -91,12 +91,12 @@ mod tests {
 
     #[test]
     fn b236_b237_of_a_url_only_what_is_no_secret_is_shown() {
-        let shown = |endpoint: &str, url: &str| {
-            super::shown(&Address::new(Url::parse(endpoint).unwrap()), &Url::parse(url).unwrap())
+        let show = |endpoint: &str, url: &str| {
+            shown(&Address::new(Url::parse(endpoint).unwrap()), &Url::parse(url).unwrap())
         };
-        assert_eq!(shown("https://u:p@h/", "https://u:p@h/a?k=1"), "https://h/a?…");
-        assert_eq!(shown("https://h/key", "https://h/key/a/b"), "https://h/…/a/b");
-        assert_eq!(shown("https://h/key", "https://h/key"), "https://h/…");
-        assert_eq!(shown("https://h/key", "https://h/other"), "https://h/…");
+        assert_eq!(show("https://u:p@h/", "https://u:p@h/a?k=1"), "https://h/a?…");
+        assert_eq!(show("https://h/key", "https://h/key/a/b"), "https://h/…/a/b");
+        assert_eq!(show("https://h/key", "https://h/key"), "https://h/…");
+        assert_eq!(show("https://h/key", "https://h/other"), "https://h/…");
     }
 }
