@@ -315,7 +315,7 @@ async fn b236_a_trace_shows_input_output_and_answer_of_the_next_rows() {
         }
         told.sort();
         let (in_true, out) = ("in true", "out 0 true");
-        assert_eq!(told, ["POST", "delivered", in_true, in_true, "no", out, out]);
+        assert_eq!(told, ["POST", "POST", "delivered", in_true, in_true, "no", out, out]);
         let last = events.last().unwrap().number;
         assert_eq!(world.handle.traced("a", last).unwrap().0, []);
         world.handle.trace("a", 0, Duration::ZERO).unwrap();
