@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod rollouts;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -163,6 +165,14 @@ pub(crate) enum PluginCommand {
     Run(RunArguments),
     /// Measure a plugin over messages of one table.
     Bench(BenchArguments),
+    /// Bring another version of a function into use: in the shadow, for a share, for all.
+    ///
+    /// It is asked of the engine on this machine, where `sequin serve` would listen with the same
+    /// SERVER_PORT and SEQUIN_BIND, with SEQUIN_API_TOKEN if that is set.
+    #[command(subcommand)]
+    Rollout(rollouts::RolloutCommand),
+    /// Tell what the functions of the engine on this machine cost, who took most CPU time first.
+    Top(rollouts::TopArguments),
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod memory;
 mod plan;
 mod plugin;
 mod reload;
+mod rollouts;
 mod serve;
 mod settings;
 mod tables;

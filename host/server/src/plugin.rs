@@ -6,6 +6,7 @@ mod build;
 mod inspect;
 mod lines;
 mod new;
+mod rollouts;
 mod run;
 
 use std::path::Path;
@@ -32,6 +33,8 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Inspect(arguments) => inspect::run(arguments),
         PluginCommand::Run(arguments) => run::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
+        PluginCommand::Rollout(command) => rollouts::run(command),
+        PluginCommand::Top(arguments) => rollouts::top(arguments),
     }
 }
 

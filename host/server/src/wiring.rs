@@ -36,6 +36,15 @@ pub(crate) struct Wiring {
     host: Mutex<Option<Arc<plugin::Host>>>,
 }
 
+/// Where a plugin runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// With the others.
+    Usual,
+    /// Where it takes nothing from the others.
+    Aside,
+}
+
 /// What was built.
 pub(crate) struct Built {
     pub(crate) slots: Vec<SlotSpec>,
@@ -87,8 +96,8 @@ impl Wiring {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn function(&self, spec: &Spec) -> Result<Arc<dyn Plugin>, String> {
-        let built = plugins(spec, self).into_values().next();
+    pub(crate) fn function(&self, spec: &Spec, place: Place) -> Result<Arc<dyn Plugin>, String> {
+        let built = plugins(spec, self, place).into_values().next();
         built.unwrap_or_else(|| Err("there is no such plugin".to_owned()))
     }
 
@@ -104,7 +113,7 @@ impl Wiring {
 }
 
 fn build(spec: &Spec, wiring: &Wiring) -> Built {
-    let plugins = plugins(spec, wiring);
+    let plugins = plugins(spec, wiring, Place::Usual);
     let sinks = sinks::Builder::new(wiring.guard);
     let mut faults = BTreeMap::new();
     let mut slots = Vec::new();
@@ -152,13 +161,13 @@ fn build(spec: &Spec, wiring: &Wiring) -> Built {
 }
 
 /// Loads each component and binds it to its configuration.
-fn plugins(spec: &Spec, wiring: &Wiring) -> Plugins {
+fn plugins(spec: &Spec, wiring: &Wiring, place: Place) -> Plugins {
     let mut plugins = HashMap::new();
     let mut components = Components::new(&spec.plugin_dir);
     for function in &spec.functions {
         let FunctionKind::Plugin(given) = &function.kind else { continue };
         let name = &function.name;
-        plugins.insert(name.clone(), load(name, given, wiring, &mut components));
+        plugins.insert(name.clone(), load(name, given, wiring, place, &mut components));
     }
     plugins
 }
@@ -167,6 +176,7 @@ fn load(
     name: &str,
     given: &spec::Plugin,
     wiring: &Wiring,
+    place: Place,
     components: &mut Components<'_>,
 ) -> Result<Arc<dyn Plugin>, String> {
     let role = match given.role {
@@ -177,9 +187,13 @@ fn load(
     let host = wiring.host().map_err(|error| error.to_string())?;
     let found = components.find(&given.component);
     let found = found.map_err(|error| format!("function `{name}`: {error}"))?;
-    let loaded = host
-        .load(&found.bytes)
-        .and_then(|program| host.bind(name, &program, role, &given.sink_type, &given.config_json));
+    let loaded = host.load(&found.bytes).and_then(|program| {
+        let (sink, config) = (&given.sink_type, &given.config_json);
+        match place {
+            Place::Usual => host.bind(name, &program, role, sink, config),
+            Place::Aside => host.bind_aside(name, &program, role, sink, config),
+        }
+    });
     loaded.map_err(|error| {
         let file = found.path.display();
         format!("function `{name}`, file {file}: {error}")
