@@ -1,9 +1,10 @@
 //! One bad sink and its neighbours.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 use tests::{Cluster, Receiver, until};
 
-use crate::world::{LATER, engine, streaming, yaml};
+use crate::world::{LATER, engine, settled, streaming, yaml};
 use tests::checker;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,5 +62,94 @@ sinks:
     receiver.set_predicate(|_| None);
     let messages = receiver.until_messages(20_000, LATER).await?;
     assert_eq!(messages.len(), 20_000, "each once for each of the two");
+    Ok(())
+}
+
+/// A sink whose component is not there, and one whose address is forbidden, stand beside one that
+/// runs, and say why; the slot forgets what is logged for them. The first starts by itself once its
+/// file is there, also after a restart, with all that it missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn b201_a_sink_that_cannot_start_stands_alone() -> Result<()> {
+    let postgres = Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, shown boolean)").await?;
+    let receiver = Receiver::start().await?;
+    let dir = tempfile::tempdir()?;
+    let component = dir.path().join("filter.wasm");
+    let rest = format!(
+        "  - name: metadata
+    url: http://169.254.169.254/
+functions:
+  - {{name: absent, type: filter, file: '{}', config: {{column: shown}}}}
+sinks:
+  - {{name: good, database: source, destination: {{type: webhook, http_endpoint: receiver}}}}
+  - {{name: forbidden, database: source, destination: {{type: webhook, http_endpoint: metadata}}}}
+  - {{name: broken, database: source, filter: absent,
+     destination: {{type: webhook, http_endpoint: receiver}}}}
+",
+        component.display()
+    );
+    let config = yaml(postgres.port(), &receiver.url(), &rest);
+    let told = engine(&config).command(&["config", "validate", "{config}", "--json"]).await?;
+    assert_eq!(told.status.code(), Some(64));
+    let told: Value = serde_json::from_slice(&told.stdout)?;
+    assert_eq!(told["cannot_start"][0]["code"], "plugin_unusable", "{told}");
+    assert_eq!(told["cannot_start"][1]["code"], "destination_unusable", "{told}");
+
+    let mut sequin = engine(&config).start().await?;
+    streaming(&sequin).await?;
+    let insert = async |from: u32, to: u32| {
+        let sql = format!("INSERT INTO t SELECT n, true FROM generate_series({from}, {to}) n");
+        client.batch_execute(&sql).await
+    };
+    let of = |name: &str| {
+        let messages = receiver.messages().into_iter();
+        let own = messages.filter(|message| message["metadata"]["consumer"]["name"] == name);
+        own.filter_map(|message| message["record"]["id"].as_u64()).collect::<Vec<_>>()
+    };
+    let arrive = async |name: &str, count: u64| {
+        until(name, LATER, async || {
+            let ids = of(name);
+            Ok(if ids.len() as u64 == count { Ok(()) } else { Err(format!("{}", ids.len())) })
+        })
+        .await
+    };
+    insert(1, 1_000).await?;
+    arrive("good", 1_000).await?;
+    settled(&client).await?;
+    for name in ["forbidden", "broken"] {
+        let labels = [("consumer_name", name)];
+        assert_eq!(sequin.metric("sequin_sink_up", &labels).await?, 0.0, "{name}");
+    }
+    assert_eq!(sequin.metric("sequin_sink_up", &[("consumer_name", "good")]).await?, 1.0);
+    let url = format!("{}/api/health", sequin.url());
+    let api = tests::http::client()?;
+    let all = ["plugin_unusable", "filter.wasm", "destination_unusable", "SEQUIN_HTTP_GUARD"];
+    until("the faults to be shown", LATER, async || {
+        let text = api.get(&url).send().await?.text().await?;
+        Ok(if all.iter().all(|shown| text.contains(shown)) { Ok(()) } else { Err(text) })
+    })
+    .await?;
+
+    sequin.kill9().await?;
+    insert(1_001, 1_100).await?;
+    sequin.restart().await?;
+    streaming(&sequin).await?;
+    arrive("good", 1_100).await?;
+    std::fs::copy(crate::world::plugin("public-rows"), &component)?;
+    arrive("broken", 1_100).await.with_context(|| sequin.log())?;
+    let mut ids = of("broken");
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=1_100).collect::<Vec<_>>(), "each once");
+    assert_eq!(sequin.metric("sequin_sink_up", &[("consumer_name", "broken")]).await?, 1.0);
+    // What runs goes on where an edit would break it, and the edit is refused.
+    std::fs::write(&component, "no component")?;
+    until("the refusal", LATER, async || {
+        let failed = sequin.metric("sequin_config_reload_failed", &[]).await?;
+        Ok(if failed == 1.0 { Ok(()) } else { Err(failed.to_string()) })
+    })
+    .await?;
+    insert(1_101, 1_110).await?;
+    arrive("broken", 1_110).await?;
     Ok(())
 }

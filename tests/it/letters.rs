@@ -152,8 +152,16 @@ async fn b236_a_trace_is_switched_on_and_read() -> Result<()> {
             .flatten()
             .filter_map(|it| it["what"].as_str())
             .collect();
-        let all = what == ["input", "output", "sent"]
-            && trace["data"][2]["told"]["verdict"] == "delivered";
+        let all = what == ["input", "output", "request", "sent"]
+            && trace["data"][3]["told"]["verdict"] == "delivered";
+        let sent = &trace["data"][2]["told"];
+        let all = all
+            && (&sent["method"], &sent["answer"]["status"]) == (&json!("POST"), &json!(200))
+            && sent["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:"))
+            && sent["headers"]["content-type"] == "application/json"
+            && sent["headers"]["authorization"] == "…"
+            && sent["body"]["text"].as_str().is_some_and(|body| body.contains("\"value\":\"x\""));
+        assert!(!trace.to_string().contains("hidden-token"), "{trace}");
         Ok(if all { Ok(()) } else { Err(trace.to_string()) })
     })
     .await?;

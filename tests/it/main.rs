@@ -1,6 +1,7 @@
 //! The tests against real servers and the real engine, linked once.
 
 mod bench;
+mod change_log;
 mod chaos;
 mod configuration;
 mod crash;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use tests::Sequin;
+use tests::{Sequin, until};
 
 use crate::world::{LATER, SOON, World, engine, hook, plugin, streaming, yaml};
 
@@ -41,7 +41,7 @@ async fn fails_alone(kind: &str, reason: &str) -> Result<Value> {
     let names: Vec<_> =
         messages.iter().filter(guilty).map(|m| m["metadata"]["consumer"]["name"].clone()).collect();
     assert_eq!(names, ["neighbour"], "the guilty row passes where no plugin stops it");
-    tests::until("the letter", SOON, async || {
+    until("the letter", SOON, async || {
         let buried = sequin.metric("sequin_messages_buried_count", &[]).await?;
         Ok(if buried == 1.0 { Ok(()) } else { Err(format!("{buried} letters")) })
     })
@@ -91,9 +91,18 @@ async fn b269_a_plugin_that_wants_more_is_refused_at_the_start() -> Result<()> {
         hook("hook", "", "")
     );
     let config = yaml(1, "http://127.0.0.1:1", &functions);
-    let (status, output) = engine(&config).start_expecting_failure().await?;
-    assert_eq!(status.code(), Some(64), "{output}");
+    let checked = engine(&config).command(&["config", "validate", "{config}"]).await?;
+    let output = String::from_utf8(checked.stderr)?;
+    assert_eq!(checked.status.code(), Some(64), "{output}");
     assert!(output.contains("hostile") && output.contains("clock"), "{output}");
+    // Where it runs all the same, its sink does not start.
+    let sequin = engine(&config).start().await?;
+    until("the sink to stand", SOON, async || {
+        let up = sequin.metric("sequin_sink_up", &[]).await?;
+        Ok(if up == 0.0 { Ok(()) } else { Err(up.to_string()) })
+    })
+    .await?;
+    assert!(sequin.log().contains("clock"), "{}", sequin.log());
     Ok(())
 }
 

@@ -220,9 +220,10 @@ async fn components_are_found_by_name_and_by_digest() -> Result<()> {
     assert!(good.terminate().await?.success());
 
     let missing = format!("sha256:{}", "0".repeat(64));
-    let (status, output) =
-        run("public-row@0.1.0", &missing).await.start_expecting_failure().await?;
-    assert_eq!(status.code(), Some(64), "{output}");
+    let validate = ["config", "validate", "{config}"];
+    let told = run("public-row@0.1.0", &missing).await.command(&validate).await?;
+    let output = String::from_utf8(told.stderr)?;
+    assert_eq!(told.status.code(), Some(64), "{output}");
     assert!(output.contains("did you mean `public-rows@0.1.0`?"), "{output}");
     assert!(output.contains(&format!("there is no plugin {missing}")), "{output}");
     assert!(output.contains("pick@0.1.0, public-rows@0.1.0"), "{output}");
@@ -236,9 +237,9 @@ async fn components_are_found_by_name_and_by_digest() -> Result<()> {
     // A custom section named `x`, at the end.
     bytes.extend_from_slice(&[0, 2, 1, b'x']);
     std::fs::write(dir.join("again.wasm"), bytes)?;
-    let (status, output) =
-        run("public-rows@0.1.0", "pick@0.1.0").await.start_expecting_failure().await?;
-    assert_eq!(status.code(), Some(64), "{output}");
+    let told = run("public-rows@0.1.0", "pick@0.1.0").await.command(&validate).await?;
+    let output = String::from_utf8(told.stderr)?;
+    assert_eq!(told.status.code(), Some(64), "{output}");
     assert!(output.contains("both say that they are public-rows@0.1.0, and differ"), "{output}");
     Ok(())
 }

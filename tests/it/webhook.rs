@@ -329,15 +329,16 @@ functions:
     Ok(())
 }
 
-/// What the operator forbids is refused before anything runs, and also if a name hides it.
+/// What the operator forbids is refused before anything is sent, and also if a name hides it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guard_keeps_requests_from_internal_addresses() -> Result<()> {
     let config = yaml(1, "http://127.0.0.1:1", &hook("hook", "", ""));
     let guarded = engine(&config).env("SEQUIN_HTTP_GUARD", "internal");
-    let (_, said) = guarded.start_expecting_failure().await?;
+    let validate = ["config", "validate", "{config}"];
+    let said = String::from_utf8(guarded.command(&validate).await?.stderr)?;
     assert!(said.contains("loopback") && said.contains("SEQUIN_HTTP_GUARD"), "{said}");
     let metadata = config.replace("127.0.0.1:1", "169.254.169.254");
-    let (_, said) = engine(&metadata).start_expecting_failure().await?;
+    let said = String::from_utf8(engine(&metadata).command(&validate).await?.stderr)?;
     assert!(said.contains("link-local") && said.contains("SEQUIN_HTTP_GUARD"), "{said}");
 
     let postgres = tests::Cluster::start().await?;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     room: Notify,
     sharers: AtomicUsize,
 }
@@ -23,6 +23,7 @@ impl Budget {
     #[must_use]
     pub fn new(bytes_max: usize) -> Arc<Self> {
         let (used, sharers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let bytes_max = AtomicUsize::new(bytes_max);
         Arc::new(Self { used, bytes_max, room: Notify::new(), sharers })
     }
 
@@ -44,7 +45,7 @@ impl Budget {
     /// Whether more may be read.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.used() < self.bytes_max
+        self.used() < self.bytes_max()
     }
 
     /// The bytes held now.
@@ -56,7 +57,16 @@ impl Budget {
     /// The limit in bytes.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
-        self.bytes_max
+        self.bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Sets another limit. What is held stays: with less than that, nothing is read until enough of it
+    /// is released.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        let before = self.bytes_max.swap(bytes_max, Ordering::Relaxed);
+        if before < bytes_max {
+            self.wake();
+        }
     }
 
     /// Wakes who waits in [`Budget::room`]: something was released, or a queue has a free place.
@@ -98,7 +108,7 @@ impl Share {
     /// The limit in bytes.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
-        self.budget.bytes_max / 4 * 3 / self.budget.sharers.load(Ordering::Relaxed).max(1)
+        self.budget.bytes_max() / 4 * 3 / self.budget.sharers.load(Ordering::Relaxed).max(1)
     }
 
     /// Whether it may hold more.
@@ -155,7 +165,7 @@ pub struct Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         let before = self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        if before >= self.budget.bytes_max {
+        if before >= self.budget.bytes_max() {
             self.budget.wake();
         }
     }
@@ -187,6 +197,20 @@ mod tests {
         assert!(one.has_room() && !one.is_hungry());
         drop(held);
         assert_eq!((one.used(), budget.used()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_higher_limit_wakes_the_reader() {
+        let budget = Budget::new(10);
+        let charge = budget.charge(10);
+        let mut room = std::pin::pin!(budget.room());
+        room.as_mut().enable();
+        budget.set_bytes_max(11);
+        room.await;
+        assert!(budget.has_room());
+        budget.set_bytes_max(5);
+        assert!(!budget.has_room());
+        drop(charge);
     }
 
     #[tokio::test]

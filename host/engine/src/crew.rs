@@ -6,7 +6,8 @@
 //! One that is removed owes nothing any more. One that is changed owes what it had not settled and
 //! what comes meanwhile: the one goes to the change log before its next version starts, the other as
 //! it comes, and there the next version finds both. So does one that was stopped by a fault: it is
-//! started again after a while. A new one begins behind what was read already.
+//! started again after a while. A new one begins behind what was read already. One that cannot be
+//! started stands in its place, and owes what comes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -360,6 +361,7 @@ impl Crew {
         let Member { spec, status, paused } = &*member;
         // Whatever stopped it, and whatever was said of another version: here it begins anew.
         status.stopped.set(None);
+        status.fault.set(None);
         status.waiting.set(None);
         status.warnings.clear_all();
         status.trip.resume();
@@ -374,6 +376,15 @@ impl Crew {
             ledger: Arc::clone(&ledger),
             share: Arc::clone(&share),
         });
+        if let Some(fault) = &spec.fault {
+            status.unfit(fault);
+            status.spooling.set(1);
+            let (intake, _) = mpsc::channel(1);
+            let stop = CancellationToken::new();
+            let gone = stop.clone().cancelled_owned();
+            let running = self.running_until(member, stop, gone);
+            return (Hands { ledger, intake, share, backlog }, running);
+        }
         let (portions_in, portions) = mpsc::channel(PORTIONS_MAX);
         let (lanes, admitted) = mpsc::channel(ADMITTED_MAX);
         let stop = CancellationToken::new();
@@ -438,15 +449,26 @@ impl Crew {
             supervisor.spawn_watched(TaskKind::Deliver, name, deliver.run(stop.clone()), stopped()),
             supervisor.spawn_watched(TaskKind::Spool, name, read.run(stop.clone()), stopped()),
         ];
-        let sink = Arc::clone(name);
-        let running = self.running(Arc::clone(&member), stop);
+        let running = self.running_until(member, stop, join(tasks));
+        (Hands { ledger, intake: portions_in, share, backlog }, running)
+    }
+
+    /// One that has ended once `gone` has.
+    fn running_until(
+        &mut self,
+        member: Arc<Member>,
+        stop: CancellationToken,
+        gone: impl Future<Output = ()> + Send + 'static,
+    ) -> Running {
+        let sink = Arc::clone(&member.spec.name);
+        let running = self.running(member, stop);
         let id = running.id;
         self.alive += 1;
         self.events.push(Box::pin(async move {
-            join(tasks).await;
+            gone.await;
             Event::Ended { sink, id }
         }));
-        (Hands { ledger, intake: portions_in, share, backlog }, running)
+        running
     }
 
     /// Stops all of them and waits until they have.

@@ -17,6 +17,8 @@ use futures_util::stream::FuturesUnordered;
 use model::batch::{Batch, BatchPolicy};
 use model::groups::{GroupKey, Groups};
 use model::message::Message;
+use model::position::Position;
+use model::sent::Requests;
 use model::sink::{Retry, SinkError, Verdict};
 use model::store::{Letter, LetterId};
 use tokio::sync::{mpsc, watch};
@@ -43,6 +45,10 @@ pub use rate::RateLimit;
 /// consumers fetch messages there is no such time: a message is under way until it is fetched.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(7_300);
 
+/// With more on its way to the store nothing is sent: a letter takes the memory of its message twice and
+/// more, and where all fail, they fail faster than a disk takes them.
+const BURYING_BYTES_MAX: usize = 2 << 20;
+
 /// Why a message is put aside that its destination did not take.
 const DELIVERY: &str = "delivery";
 
@@ -67,9 +73,15 @@ pub(crate) struct Deliver {
 /// Something that was under way is done.
 enum Done {
     /// A request.
-    Sent { tickets: Vec<Ticket>, began: Instant, verdicts: Result<Vec<Verdict>, SinkError> },
+    Sent {
+        tickets: Vec<Ticket>,
+        began: Instant,
+        verdicts: Result<Vec<Verdict>, SinkError>,
+        /// Of the first message that is traced.
+        noted: Option<(Position, Arc<Requests>)>,
+    },
     /// Messages that were put aside.
-    Buried { tickets: Vec<Ticket>, marked: Vec<LetterId> },
+    Buried { tickets: Vec<Ticket>, marked: Vec<LetterId>, bytes: usize },
     /// The store was asked about a letter that is to be sent again.
     Checked { again: Again, is_open: Option<bool>, marks: u64 },
 }
@@ -79,6 +91,8 @@ struct State {
     policy: BatchPolicy,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     requests: usize,
+    /// Of letters that are not stored yet: input and message of each.
+    burying_bytes: usize,
     dice: fastrand::Rng,
     failing: bool,
     breaker: Breaker,
@@ -110,6 +124,7 @@ impl Deliver {
             policy,
             under_way: FuturesUnordered::new(),
             requests: 0,
+            burying_bytes: 0,
             dice: fastrand::Rng::new(),
             failing: false,
             breaker: Breaker::default(),
@@ -183,7 +198,10 @@ impl Deliver {
     fn can_send(&self, state: &State) -> bool {
         // While the destination is away, one request at a time says whether it is back.
         let requests_max = if state.breaker.is_open() { 1 } else { state.policy.requests_max };
-        !*self.paused.borrow() && self.status.trip.get().is_none() && state.requests < requests_max
+        !*self.paused.borrow()
+            && self.status.trip.get().is_none()
+            && state.requests < requests_max
+            && state.burying_bytes < BURYING_BYTES_MAX
     }
 
     /// Sends what may go now. Returns when more may, if only time keeps it back.
@@ -238,7 +256,14 @@ impl Deliver {
             let dead = Dead { ticket: *ticket, reason: TOO_LARGE, error, attempts: 0 };
             return self.bury(state, vec![dead], Vec::new());
         }
-        let Some(batch) = Batch::new(messages) else { return };
+        let Some(mut batch) = Batch::new(messages) else { return };
+        // For who traces the sink: told with the first message that is shown.
+        let trace = &self.status.trace;
+        let shown = batch.messages().iter().map(|it| it.position).find(|at| trace.shows(*at));
+        let noted = shown.map(|at| (at, Arc::<Requests>::default()));
+        if let Some((_, requests)) = &noted {
+            batch = batch.noted(Arc::clone(requests));
+        }
         if let Some(rate) = &mut state.rate {
             rate.sent(tickets.len(), Instant::now());
         }
@@ -261,14 +286,20 @@ impl Deliver {
                 let sent = tokio::time::timeout(REQUEST_DEADLINE, delivery).await;
                 sent.unwrap_or_else(|_| Err(SinkError::unreachable("the request never ended")))
             };
-            Done::Sent { tickets, began, verdicts }
+            Done::Sent { tickets, began, verdicts, noted }
         }));
     }
 
     fn finish(&self, state: &mut State, done: Done) {
         match done {
-            Done::Sent { tickets, began, verdicts } => {
+            Done::Sent { tickets, began, verdicts, noted } => {
                 state.requests -= 1;
+                if let Some((position, requests)) = noted {
+                    for request in requests.take() {
+                        let told = || Happened::Request(Box::new(request));
+                        self.status.trace.tell(position, told);
+                    }
+                }
                 let verdicts = verdicts.and_then(|verdicts| match verdicts {
                     verdicts if verdicts.len() == tickets.len() => Ok(verdicts),
                     _ => Err(SinkError::unreachable("the sink did not judge every message")),
@@ -292,7 +323,8 @@ impl Deliver {
                     }
                 }
             }
-            Done::Buried { tickets, marked } => {
+            Done::Buried { tickets, marked, bytes } => {
+                state.burying_bytes -= bytes;
                 self.marked(state, &marked);
                 self.settle(state, &tickets);
             }
@@ -446,12 +478,16 @@ impl Deliver {
         let through: Vec<Arc<Message>> = through.map(|(message, _)| Arc::clone(message)).collect();
         let tickets = dead.into_iter().map(|dead| dead.ticket).chain(behind).collect();
         let burial = self.burial.clone();
+        let texts =
+            |letter: &Letter| letter.input.len() + letter.message.as_ref().map_or(0, String::len);
+        let bytes = letters.iter().map(texts).sum();
+        state.burying_bytes += bytes;
         state.under_way.push(Box::pin(async move {
             burial.bury(letters).await;
             // Also of letters that were just buried.
             let rows = burial.lettered(through.iter().map(|message| &**message));
             let marked = burial.supersede(rows).await;
-            Done::Buried { tickets, marked }
+            Done::Buried { tickets, marked, bytes }
         }));
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn sink_spec(name: &str, sink: &Arc<sink::Recording>) -> SinkSpec {
         name: name.into(),
         revision: 0,
         config: "config".into(),
+        fault: None,
         selection: Selection::default(),
         lookup: None,
         enrichments: Vec::new(),

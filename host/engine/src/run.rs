@@ -8,7 +8,7 @@ use model::store::{ChangeLogs, Epoch, Letters, Owners, Progress};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::backfill::{self, Backfills, Facts};
 use crate::budget::Budget;
@@ -336,6 +336,10 @@ fn members(sinks: Vec<SinkSpec>, before: &[Arc<Member>], slot: &SlotStatus) -> W
     let mut fresh = fresh.into_iter().map(|spec| {
         let known = statuses.iter().find(|status| status.name == spec.name);
         let status = known.map_or_else(|| Arc::new(sink_status(&spec)), Arc::clone);
+        if let Some(fault) = &spec.fault {
+            error!(sink.name = %spec.name, code = fault.code, %fault, "the sink is not started; what comes is kept for it");
+            status.unfit(fault);
+        }
         let paused = watch::Sender::new(spec.paused);
         Arc::new(Member { spec: Arc::new(spec), status, paused })
     });

@@ -14,6 +14,7 @@ use model::source::Connect;
 use crate::backfill;
 use crate::grouping::Grouping;
 use crate::select::{Selection, Table};
+use crate::status::Fault;
 use crate::trip::LetterLimit;
 
 pub use crate::deliver::RateLimit;
@@ -58,6 +59,10 @@ pub struct SinkSpec {
     pub revision: u64,
     /// A hash of its configuration, the same after a restart: letters tell it.
     pub config: Arc<str>,
+    /// Why it cannot be started as its surroundings are; None if it can. Then it stands and shows that:
+    /// its changes are kept in the change log until another version of it can start, and of what is
+    /// built for it nothing is used.
+    pub fault: Option<Fault>,
     /// Which changes it gets.
     pub selection: Selection,
     /// Completes rows with values that Postgres did not send; None: they stay unsaid.

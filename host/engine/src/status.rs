@@ -185,7 +185,7 @@ impl Histogram {
     }
 }
 
-/// Why a slot has no stream.
+/// Why a slot has no stream, or a sink was not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Stable name of the condition.
@@ -207,7 +207,14 @@ impl Fault {
     }
 }
 
-/// The fault of a slot, if it has one.
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let separator = if self.help.is_empty() { "" } else { "; " };
+        write!(f, "{}{separator}{}", self.message, self.help)
+    }
+}
+
+/// The fault of a slot or a sink, if it has one.
 #[derive(Debug, Default)]
 pub struct Faulty(Mutex<Option<Fault>>);
 
@@ -482,8 +489,10 @@ pub struct SinkStatus {
     pub last_error: Note,
     /// Why it takes in nothing at the moment.
     pub waiting: Note,
-    /// Why it does not run any more.
+    /// Why it does not run, or not any more.
     pub stopped: Note,
+    /// The same in parts, if its surroundings are the reason: it was not started.
+    pub fault: Faulty,
     /// What its owner should know.
     pub warnings: Warnings,
     /// Whether its destination is away.
@@ -492,4 +501,12 @@ pub struct SinkStatus {
     pub trip: Trip,
     /// When it may send on, while its rate limit keeps it from that.
     pub rate_limited: Due,
+}
+
+impl SinkStatus {
+    /// It is not started because of this.
+    pub(crate) fn unfit(&self, fault: &Fault) {
+        self.stopped.set(fault.to_string());
+        self.fault.set(Some(fault.clone()));
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::change::Change;
 use model::message::Message;
 use model::position::Position;
+use model::sent::Request;
 use tokio::time::Instant;
 
 use crate::encode;
@@ -65,6 +66,9 @@ pub enum Happened {
     Input(String),
     /// This is to be sent, as [`model::outgoing`] writes it, for the output of this index.
     Output(u32, String),
+    /// A request that the message went in, with others perhaps: told with the first of them that is
+    /// shown.
+    Request(Box<Request>),
     /// Nothing is sent for the row: a function dropped it, or it was put aside.
     Nothing(String),
     /// It was sent in a request of so many messages, which took so long, and this was the answer.
@@ -132,9 +136,14 @@ impl Trace {
         self.tell(message.position, written);
     }
 
+    /// Whether what happens to this change is shown.
+    pub(crate) fn shows(&self, position: Position) -> bool {
+        self.is_on() && self.kept().shown.contains(&position)
+    }
+
     pub(crate) fn tell(&self, position: Position, what: impl FnOnce() -> Happened) {
         // Of a row that is shown all is shown, and of others nothing.
-        if self.is_on() && self.kept().shown.contains(&position) {
+        if self.shows(position) {
             self.add(position, what());
         }
     }
@@ -143,13 +152,15 @@ impl Trace {
         let text = match &mut what {
             Happened::Input(text) | Happened::Output(_, text) | Happened::Nothing(text) => text,
             Happened::Sent { verdict, .. } => verdict,
+            // Bounded where it was noted.
+            Happened::Request(request) => &mut request.url,
         };
         if text.len() > TEXT_MAX {
             let whole = text.len();
             text.truncate(text.floor_char_boundary(TEXT_MAX));
             text.push_str(&format!("… ({whole} bytes)"));
         }
-        let bytes = text.len();
+        let bytes = what.bytes();
         let mut kept = self.kept();
         kept.next += 1;
         let number = kept.next;
@@ -171,6 +182,7 @@ impl Happened {
         match self {
             Self::Input(text) | Self::Output(_, text) | Self::Nothing(text) => text.len(),
             Self::Sent { verdict, .. } => verdict.len(),
+            Self::Request(request) => request.bytes(),
         }
     }
 }

@@ -4,18 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::Message;
+use crate::sent::Requests;
 
 /// Messages of one request, in the order of their positions. Never empty.
 #[derive(Clone, Debug)]
 pub struct Batch {
     messages: Vec<Arc<Message>>,
+    requests: Option<Arc<Requests>>,
 }
 
 impl Batch {
     /// None if there is nothing to send.
     #[must_use]
     pub fn new(messages: Vec<Arc<Message>>) -> Option<Self> {
-        (!messages.is_empty()).then_some(Self { messages })
+        (!messages.is_empty()).then_some(Self { messages, requests: None })
+    }
+
+    /// Has the sink note there what it sends.
+    #[must_use]
+    pub fn noted(self, requests: Arc<Requests>) -> Self {
+        Self { requests: Some(requests), ..self }
+    }
+
+    /// Where to note what is sent, if somebody wants to see it.
+    #[must_use]
+    pub fn requests(&self) -> Option<&Arc<Requests>> {
+        self.requests.as_ref()
     }
 
     /// The messages, at least one.

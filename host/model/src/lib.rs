@@ -30,6 +30,7 @@ pub mod relation;
 pub mod rollout;
 pub mod route;
 pub mod seen;
+pub mod sent;
 pub mod sink;
 pub mod source;
 pub mod store;

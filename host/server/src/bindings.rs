@@ -92,6 +92,11 @@ impl Known {
         self
     }
 
+    /// Whether somebody holds a chain.
+    pub(crate) fn is_held(&self, name: &BindingName) -> bool {
+        self.bindings.get(name).is_some_and(|binding| binding.hold.is_some())
+    }
+
     /// The chain that runs where `sequin.yaml` wants this one.
     pub(crate) fn decide(&self, name: &BindingName, wanted: Vec<Link>) -> Chain {
         let binding = self.bindings.get(name);

@@ -13,6 +13,7 @@ mod config_source;
 mod configuration;
 mod health;
 mod letters;
+mod memory;
 mod plan;
 mod platform;
 mod plugin;
@@ -31,6 +32,11 @@ mod wiring;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+
+/// Why, and how it is set: Cargo.toml and .cargo/config.toml.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// `EX_USAGE` of sysexits(3): what was asked for cannot be done as it stands.
 const USAGE: u8 = 64;

@@ -7,6 +7,7 @@ use std::fmt::{self, Debug};
 
 use config::Spec;
 use config::spec::{Database, Function, FunctionKind, Sink, Status};
+use engine::status::Fault;
 use model::versions::{BindingName, Role};
 
 use crate::bindings::{self, Chains};
@@ -19,6 +20,8 @@ pub(crate) struct Loaded {
     pub(crate) digests: BTreeMap<String, String>,
     /// What the sinks run, which a hold may make other than the spec says.
     pub(crate) chains: Chains,
+    /// Sinks that cannot be started, by name.
+    pub(crate) faults: BTreeMap<String, Fault>,
 }
 
 /// What happens to one thing.
@@ -86,6 +89,7 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
     let sinks = compare(&old.spec.sinks, &new.spec.sinks, |sink| &sink.name);
     let (old_chains, new_chains) = (&old.chains, &new.chains);
     let mut restarted = Vec::new();
+    let (old_faults, new_faults) = (&old.faults, &new.faults);
     plan.sinks = collect(sinks, |old, new| {
         let mut what = if old == new { Vec::new() } else { sink(old, new) };
         // Its other settings, without whether it runs.
@@ -102,6 +106,13 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
                 what.push(format!("function `{name}`"));
                 restarts = true;
             }
+        }
+        let (was, is) = (old_faults.get(&old.name), new_faults.get(&new.name));
+        if was != is {
+            what.push(
+                if is.is_some() { "it cannot be started" } else { "it can be started" }.to_owned(),
+            );
+            restarts = true;
         }
         if !restarts {
             let other = bindings::changed(old_chains, new_chains, &new.name);
@@ -292,7 +303,7 @@ sinks:
         let read = config::read("x", yaml, &around);
         let spec = read.unwrap_or_else(|wrong| panic!("{wrong:?}")).0;
         let digests = BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]);
-        Loaded { spec, digests, chains: Chains::new() }
+        Loaded { spec, digests, chains: Chains::new(), faults: BTreeMap::new() }
     }
 
     /// The plan as text, and who is started anew.
@@ -382,5 +393,16 @@ sinks:
         let plan = diff(&with(chain("1", None)), &with(chain("2", None)));
         assert_eq!(plan.to_string(), "sink `one` changed: what its filter runs");
         assert_eq!(plan.restarted, ["one"]);
+    }
+
+    #[test]
+    fn b201_a_sink_that_can_be_started_after_all_is_started_alone() {
+        let new = load(YAML);
+        let fault = Fault { code: "c", message: "m".to_owned(), help: String::new() };
+        let old = Loaded { faults: BTreeMap::from([("two".to_owned(), fault)]), ..new.clone() };
+        let plan = diff(&old, &new);
+        assert_eq!(plan.to_string(), "sink `two` changed: it can be started");
+        assert_eq!(plan.restarted, ["two"]);
+        assert!(diff(&old, &old).is_empty());
     }
 }

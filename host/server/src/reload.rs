@@ -2,7 +2,9 @@
 //! that it names has changed.
 //!
 //! All of it is read, checked and built before anything that runs is touched. One that is wrong
-//! changes nothing: what is wrong is logged, and the last good one goes on.
+//! changes nothing: what is wrong is logged, and the last good one goes on. The same for one with which
+//! a sink that runs could not be started any more. Other sinks that cannot be started stand alone, and
+//! are tried again after a while.
 
 mod operate;
 
@@ -16,11 +18,12 @@ use engine::run::{Handle, Stopped};
 use engine::spec::SlotSpec;
 use engine::status::Status;
 use engine::supervise::{Supervisor, TaskKind};
+use model::backoff::Backoff;
 use sha2::{Digest as _, Sha256};
 use store::Embedded;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -38,6 +41,9 @@ use crate::wiring::{self, Wiring};
 /// Between looks at the files. A change is taken up at the second look that finds it the same.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Between attempts to start sinks that cannot be, beside those that a change gives rise to.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(5), cap: Duration::from_secs(300) };
+
 /// A configuration that was read and built, and nothing more.
 pub(crate) struct Ready {
     pub(crate) loaded: Loaded,
@@ -45,6 +51,8 @@ pub(crate) struct Ready {
     text: String,
     pub(crate) slots: Vec<SlotSpec>,
     pub(crate) warnings: Vec<config::Diagnostic>,
+    /// What of it cannot be used, and hinders no sink.
+    problems: Vec<String>,
     files: Vec<PathBuf>,
     hash: u64,
 }
@@ -65,15 +73,15 @@ pub(crate) fn load(
     let read = source.read().map_err(|reason| Refused { reason, files: own.clone() })?;
     let files = [own, read.files, wiring::files(&read.spec)].concat();
     let ready = build(read.spec, &read.text, wiring, known);
-    match ready {
-        Ok(ready) => Ok(Ready { warnings: read.warnings, files, ..ready }),
-        Err(reason) => Err(Refused { reason, files }),
+    for problem in &ready.problems {
+        warn!(problem, "something that no sink uses cannot be used");
     }
+    Ok(Ready { warnings: read.warnings, files, ..ready })
 }
 
 /// Builds what was read.
-fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Result<Ready, String> {
-    let built = wiring.build(&spec, known)?;
+fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Ready {
+    let built = wiring.build(&spec, known);
     let mut hash = Sha256::new();
     hash.update(text);
     for (name, digest) in &built.digests {
@@ -83,10 +91,23 @@ fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Result<Ready
     let digest: [u8; 32] = hash.finalize().into();
     // A float, which is what a metric is, holds 48 bits and more without loss.
     let hash = digest.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let loaded = Loaded { spec, digests: built.digests, chains: built.chains };
-    let text = text.to_owned();
+    let loaded =
+        Loaded { spec, digests: built.digests, chains: built.chains, faults: built.faults };
+    let (text, problems) = (text.to_owned(), built.warnings);
     let (warnings, files) = (Vec::new(), Vec::new());
-    Ok(Ready { loaded, text, slots: built.slots, warnings, files, hash })
+    Ready { loaded, text, slots: built.slots, warnings, problems, files, hash }
+}
+
+/// Sinks that run and could not be started with what is new: a line each. Empty if there are none.
+fn broken(old: &Loaded, new: &Loaded) -> String {
+    let runs = |name: &str| {
+        let is_it = |sink: &&config::spec::Sink| sink.name == name;
+        let known = old.spec.sinks.iter().find(is_it);
+        known.is_some_and(|sink| sink.status != config::spec::Status::Disabled)
+            && !old.faults.contains_key(name)
+    };
+    let broken = new.faults.iter().filter(|(name, _)| runs(name));
+    broken.map(|(name, fault)| format!("error: sink `{name}`: {}\n", fault.message)).collect()
 }
 
 /// Sinks that do not run because somebody has told them so.
@@ -236,10 +257,21 @@ impl Reloader {
         self.follow(None).await;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut attempts, mut dice) = (0, fastrand::Rng::new());
+        let mut again = Instant::now() + RETRY.delay(1, dice.f64());
         loop {
+            let stand = !self.loaded.faults.is_empty();
             tokio::select! {
                 biased;
                 () = cancelled.cancelled() => return,
+                () = tokio::time::sleep_until(again), if stand => {
+                    attempts += 1;
+                    again = Instant::now() + RETRY.delay(attempts, dice.f64());
+                    if self.reload(true).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Some(()) = hangup.recv() => {
                     info!("SIGHUP: reading the configuration again");
                     self.told = None;
@@ -263,9 +295,10 @@ impl Reloader {
             }
             // Made before it is read: what changes while it is read is seen at the next look.
             watch = Watch::new(self.look());
-            if self.reload().await.is_err() {
+            if self.reload(false).await.is_err() {
                 return;
             }
+            attempts = 0;
             watch = watch.go_on(self.look());
         }
     }
@@ -274,7 +307,8 @@ impl Reloader {
         Seen::look(self.files.iter().map(PathBuf::as_path))
     }
 
-    async fn reload(&mut self) -> Result<(), Stopped> {
+    /// `quietly`: nobody has asked for it.
+    async fn reload(&mut self, quietly: bool) -> Result<(), Stopped> {
         let ready = match Known::read(&self.store).await {
             // Components are compiled here, on this thread and no other.
             Ok(known) => {
@@ -283,6 +317,10 @@ impl Reloader {
             }
             Err(error) => Err(Refused { reason: error.to_string(), files: self.files.clone() }),
         };
+        let ready = ready.and_then(|(known, ready)| match broken(&self.loaded, &ready.loaded) {
+            reason if reason.is_empty() => Ok((known, ready)),
+            reason => Err(Refused { reason, files: ready.files }),
+        });
         let (known, ready) = match ready {
             Ok(ready) => ready,
             Err(Refused { reason, files }) => {
@@ -290,6 +328,13 @@ impl Reloader {
                 return Ok(());
             }
         };
+        let plan = plan::diff(&self.loaded, &ready.loaded);
+        if quietly && plan.is_empty() {
+            return Ok(());
+        }
+        if quietly && plan::diff(&self.loaded, &ready.loaded).is_empty() {
+            return Ok(());
+        }
         for warning in &ready.warnings {
             warn!(config = %warning, "the configuration holds something that has no effect");
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use engine::budget::Budget;
 use engine::health::monitor::Monitor;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
@@ -20,6 +19,7 @@ use crate::Failure;
 use crate::bindings::Known;
 use crate::cli::ServeArguments;
 use crate::config_source::ConfigSource;
+use crate::memory;
 use crate::platform::Platform;
 use crate::reload::{self, Beside, Ready, Reloader};
 use crate::rollouts;
@@ -110,7 +110,9 @@ async fn serve(
         rollouts: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
-    let budget = Budget::new(settings.memory_bytes_max);
+    let budget = memory::budget(settings.memory_bytes_max);
+    let keep = memory::keep(settings.memory_bytes_max, Arc::clone(&budget), stop.clone());
+    supervisor.spawn(TaskKind::Health, "memory", keep);
     let change_log_bytes_max = settings.change_log_bytes_max;
     let limits = EngineSettings { drain_deadline: DRAIN_DEADLINE, change_log_bytes_max, clock_us };
     let slots = std::mem::take(&mut ready.slots);
@@ -232,7 +234,8 @@ pub(crate) fn check_sinks(
     is_meant: impl Fn(&str) -> bool,
 ) {
     let all = slots.iter().flat_map(|slot| &slot.sinks);
-    for sink in all.filter(|sink| is_meant(&sink.name)) {
+    // One that is not started was told of already.
+    for sink in all.filter(|sink| sink.fault.is_none() && is_meant(&sink.name)) {
         let (name, port) = (Arc::clone(&sink.name), Arc::clone(&sink.sink));
         supervisor.spawn(TaskKind::Check, &sink.name, async move {
             match port.check().await {

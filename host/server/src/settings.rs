@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// `SEQUIN_METRICS_USER` and `SEQUIN_METRICS_PASSWORD`: asked for at `/metrics`.
     pub(crate) metrics_login: Option<web::Login>,
-    /// `SEQUIN_MEMORY_MB`, in bytes: changes and messages held at once.
+    /// `SEQUIN_MEMORY_MB`, in bytes: what the process may take, see `memory.rs`.
     pub(crate) memory_bytes_max: usize,
     /// `SEQUIN_CHANGE_LOG_MB`, in bytes: what may wait on the disk for the sinks of one slot.
     pub(crate) change_log_bytes_max: u64,
@@ -54,7 +54,7 @@ pub(crate) enum LogFormat {
 const DATA_DIR: &str = "sequin-data";
 const SERVER_PORT: u16 = 7376;
 const METRICS_PORT: u16 = 8376;
-/// Enough for a hundred thousand messages of 2 kB, and small beside what a server has.
+/// Leaves enough for fifty thousand messages of 2 kB, and is small beside what a server has.
 const MEMORY_MB: usize = 256;
 /// Hours of a busy table for a sink that is away, and no large disk.
 const CHANGE_LOG_MB: u64 = 8 * 1024;
@@ -69,6 +69,19 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "this is where settings are read")]
     let value = std::env::var(name).ok();
     value.filter(|value| !value.is_empty())
+}
+
+/// `SEQUIN_HTTP_GUARD`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn http_guard(env: &dyn Fn(&str) -> Option<String>) -> Result<Guard, String> {
+    let mut wrong = Vec::new();
+    let guard = setting(env, "SEQUIN_HTTP_GUARD", "metadata, internal or off", &mut wrong);
+    match wrong.pop() {
+        Some(reason) => Err(reason),
+        None => Ok(guard.unwrap_or_default()),
+    }
 }
 
 impl Settings {
@@ -135,8 +148,10 @@ impl Settings {
                 "SEQUIN_CHANGE_LOG_MB is {log_megabytes}: at least {CHANGE_LOG_MB_MIN}"
             ));
         }
-        let guard = "metadata, internal or off";
-        let http_guard = setting(env, "SEQUIN_HTTP_GUARD", guard, &mut wrong).unwrap_or_default();
+        let http_guard = http_guard(env).unwrap_or_else(|reason| {
+            wrong.push(reason);
+            Guard::default()
+        });
         let metrics_login = match (env("SEQUIN_METRICS_USER"), env("SEQUIN_METRICS_PASSWORD")) {
             (Some(user), Some(password)) => {
                 Some(web::Login::new(&STANDARD.encode(format!("{user}:{password}"))))

@@ -1,6 +1,7 @@
 //! From the configuration to what the engine runs: clients are built, components compiled.
 //!
-//! Nothing is sent anywhere here, and everything that is wrong is told at once.
+//! Nothing is sent anywhere here. What cannot be built as the surroundings are (a component that is not
+//! there, an address that is not allowed) is the fault of the sinks that need it, and of no others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use config::spec::{
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
+use engine::status::Fault;
 use model::BoxFuture;
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
@@ -54,7 +56,24 @@ pub(crate) struct Built {
     pub(crate) digests: BTreeMap<String, String>,
     /// What the sinks run.
     pub(crate) chains: Chains,
+    /// Sinks that cannot be started, by name.
+    pub(crate) faults: BTreeMap<String, Fault>,
+    /// What is wrong and hinders no sink.
+    pub(crate) warnings: Vec<String>,
 }
+
+/// What is wrong with functions, by name.
+type Wrong = BTreeMap<String, String>;
+
+/// The code of a sink whose plugin cannot be used.
+const PLUGIN: &str = "plugin_unusable";
+
+/// The code of a sink whose destination cannot be used.
+const DESTINATION: &str = "destination_unusable";
+
+/// What to do about either.
+const HELP: &str = "once that is mended it starts by itself, with all that it missed: it is tried again \
+                    when the configuration or a component changes, on SIGHUP, and every few minutes";
 
 /// A function's component, ready to run.
 #[derive(Clone)]
@@ -82,10 +101,7 @@ impl Wiring {
     }
 
     /// Builds what the spec describes.
-    ///
-    /// # Errors
-    /// Everything that is wrong, a line each.
-    pub(crate) fn build(&self, spec: &Spec, known: &Known) -> Result<Built, String> {
+    pub(crate) fn build(&self, spec: &Spec, known: &Known) -> Built {
         build(spec, self, known)
     }
 
@@ -99,9 +115,10 @@ impl Wiring {
         known: &Known,
         place: Place,
     ) -> Result<Arc<dyn Plugin>, String> {
-        let mut wrong = Vec::new();
-        let built = plugins(spec, self, known, place, &mut wrong).into_values().next();
-        built.map(|ready| ready.plugin).ok_or_else(|| wrong.join("; "))
+        let (plugins, wrong) = plugins(spec, self, known, place);
+        let built = plugins.into_values().next().map(|ready| ready.plugin);
+        let why = || wrong.into_values().next();
+        built.ok_or_else(|| why().unwrap_or_else(|| "there is no such plugin".to_owned()))
     }
 
     fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
@@ -115,17 +132,11 @@ impl Wiring {
     }
 }
 
-fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Result<Built, String> {
-    let mut wrong = Vec::new();
-    let mut plugins = plugins(spec, wiring, known, Place::Usual, &mut wrong);
+fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
+    let (mut plugins, wrong) = plugins(spec, wiring, known, Place::Usual);
     let mut chains = Chains::new();
-    let sinks = match sinks::Builder::new(wiring.guard) {
-        Ok(builder) => Some(builder),
-        Err(error) => {
-            wrong.push(error.to_string());
-            None
-        }
-    };
+    let sinks = sinks::Builder::new(wiring.guard);
+    let mut faults = BTreeMap::new();
     let mut slots = Vec::new();
     for database in &spec.databases {
         // One session for all sinks of the database, opened when the first of them asks.
@@ -134,24 +145,34 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Result<Built, String> {
         let running = of_database.filter(|sink| sink.status != Status::Disabled);
         let mut specs = Vec::new();
         for sink in running {
-            let Some(builder) = &sinks else { continue };
             let lookup = sink.fetch_unchanged.then(|| Arc::clone(&lookup));
             let mut bound = Bound::default();
+            let mut why = Vec::new();
             for role in model::versions::Role::ALL {
                 let name = BindingName { sink: sink.name.clone(), role };
+                let missing = bindings::functions(sink, role).iter();
+                let missing: Vec<_> = missing.filter_map(|name| wrong.get(name)).collect();
+                if !missing.is_empty() && !known.is_held(&name) {
+                    // What it runs stays on record as it was.
+                    why.extend(missing.into_iter().cloned());
+                    continue;
+                }
                 let chain = chain(&name, sink, &plugins, known);
                 for link in &chain.links {
                     match ready(spec, wiring, known, &name, sink, link, &mut plugins) {
                         Ok(plugin) => bound.of(role).push(plugin),
-                        Err(error) => wrong.push(format!("{name}: {error}")),
+                        Err(error) => why.push(format!("{name}: {error}")),
                     }
                 }
                 chains.insert(name, chain);
             }
-            match sink_spec(builder, database, sink, bound, lookup) {
-                Ok(sink) => specs.push(sink),
-                Err(error) => wrong.push(format!("sink `{}`: {error}", sink.name)),
+            why.dedup();
+            let no_plugin = (!why.is_empty()).then(|| unusable(PLUGIN, why.join("; ")));
+            let sink = sink_spec(&sinks, database, sink, (bound, no_plugin), lookup);
+            if let Some(fault) = &sink.fault {
+                faults.insert(sink.name.to_string(), fault.clone());
             }
+            specs.push(sink);
         }
         let connect = Arc::new(postgres::Connector::new(source(database)));
         slots.push(SlotSpec {
@@ -170,16 +191,19 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Result<Built, String> {
             sinks: specs,
         });
     }
-    if wrong.is_empty() {
-        let of_spec = plugins.iter().filter_map(|(key, ready)| match key {
-            Key::Function(name) => Some((name.clone(), ready.link.digest.clone())),
-            Key::Link(..) => None,
-        });
-        let digests = of_spec.collect();
-        Ok(Built { slots, digests, chains })
-    } else {
-        Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
-    }
+    let of_spec = plugins.iter().filter_map(|(key, ready)| match key {
+        Key::Function(name) => Some((name.clone(), ready.link.digest.clone())),
+        Key::Link(..) => None,
+    });
+    let digests = of_spec.collect();
+    let used = |name: &str| spec.sinks.iter().any(|sink| sink.functions().any(|used| used == name));
+    let unused = wrong.into_iter().filter(|(name, _)| !used(name));
+    let warnings = unused.map(|(_, why)| why).collect();
+    Built { slots, digests, chains, faults, warnings }
+}
+
+fn unusable(code: &'static str, message: String) -> Fault {
+    Fault { code, message, help: HELP.to_owned() }
 }
 
 /// The plugins of one sink.
@@ -309,74 +333,59 @@ fn on_error(spec: &Spec, function: &str) -> OnError {
 }
 
 /// Loads each component and binds it to its configuration.
-fn plugins(
-    spec: &Spec,
-    wiring: &Wiring,
-    known: &Known,
-    place: Place,
-    wrong: &mut Vec<String>,
-) -> Plugins {
-    let mut plugins = HashMap::new();
-    if spec.functions.is_empty() {
-        return plugins;
-    }
-    let host = match wiring.host() {
-        Ok(host) => host,
-        Err(error) => {
-            wrong.push(error.to_string());
-            return plugins;
-        }
-    };
+fn plugins(spec: &Spec, wiring: &Wiring, known: &Known, place: Place) -> (Plugins, Wrong) {
+    let (mut plugins, mut wrong) = (Plugins::new(), Wrong::new());
     let mut components = Components::new(&spec.plugin_dir, known);
     for function in &spec.functions {
         let FunctionKind::Plugin(given) = &function.kind else { continue };
-        let role = match given.role {
-            Role::Filter => plugin::Role::Filter,
-            Role::Transform => plugin::Role::Transform,
-            Role::Route => plugin::Role::Route,
-        };
         let name = &function.name;
-        let pinned = known.pins.get(name).cloned().map(Component::Digest);
-        let component = pinned.as_ref().unwrap_or(&given.component);
-        let found = components.find(component).and_then(|mut found| {
-            if let Component::File(path) = &given.component {
-                // Its signature is beside it, also where its bytes of before are meant.
-                found.path = Some(path.clone());
-            }
-            signatures::check_found(spec.signatures.as_ref(), component, &found, known)?;
-            Ok(found)
-        });
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                wrong.push(format!("function `{name}`: {error}"));
-                continue;
-            }
-        };
-        let loaded = host.load(&found.bytes).and_then(|program| {
-            let (sink, config) = (&given.sink_type, &given.config_json);
-            match place {
-                Place::Usual => host.bind(name, &program, role, sink, config),
-                Place::Aside => host.bind_aside(name, &program, role, sink, config),
-            }
-        });
-        match loaded {
-            Ok(plugin) => {
-                let digest = plugin.digest().to_owned();
-                let plugin = with_policy(plugin, given.on_error);
-                if let Err(error) = known.keep(&digest, &found.bytes) {
-                    warn!(%error, function = name, "what runs now cannot be kept: nobody can go back to it later");
-                }
-                let config = given.config_json.clone();
-                let link = Link { function: name.clone(), digest, config };
-                plugins.insert(Key::Function(name.clone()), Ready { link, plugin });
-            }
-            Err(error) => {
-                wrong.push(format!("function `{name}`, {}: {error}", found.whence));
-            }
+        match load(spec, (name, given), (wiring, known, place), &mut components) {
+            Ok(ready) => _ = plugins.insert(Key::Function(name.clone()), ready),
+            Err(error) => _ = wrong.insert(name.clone(), format!("function `{name}`{error}")),
         }
     }
-    plugins
+    (plugins, wrong)
+}
+
+/// # Errors
+/// What is wrong, to be put behind the name of the function.
+fn load(
+    spec: &Spec,
+    (name, given): (&str, &spec::Plugin),
+    (wiring, known, place): (&Wiring, &Known, Place),
+    components: &mut Components<'_>,
+) -> Result<Ready, String> {
+    let role = match given.role {
+        Role::Filter => plugin::Role::Filter,
+        Role::Transform => plugin::Role::Transform,
+        Role::Route => plugin::Role::Route,
+    };
+    let host = wiring.host().map_err(|error| format!(": {error}"))?;
+    let pinned = known.pins.get(name).cloned().map(Component::Digest);
+    let component = pinned.as_ref().unwrap_or(&given.component);
+    let found = components.find(component).and_then(|mut found| {
+        if let Component::File(path) = &given.component {
+            // Its signature is beside it, also where its bytes of before are meant.
+            found.path = Some(path.clone());
+        }
+        signatures::check_found(spec.signatures.as_ref(), component, &found, known)?;
+        Ok(found)
+    });
+    let found = found.map_err(|error| format!(": {error}"))?;
+    let loaded = host.load(&found.bytes).and_then(|program| {
+        let (sink, config) = (&given.sink_type, &given.config_json);
+        match place {
+            Place::Usual => host.bind(name, &program, role, sink, config),
+            Place::Aside => host.bind_aside(name, &program, role, sink, config),
+        }
+    });
+    let plugin = loaded.map_err(|error| format!(", {}: {error}", found.whence))?;
+    let digest = plugin.digest().to_owned();
+    if let Err(error) = known.keep(&digest, &found.bytes) {
+        warn!(%error, function = name, "what runs now cannot be kept: nobody can go back to it later");
+    }
+    let link = Link { function: name.to_owned(), digest, config: given.config_json.clone() };
+    Ok(Ready { link, plugin: with_policy(plugin, given.on_error) })
 }
 
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
@@ -395,21 +404,18 @@ pub(crate) fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
     }
 }
 
+/// What cannot be built of a sink is its fault; then what stands there is never run.
 fn sink_spec(
-    builder: &sinks::Builder,
+    builder: &Result<sinks::Builder, sinks::BuildError>,
     database: &Database,
     sink: &Sink,
-    bound: Bound,
+    (bound, no_plugin): (Bound, Option<Fault>),
     lookup: Option<Arc<dyn Lookup>>,
-) -> anyhow::Result<SinkSpec> {
+) -> SinkSpec {
     let batching = Batching { messages_max: sink.batch_size, linger: sink.batch_timeout };
-    let built = match &sink.destination {
-        Destination::Webhook(options) => builder.webhook(options.clone(), batching)?,
-        Destination::Typesense(options) => builder.typesense(options.clone(), batching)?,
-        Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
-        Destination::File(options) => sinks::file(options.clone(), batching),
-        Destination::Stdout(_) => sinks::stdout(batching),
-        Destination::Benchmark(_) => sinks::benchmark(batching),
+    let (built, no_destination) = match destination(builder, sink, batching) {
+        Ok(built) => (built, None),
+        Err(error) => (sinks::benchmark(batching), Some(unusable(DESTINATION, error))),
     };
     let consumer =
         envelope::Consumer { id: &sink.id, name: &sink.name, annotations: &sink.annotations };
@@ -427,11 +433,12 @@ fn sink_spec(
         (given.table.clone(), Arc::new(enrich) as Arc<dyn Enrich>)
     };
     let enrichments = sink.enrichments.iter().map(enrichment).collect();
-    Ok(SinkSpec {
+    SinkSpec {
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         revision: 0,
         config: config_hash(sink, &bound),
+        fault: no_plugin.or(no_destination),
         selection: sink.selection.clone(),
         lookup,
         enrichments,
@@ -449,6 +456,28 @@ fn sink_spec(
         rate_limit: sink.rate_limit,
         letter_limit: Some(sink.letter_limit),
         initial: sink.initial.clone(),
+    }
+}
+
+/// # Errors
+/// It cannot be built: what is wrong.
+fn destination(
+    builder: &Result<sinks::Builder, sinks::BuildError>,
+    sink: &Sink,
+    batching: Batching,
+) -> Result<Arc<dyn model::sink::Sink>, String> {
+    let builder = || builder.as_ref().map_err(ToString::to_string);
+    Ok(match &sink.destination {
+        Destination::Webhook(options) => {
+            builder()?.webhook(options.clone(), batching).map_err(|error| error.to_string())?
+        }
+        Destination::Typesense(options) => {
+            builder()?.typesense(options.clone(), batching).map_err(|error| error.to_string())?
+        }
+        Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
+        Destination::File(options) => sinks::file(options.clone(), batching),
+        Destination::Stdout(_) => sinks::stdout(batching),
+        Destination::Benchmark(_) => sinks::benchmark(batching),
     })
 }
 

@@ -6,6 +6,7 @@
 //! was sent, when the server closed the idle one (RFC 9112, 9.3.1); that is no second attempt.
 
 pub(crate) mod guard;
+pub(crate) mod noted;
 
 use std::error::Error;
 use std::time::Duration;
@@ -109,15 +110,25 @@ pub(crate) async fn body(
     bytes_max: usize,
 ) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
+    let read = read(response, bytes_max, &mut body).await;
+    noted::answer(response.status(), &body);
+    read.map(|whole| (body, whole))
+}
+
+async fn read(
+    response: &mut Response,
+    bytes_max: usize,
+    body: &mut Vec<u8>,
+) -> Result<bool, reqwest::Error> {
     while let Some(chunk) = response.chunk().await? {
         let room = bytes_max.saturating_sub(body.len());
         if chunk.len() > room {
             body.extend(chunk.into_iter().take(room));
-            return Ok((body, false));
+            return Ok(false);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok((body, true))
+    Ok(true)
 }
 
 /// The start of an answer, to be quoted. Reading it to its end, if it is short, frees the

@@ -191,6 +191,8 @@ impl Typesense {
         body: Option<Bytes>,
         deadline: Instant,
     ) -> Result<Response, SinkError> {
+        let sent = body.as_deref().unwrap_or_default();
+        http::noted::request(&method, (&self.address, &url), &self.headers, sent);
         let left = deadline.saturating_duration_since(Instant::now());
         let mut request =
             self.client.request(method, url).headers(self.headers.clone()).timeout(left);
@@ -233,7 +235,7 @@ impl Sink for Typesense {
     }
 
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
-        Box::pin(self.apply(batch))
+        Box::pin(http::noted::noting(batch, self.apply(batch)))
     }
 }
 

@@ -145,6 +145,7 @@ impl Webhook {
             let (keys, url) = (&self.signing_keys, target.url.as_str());
             signature::sign(&mut headers, keys, url, part, &body, now());
         }
+        http::noted::request(&target.method, (&self.endpoint, &target.url), &headers, &body);
         let coding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
         if coding.trim_ascii().eq_ignore_ascii_case(b"gzip") {
             body = body::gzip(&body)
@@ -241,7 +242,7 @@ impl Sink for Webhook {
     }
 
     fn deliver<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Verdict>, SinkError>> {
-        Box::pin(self.post(batch))
+        Box::pin(http::noted::noting(batch, self.post(batch)))
     }
 }
 

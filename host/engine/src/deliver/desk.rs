@@ -154,7 +154,7 @@ impl Deliver {
             let burial = self.burial.clone();
             state.under_way.push(Box::pin(async move {
                 let marked = burial.supersede(rows).await;
-                Done::Buried { tickets: later, marked }
+                Done::Buried { tickets: later, marked, bytes: 0 }
             }));
         }
         now

@@ -7,6 +7,7 @@ use model::BoxFuture;
 use model::batch::{Batch, BatchPolicy, Grouping};
 use model::message::Message;
 use model::route::{Route, RouteError};
+use model::sent::{Request, Text};
 use model::sink::{Retry, Sink, SinkError, SinkKind, Verdict};
 
 /// How a request goes.
@@ -158,6 +159,15 @@ impl Sink for Recording {
             tokio::time::sleep_until(tokio::time::Instant::now() + answer.after).await;
             assert!(!answer.panics, "as planned");
             self.requests.lock().unwrap().push(batch.messages().len());
+            if let Some(requests) = batch.requests() {
+                requests.note(Request {
+                    method: "POST".to_owned(),
+                    url: String::new(),
+                    headers: Vec::new(),
+                    body: Text::of(b""),
+                    answer: None,
+                });
+            }
             let mut verdicts = vec![Verdict::Delivered; batch.messages().len()];
             for (index, retry) in &answer.rejected {
                 verdicts[*index] = Verdict::Rejected { retry: *retry, error: "no".into() };

@@ -6,6 +6,9 @@ use crate::status::SinkStatus;
 pub(super) fn checks(sink: &SinkStatus, slot: Level) -> Vec<Check> {
     let configured = Check::new("sink_configuration", "Sink configured", Level::Healthy);
     let configured = match sink.stopped.get() {
+        Some(text) if let Some(fault) = sink.fault.get() => {
+            configured.with(Level::Error, fault.code, text)
+        }
         Some(fault) => configured.with(Level::Error, "sink_stopped", fault),
         None => configured,
     };

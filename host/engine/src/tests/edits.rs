@@ -16,7 +16,7 @@ use crate::fake::store::Store;
 use crate::fake::{engine, sink_spec, slot_spec};
 use crate::run::Handle;
 use crate::spec::SinkSpec;
-use crate::status::{SinkStatus, Status};
+use crate::status::{Fault, SinkStatus, Status};
 
 const MIB: usize = 1 << 20;
 
@@ -64,9 +64,18 @@ async fn until(mut done: impl FnMut() -> bool) {
 
 /// Runs an engine with these sinks while `story` goes on, then stops it in order.
 async fn run(sinks: Vec<SinkSpec>, story: impl AsyncFnOnce(&World)) {
-    let log = Log::new();
-    let store = Arc::<Store>::default();
-    let (engine, status, _) = engine(&log, sinks, &store, MIB);
+    run_on(&Log::new(), &Arc::default(), sinks, story).await;
+}
+
+/// The same, on what there is already.
+async fn run_on(
+    log: &Log,
+    store: &Arc<Store>,
+    sinks: Vec<SinkSpec>,
+    story: impl AsyncFnOnce(&World),
+) {
+    let (engine, status, _) = engine(log, sinks, store, MIB);
+    let (log, store) = (log.clone(), Arc::clone(store));
     let world = World { log, handle: engine.handle(), status, store };
     let stop = CancellationToken::new();
     let told = async {
@@ -351,6 +360,48 @@ async fn b209_a_change_mends_a_sink_that_stopped() {
     })
     .await;
     assert_eq!(keys(&right), (0..100).collect::<Vec<_>>());
+}
+
+/// What it gets is kept in the change log: its neighbour and the slot go on, and once it can start it
+/// has all of it, in order, also after a restart in between.
+#[tokio::test(start_paused = true)]
+async fn b201_a_sink_that_cannot_start_stands_alone_and_owes_all_of_it() {
+    let (good, other) = (Recording::willing(), Recording::willing());
+    let fault = Fault {
+        code: "component_missing",
+        message: "no such file".to_owned(),
+        help: "put it there".to_owned(),
+    };
+    let unfit =
+        |revision| SinkSpec { fault: Some(fault.clone()), ..changed("a", &other, revision) };
+    let (log, store) = (Log::new(), Arc::<Store>::default());
+    run_on(&log, &store, vec![unfit(0), sink_spec("b", &good)], async |world| {
+        assert_eq!(world.sink("a").stopped.get().unwrap(), "no such file; put it there");
+        assert_eq!(world.sink("a").fault.get().unwrap().code, "component_missing");
+        world.commit(0..200);
+        until(|| good.len() == 200).await;
+        until(|| world.log.confirmed() == world.log.end()).await;
+        // Still the same, or another fault: it is no start.
+        world.apply(vec![unfit(1), sink_spec("b", &good)]).await;
+        world.commit(200..300);
+        until(|| good.len() == 300).await;
+        until(|| world.log.confirmed() == world.log.end()).await;
+    })
+    .await;
+    run_on(&log, &store, vec![unfit(0), sink_spec("b", &good)], async |world| {
+        world.commit(300..310);
+        until(|| world.log.confirmed() == world.log.end()).await;
+        assert_eq!((other.len(), good.len()), (0, 310));
+        world.apply(vec![changed("a", &other, 1), sink_spec("b", &good)]).await;
+        world.commit(310..320);
+        world.all_is_confirmed().await;
+        until(|| world.sink("a").caught_up.get() == 1).await;
+        assert_eq!((world.sink("a").stopped.get(), world.sink("a").fault.get()), (None, None));
+        assert_eq!(world.connects(), 1, "the stream is the same");
+    })
+    .await;
+    assert_eq!(keys(&other), (0..320).collect::<Vec<_>>());
+    assert_eq!(keys(&good), (0..320).collect::<Vec<_>>());
 }
 
 /// The last word counts, whatever is asked for while a sink is on its way.

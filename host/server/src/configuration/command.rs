@@ -1,16 +1,22 @@
 //! `sequin config`: looks at a configuration without running it.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use config::{Diagnostic, Severity, Spec};
+use engine::status::Fault;
 use serde_json::json;
+use store::Embedded;
 
 use super::{check, lines, text};
 use crate::Failure;
+use crate::bindings::Known;
 use crate::cli::{ConfigCommand, InterpolateArguments, ValidateArguments};
-use crate::settings::environment;
+use crate::settings::{self, environment};
+use crate::wiring::Wiring;
 
 /// In place of a file: standard input.
 const STDIN: &str = "-";
@@ -27,12 +33,22 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     let (path, text) = input(&arguments.file)?;
     let read = check(&path, &text);
     if arguments.json {
-        let (good, diagnostics) = match &read {
-            Ok((_, warnings)) => (true, warnings),
-            Err(diagnostics) => (false, diagnostics),
+        let (faults, diagnostics) = match &read {
+            Ok((spec, warnings)) => (faults(spec)?, warnings),
+            Err(diagnostics) => (BTreeMap::new(), diagnostics),
         };
+        let good = read.is_ok() && faults.is_empty();
         let told: Vec<_> = diagnostics.iter().map(told).collect();
-        print(&format!("{:#}\n", json!({"valid": good, "diagnostics": told})))?;
+        let sinks: Vec<_> = faults
+            .iter()
+            .map(|(sink, fault)| {
+                json!({
+                    "sink": sink, "code": fault.code, "message": fault.message,
+                })
+            })
+            .collect();
+        let told = json!({"valid": good, "diagnostics": told, "cannot_start": sinks});
+        print(&format!("{told:#}\n"))?;
         // What is wrong was told in a form for programs.
         return if good { Ok(()) } else { Err(Failure::Usage(String::new())) };
     }
@@ -40,7 +56,30 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     if !warnings.is_empty() {
         crate::tell(&lines(&warnings));
     }
+    let faults = faults(&spec)?;
+    if !faults.is_empty() {
+        let line = |(sink, fault): (&String, &Fault)| {
+            format!(
+                "error: sink `{sink}` cannot be started here: {} ({})\n",
+                fault.message, fault.code
+            )
+        };
+        return Err(Failure::Usage(faults.iter().map(line).collect()));
+    }
     print(&format!("{} is valid: {}\n", path.display(), summary(&spec)))
+}
+
+/// Sinks that could not be started here: all is built as for a start, and nothing is sent.
+fn faults(spec: &Spec) -> Result<BTreeMap<String, Fault>, Failure> {
+    // What is compiled for this is of no use later.
+    let dir = tempfile::tempdir().context("make a directory for compiled plugins")?;
+    let guard = settings::http_guard(&environment).map_err(Failure::Usage)?;
+    // Nothing was pushed here.
+    let store = Arc::new(Embedded::open(dir.path()).map_err(anyhow::Error::from)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.context("start the runtime")?;
+    let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
+    Ok(Wiring::new(dir.path(), guard).build(spec, &known).faults)
 }
 
 /// "1 database, 2 functions, 3 sinks".

@@ -17,7 +17,7 @@ use store::Embedded;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{Reloader, build};
+use super::{Reloader, broken, build};
 use crate::bindings::{self, Chains, Known};
 use crate::components::Components;
 use crate::plan::{Change, Loaded, Plan};
@@ -71,7 +71,7 @@ impl Reloader {
                 // The file decides again.
                 info!(sink.name = ask.sink, by = ask.by, "a hold is released");
                 self.told = None;
-                self.reload().await?;
+                self.reload(false).await?;
                 Ok(Ok(Vec::new()))
             }
             Ok(Some((made, ready))) => {
@@ -158,14 +158,17 @@ impl Reloader {
         // A file that has changed meanwhile is the next reload's.
         known.pins.clone_from(&self.loaded.digests);
         let build = || build(spec.clone(), &self.text, &self.wiring, &known);
-        match tokio::task::block_in_place(build) {
-            Ok(ready) => {
-                let chain = ready.loaded.chains.get(&made.name);
-                made.refused = chain.is_some_and(|chain| chain.refused.is_some());
-                Ok(Some((made, ready)))
-            }
-            Err(wrong) => refused("plugin_refused", wrong.trim_end().to_owned()),
+        let ready = tokio::task::block_in_place(build);
+        let wrong = broken(&self.loaded, &ready.loaded);
+        if !wrong.is_empty() {
+            return refused("plugin_refused", wrong.trim_end().to_owned());
         }
+        if let Some(fault) = ready.loaded.faults.get(&made.name.sink) {
+            return refused("plugin_refused", fault.message.clone());
+        }
+        let chain = ready.loaded.chains.get(&made.name);
+        made.refused = chain.is_some_and(|chain| chain.refused.is_some());
+        Ok(Some((made, ready)))
     }
 
     /// The role that is meant: the one that was said, or the only one that has anything.

@@ -6,6 +6,7 @@ use engine::desk::Waiting;
 use engine::replay::{DryRun, Progress};
 use engine::trace::{Event, Happened};
 use model::position::Position;
+use model::sent::{Request, Text};
 use model::store::{Counts, StoredLetter};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -128,6 +129,7 @@ pub(super) fn event(event: &Event) -> Raw {
         Happened::Output(output, text) => {
             ("output", object(json!({"output": output}), [("message", raw(text))]))
         }
+        Happened::Request(request) => ("request", told(&sent(request))),
         Happened::Nothing(text) => ("nothing", told(text)),
         Happened::Sent { output, messages, took, verdict } => {
             let took_ms = took.as_secs_f64() * 1000.0;
@@ -144,4 +146,24 @@ pub(super) fn event(event: &Event) -> Raw {
         "what": what,
     });
     object(value, [("told", told)])
+}
+
+fn sent(request: &Request) -> Value {
+    let text = |text: &Text| json!({"text": text.text, "bytes": text.bytes});
+    let headers: serde_json::Map<String, Value> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::String(value.clone())))
+        .collect();
+    let answer = request
+        .answer
+        .as_ref()
+        .map(|answer| json!({"status": answer.status, "body": text(&answer.body)}));
+    json!({
+        "method": request.method,
+        "url": request.url,
+        "headers": headers,
+        "body": text(&request.body),
+        "answer": answer,
+    })
 }
