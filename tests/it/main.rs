@@ -1,5 +1,6 @@
 //! The tests against real servers and the real engine, linked once.
 
+mod author;
 mod bench;
 mod chaos;
 mod configuration;

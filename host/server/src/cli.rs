@@ -1,9 +1,16 @@
 //! The command line.
 
+mod plugin;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use plugin::{
+    BenchArguments, BuildArguments, InspectArguments, NewArguments, PluginArguments, PluginCommand,
+    RoleName, RunArguments, TestArguments,
+};
 
 /// Postgres change data capture: rows change, and search indexes, queues and services follow.
 #[derive(Debug, Parser)]
@@ -140,111 +147,6 @@ pub(crate) struct InterpolateArguments {
     /// Write it there instead of to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Begin a plugin in a directory of its own: a crate with a unit test and a recorded message.
-    New(NewArguments),
-    /// Build the crate of a plugin to a component, and tell what it is.
-    ///
-    /// Runs cargo, optimised, for wasm32-unknown-unknown. Of a workspace all plugins are built.
-    Build(BuildArguments),
-    /// Tell what a component is: digest, roles, imports, metadata, configuration.
-    Inspect(InspectArguments),
-    /// Run a plugin over messages as `sequin tail --types` prints them; one outcome a line.
-    ///
-    /// It runs in the sandbox of the engine, with the engine's limits, as in a sink. The messages of
-    /// webhooks will do too; without the types of their columns (`metadata.columns`), those are told
-    /// by what their JSON looks like, and of a deleted row what was not sent counts as null.
-    ///
-    /// Exit status: 0 every row had an outcome, 1 some row failed, 64 something given is wrong, such
-    /// as the configuration or a line that is no message.
-    Run(RunArguments),
-    /// Measure a plugin over messages of one table.
-    Bench(BenchArguments),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NewArguments {
-    /// The directory to make; its last part is the name of the plugin.
-    pub(crate) path: PathBuf,
-    /// What it is to do.
-    #[arg(long, value_name = "ROLE", default_value = "transform")]
-    pub(crate) role: RoleName,
-    /// A copy of the SDK (sdk/rust in the repository of sequin) instead of the one in git.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) sdk: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BuildArguments {
-    /// The directory of the crate, with its Cargo.toml.
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// The component to write; by default NAME.wasm in the directory, with the name of the package.
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InspectArguments {
-    /// The component.
-    pub(crate) file: PathBuf,
-    /// Do not start it, and read only what its bytes say.
-    #[arg(long)]
-    pub(crate) no_start: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginArguments {
-    /// The component.
-    pub(crate) file: PathBuf,
-    /// Its configuration, as JSON.
-    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with = "config_file")]
-    pub(crate) config: String,
-    /// A file with its configuration.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config_file: Option<PathBuf>,
-    /// What it is run as; needed if it can be more than one thing (see `sequin plugin inspect`).
-    #[arg(long, value_name = "ROLE")]
-    pub(crate) role: Option<RoleName>,
-    /// The kind of sink that a router works for.
-    #[arg(long, value_name = "KIND", default_value = "webhook")]
-    pub(crate) sink: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArguments {
-    #[command(flatten)]
-    pub(crate) plugin: PluginArguments,
-    /// Tell at the end what the plugin used: calls, CPU time, fuel and memory.
-    #[arg(long)]
-    pub(crate) stats: bool,
-    /// A file of messages, one a line; without, or with `-`, standard input.
-    pub(crate) messages: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArguments {
-    #[command(flatten)]
-    pub(crate) plugin: PluginArguments,
-    /// A file of messages, one a line; without, or with `-`, standard input.
-    pub(crate) messages: Option<PathBuf>,
-    /// For each batch size.
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
-    pub(crate) seconds: f64,
-    /// Rows of a call; repeatable.
-    #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) batches: Vec<u16>,
-}
-
-/// What a plugin can be run as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleName {
-    Filter,
-    Route,
-    Transform,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,139 @@
+//! `sequin plugin` on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Begin a plugin in a directory of its own: a crate with a unit test and a recorded message.
+    New(NewArguments),
+    /// Build the crate of a plugin to a component, and tell what it is.
+    ///
+    /// Runs cargo, optimised, for wasm32-unknown-unknown. Of a workspace all plugins are built.
+    Build(BuildArguments),
+    /// Tell what a component is: digest, roles, imports, metadata, configuration.
+    Inspect(InspectArguments),
+    /// Run a plugin over messages as `sequin tail --types` prints them; one outcome a line.
+    ///
+    /// It runs in the sandbox of the engine, with the engine's limits, as in a sink. The messages of
+    /// webhooks will do too; without the types of their columns (`metadata.columns`), those are told
+    /// by what their JSON looks like, and of a deleted row what was not sent counts as null.
+    ///
+    /// Exit status: 0 every row had an outcome, 1 some row failed, 64 something given is wrong, such
+    /// as the configuration or a line that is no message.
+    Run(RunArguments),
+    /// Run a plugin over its fixtures, and compare what it makes of them with what is expected.
+    ///
+    /// A fixture is a directory with messages.jsonl, outcomes.jsonl (as `sequin plugin run` prints
+    /// them), and if need be config.json and fixture.json (`role`, `sink`). Each is also run one by
+    /// one, in other batches and in another order: an outcome that differs then depends on state that
+    /// the plugin keeps, which makes it another one after a restart.
+    ///
+    /// Exit status: 0 all is as expected, 1 something differs, 2 it cannot be tested: no component,
+    /// no fixtures, a configuration that is refused.
+    Test(TestArguments),
+    /// Measure a plugin over messages of one table.
+    Bench(BenchArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArguments {
+    /// The directory to make; its last part is the name of the plugin.
+    pub(crate) path: PathBuf,
+    /// What it is to do.
+    #[arg(long, value_name = "ROLE", default_value = "transform")]
+    pub(crate) role: RoleName,
+    /// A copy of the SDK (sdk/rust in the repository of sequin) instead of the one in git.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sdk: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArguments {
+    /// The directory of the crate, with its Cargo.toml.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The component to write; by default NAME.wasm in the directory, with the name of the package.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Do not start it, and read only what its bytes say.
+    #[arg(long)]
+    pub(crate) no_start: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginArguments {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Its configuration, as JSON.
+    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with = "config_file")]
+    pub(crate) config: String,
+    /// A file with its configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// What it is run as; needed if it can be more than one thing (see `sequin plugin inspect`).
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<RoleName>,
+    /// The kind of sink that a router works for.
+    #[arg(long, value_name = "KIND", default_value = "webhook")]
+    pub(crate) sink: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) plugin: PluginArguments,
+    /// Tell at the end what the plugin used: calls, CPU time, fuel and memory.
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// A file of messages, one a line; without, or with `-`, standard input.
+    pub(crate) messages: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(flatten)]
+    pub(crate) plugin: PluginArguments,
+    /// A file of messages, one a line; without, or with `-`, standard input.
+    pub(crate) messages: Option<PathBuf>,
+    /// For each batch size.
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub(crate) seconds: f64,
+    /// Rows of a call; repeatable.
+    #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) batches: Vec<u16>,
+}
+
+/// What a plugin can be run as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    Filter,
+    Route,
+    Transform,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArguments {
+    /// The component, or the directory of a project that holds one.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// A fixture, or a directory of them; by default `fixtures` beside the component.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) fixtures: Option<PathBuf>,
+    /// Write what the plugin makes of the messages as what is expected from now on.
+    #[arg(long)]
+    pub(crate) update: bool,
+    /// Tell it as JSON, on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What it is run as, in fixtures that do not say; needed if it can be more than one thing.
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<RoleName>,
+}

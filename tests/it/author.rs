@@ -1,0 +1,132 @@
+//! `sequin plugin test`, `bench`, `record` and `dev`: what authors and their CI call.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tests::Sequin;
+
+use crate::world::plugin;
+
+/// Status, what was printed, and what was said.
+type Ended = (Option<i32>, String, String);
+
+/// Runs `sequin plugin`.
+fn run(arguments: &[&str]) -> Result<Ended> {
+    let home = Sequin::builder().prepare()?;
+    let mut command = home.executable();
+    command.arg("plugin").args(arguments).stdin(Stdio::null());
+    let output = command.output().context("run sequin plugin")?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+}
+
+fn repository_fixture(name: &str) -> PathBuf {
+    tests::repository().join("plugins").join(name).join("fixtures")
+}
+
+/// A copy of a first-party plugin's fixture.
+fn copied(name: &str, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for file in ["messages.jsonl", "outcomes.jsonl", "config.json"] {
+        std::fs::copy(repository_fixture(name).join(file), to.join(file))?;
+    }
+    Ok(())
+}
+
+/// Fixtures hold, in the engine's batches and in others; a difference is told by field.
+#[test]
+fn b272_b278_plugin_test_compares_with_what_is_expected() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let fixtures = dir.path().join("fixtures");
+    copied("pick", &fixtures.join("one"))?;
+    copied("pick", &fixtures.join("two"))?;
+    let (component, path) = (plugin("pick"), fixtures.display().to_string());
+    let test = ["test", &component, "--fixtures", &path];
+    let (status, printed, said) = run(&test)?;
+    assert_eq!(status, Some(0), "{printed}{said}");
+    assert_eq!(printed, "ok    one: 14 messages\nok    two: 14 messages\n");
+
+    // One value, one line more than there are messages, and white space, which means nothing.
+    let outcomes = fixtures.join("two/outcomes.jsonl");
+    let good = std::fs::read_to_string(&outcomes)?;
+    let bad = good.replacen("\"size\":-2147483648", "\"size\": -2147483647", 1);
+    assert_ne!(bad, good, "the fixture has that value");
+    let bad = bad.replacen("\"id\":1,", "\"id\": 1 ,", 1);
+    std::fs::write(&outcomes, format!("{bad}{{}}\n"))?;
+    let (status, printed, said) = run(&test)?;
+    assert_eq!(status, Some(1), "{printed}{said}");
+    let expected = "ok    one: 14 messages\nFAIL  two: 14 messages; 1 with another outcome than \
+                    expected; 1 expected that never came\n  message 1: record.numbers.size: \
+                    -2147483647 -> -2147483648\n";
+    assert_eq!(printed, expected);
+
+    let (status, printed, _) = run(&[&test[..], &["--json"]].concat())?;
+    let told: Value = serde_json::from_str(&printed)?;
+    assert_eq!((status, &told["passed"]), (Some(1), &json!(false)));
+    assert_eq!(told["fixtures"][0]["passed"], json!(true));
+    let difference = json!({
+        "path": "record.numbers.size", "expected": "-2147483647", "found": "-2147483648",
+    });
+    assert_eq!(told["fixtures"][1]["wrong"][0]["differences"], json!([difference]));
+    assert_eq!(told["fixtures"][1]["left_over"], json!(1));
+
+    let (status, printed, said) = run(&[&test[..], &["--update"]].concat())?;
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(printed, "unchanged  one: 14 messages\nwritten  two: 14 messages\n");
+    assert_eq!(std::fs::read_to_string(&outcomes)?, good);
+    Ok(())
+}
+
+/// State shows in batches that are cut otherwise, also where nothing is expected yet.
+#[test]
+fn b272_plugin_test_finds_state_that_is_carried() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let fixture = dir.path().join("fixtures");
+    copied("pick", &fixture)?;
+    std::fs::remove_file(fixture.join("outcomes.jsonl"))?;
+    let config = json!({"column": "name", "when": "no row has this"});
+    std::fs::write(fixture.join("config.json"), config.to_string())?;
+    let (component, path) = (plugin("stateful"), fixture.display().to_string());
+    let test = ["test", &component, "--fixtures", &path, "--update"];
+    let (status, printed, said) = run(&test)?;
+    assert_eq!(status, Some(1), "{printed}{said}");
+    assert!(printed.contains("whose outcome depends on the others"), "{printed}");
+    assert!(printed.contains("message 1, one by one: record.seen: 1 -> "), "{printed}");
+    assert!(!fixture.join("outcomes.jsonl").exists(), "what is no answer is not expected");
+    Ok(())
+}
+
+/// What cannot be tested is no difference: another status, and what to do.
+#[test]
+fn plugin_test_tells_what_is_broken() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let fixture = dir.path().join("fixture");
+    copied("pick", &fixture)?;
+    let at = fixture.display().to_string();
+    let empty = tempfile::tempdir()?;
+    let nothing = empty.path().display().to_string();
+    let (pick, every) = (plugin("pick"), plugin("every-verdict"));
+    let broken = |arguments: &[&str], texts: &[&str]| -> Result<()> {
+        let (status, printed, said) = run(&[&["test"][..], arguments].concat())?;
+        assert_eq!((status, printed.as_str()), (Some(2), ""), "{arguments:?}: {said}");
+        for text in texts {
+            assert!(said.contains(text), "{arguments:?} does not say {text}: {said}");
+        }
+        Ok(())
+    };
+    broken(&[&nothing], &["no component in", "sequin plugin build"])?;
+    broken(&["/nowhere.wasm", "--fixtures", &at], &["/nowhere.wasm: No such file"])?;
+    broken(&[&pick, "--fixtures", &nothing], &["no fixtures", "sequin plugin record"])?;
+    broken(&[&every, "--fixtures", &at], &["choose with --role", &at])?;
+    std::fs::write(fixture.join("fixture.json"), r#"{"role": "judge"}"#)?;
+    broken(&[&pick, "--fixtures", &at], &["fixture.json: role: `judge` is no role"])?;
+    std::fs::write(fixture.join("fixture.json"), r#"{"roel": "filter"}"#)?;
+    broken(&[&pick, "--fixtures", &at], &["fixture.json: unknown field `roel`"])?;
+    std::fs::remove_file(fixture.join("fixture.json"))?;
+    std::fs::write(fixture.join("config.json"), r#"{"tabels": {}}"#)?;
+    broken(&[&pick, "--fixtures", &at], &["`tabels`", &at])?;
+    std::fs::write(fixture.join("messages.jsonl"), "{}\n")?;
+    broken(&[&pick, "--fixtures", &at], &["messages.jsonl: line 1: ", "without `record`"])
+}
