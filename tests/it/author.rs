@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tests::Sequin;
 
-use crate::world::plugin;
+use crate::world::{SOON, World, plugin};
 
 /// Status, what was printed, and what was said.
 type Ended = (Option<i32>, String, String);
@@ -129,4 +129,79 @@ fn plugin_test_tells_what_is_broken() -> Result<()> {
     broken(&[&pick, "--fixtures", &at], &["`tabels`", &at])?;
     std::fs::write(fixture.join("messages.jsonl"), "{}\n")?;
     broken(&[&pick, "--fixtures", &at], &["messages.jsonl: line 1: ", "without `record`"])
+}
+
+/// What a sink's functions are asked about is recorded while it delivers, and nothing ruled out
+/// leaves the engine: neither in the file nor on the way to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn b278_plugin_record_takes_live_messages_without_what_is_ruled_out() -> Result<()> {
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, value text, mail text)";
+    let world = World::start(table, "").await?;
+    let dir = tempfile::tempdir()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (out, rules) = (path("fixtures/live/messages.jsonl"), path("rules.json"));
+    std::fs::write(&rules, r#"{"public.t": {"mail": "hash"}}"#)?;
+    let record = ["plugin", "record", "hook", "--count", "3", "--seconds", "60", "--out", &out];
+    let scrubbed = [&record[..], &["--scrub", &rules]].concat();
+    let insert = async {
+        // Until the recording has begun, and has what it waits for.
+        for id in 1.. {
+            let sql = format!(
+                "INSERT INTO t VALUES ({id}, 'v', 'anna@example.org'), (-{id}, null, null)"
+            );
+            world.client.batch_execute(&sql).await?;
+            world.receiver.until_messages(2 * id, SOON).await?;
+        }
+        anyhow::Ok(())
+    };
+    let output = tokio::select! {
+        output = world.sequin.command(&scrubbed) => output?,
+        failed = insert => { failed?; anyhow::bail!("it inserts for ever") }
+    };
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("3 messages recorded"), "{said}");
+    let text = std::fs::read_to_string(&out)?;
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(!text.contains("anna"), "{text}");
+    let messages: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let known: Vec<&Value> = messages.iter().filter(|it| it["record"]["value"] == "v").collect();
+    let mail = known.first().context("a message with a mail")?["record"]["mail"].clone();
+    assert!(mail.as_str().is_some_and(|mail| mail.starts_with('h')), "{mail}");
+    assert!(known.iter().all(|it| it["record"]["mail"] == mail), "the same for the same: {text}");
+    assert_eq!(messages[0]["metadata"]["columns"][2]["type"], "text", "{text}");
+
+    // It is a fixture as it is.
+    std::fs::write(dir.path().join("fixtures/live/config.json"), r#"{"set": {"source": "app"}}"#)?;
+    let (component, fixtures) = (plugin("pick"), path("fixtures"));
+    let test = ["test", &component, "--fixtures", &fixtures];
+    let (status, printed, said) = run(&[&test[..], &["--update"]].concat())?;
+    assert_eq!(status, Some(0), "{printed}{said}");
+    let (status, printed, _) = run(&test)?;
+    assert_eq!((status, printed.as_str()), (Some(0), "ok    live: 3 messages\n"));
+
+    // What cannot be scrubbed is not recorded; who is not there is told.
+    std::fs::write(&rules, r#"{"public.t": {"mial": "hash"}}"#)?;
+    let other = path("other.jsonl");
+    let wrong = ["plugin", "record", "hook", "--count", "1", "--out", &other, "--scrub", &rules];
+    let insert = async {
+        loop {
+            world.client.batch_execute("UPDATE t SET value = 'w' WHERE id = 1").await?;
+            let count = world.receiver.messages().len();
+            world.receiver.until_messages(count + 1, SOON).await?;
+        }
+        #[expect(unreachable_code, reason = "the type of what fails")]
+        anyhow::Ok(())
+    };
+    let output = tokio::select! {
+        output = world.sequin.command(&wrong) => output?,
+        failed = insert => { failed?; anyhow::bail!("it updates for ever") }
+    };
+    let said = String::from_utf8(output.stderr)?;
+    assert!(output.status.code() == Some(64) && said.contains("column `mial`"), "{said}");
+    assert!(!Path::new(&other).exists());
+    let nobody = world.sequin.command(&["plugin", "record", "nobody"]).await?;
+    let said = String::from_utf8(nobody.stderr)?;
+    assert!(nobody.status.code() == Some(64) && said.contains("these do: hook"), "{said}");
+    Ok(())
 }

@@ -28,6 +28,7 @@ pub mod pull;
 pub mod recorded;
 pub mod relation;
 pub mod route;
+pub mod scrub;
 pub mod seen;
 pub mod sink;
 pub mod source;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use plugin::{
     BenchArguments, BuildArguments, InspectArguments, NewArguments, PluginArguments, PluginCommand,
-    RoleName, RunArguments, TestArguments,
+    RecordArguments, RoleName, RunArguments, TestArguments,
 };
 
 /// Postgres change data capture: rows change, and search indexes, queues and services follow.

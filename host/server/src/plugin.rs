@@ -6,6 +6,7 @@ mod build;
 mod inspect;
 mod lines;
 mod new;
+mod record;
 mod run;
 mod test;
 
@@ -32,6 +33,7 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Build(arguments) => build::run(arguments),
         PluginCommand::Inspect(arguments) => inspect::run(arguments),
         PluginCommand::Run(arguments) => run::run(arguments),
+        PluginCommand::Record(arguments) => record::run(arguments),
         PluginCommand::Test(arguments) => test::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
     }

@@ -33,6 +33,17 @@ pub(crate) enum PluginCommand {
     /// Exit status: 0 all is as expected, 1 something differs, 2 it cannot be tested: no component,
     /// no fixtures, a configuration that is refused.
     Test(TestArguments),
+    /// Record the next rows that a sink's functions are asked about: the input of fixtures.
+    ///
+    /// It asks the engine on this machine, where `sequin serve` would listen with the same
+    /// SERVER_PORT and SEQUIN_BIND, with SEQUIN_API_TOKEN if that is set. The sink goes on as it does.
+    /// With rules, what they forbid never leaves the engine: null, hash (another value, the same for
+    /// the same one), fake (the same shape) per column of `schema.table`, or of `*` for all others:
+    /// {"public.users": {"email": "hash", "name": "fake"}}. Enrichment and annotations of such tables
+    /// go too, but for "@enrichment": "keep".
+    ///
+    /// Exit status: 0 some were recorded, 1 none came, 64 something given is wrong.
+    Record(RecordArguments),
     /// Measure a plugin over messages of one table.
     Bench(BenchArguments),
 }
@@ -117,6 +128,24 @@ pub(crate) enum RoleName {
     Filter,
     Route,
     Transform,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArguments {
+    /// The name or the id of the sink.
+    pub(crate) sink: String,
+    /// So many messages.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) count: u64,
+    /// End after so many seconds with what there is.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// The file to write; without, standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// A file with rules for what is not to be recorded.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scrub: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
