@@ -6,6 +6,7 @@ mod build;
 mod inspect;
 mod lines;
 mod new;
+mod project;
 mod record;
 mod run;
 mod test;

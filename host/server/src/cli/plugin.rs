@@ -6,11 +6,13 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// Begin a plugin in a directory of its own: a crate with a unit test and a recorded message.
+    /// Begin a plugin in a directory of its own: with a test, fixtures and a workflow for CI.
     New(NewArguments),
-    /// Build the crate of a plugin to a component, and tell what it is.
+    /// Build a plugin to a component, and tell what it is.
     ///
-    /// Runs cargo, optimised, for wasm32-unknown-unknown. Of a workspace all plugins are built.
+    /// Of a crate it runs cargo, optimised, for wasm32-unknown-unknown; of a workspace all plugins are
+    /// built. In a directory with a plugin.json it runs the tools of its language: jco for JavaScript
+    /// and TypeScript, componentize-py for Python, zig or a WASI SDK for C.
     Build(BuildArguments),
     /// Tell what a component is: digest, roles, imports, metadata, configuration.
     Inspect(InspectArguments),
@@ -55,14 +57,17 @@ pub(crate) struct NewArguments {
     /// What it is to do.
     #[arg(long, value_name = "ROLE", default_value = "transform")]
     pub(crate) role: RoleName,
-    /// A copy of the SDK (sdk/rust in the repository of sequin) instead of the one in git.
+    /// In which language.
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    pub(crate) lang: Language,
+    /// For Rust, a copy of the SDK (sdk/rust in the repository of sequin) instead of the one in git.
     #[arg(long, value_name = "DIR")]
     pub(crate) sdk: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArguments {
-    /// The directory of the crate, with its Cargo.toml.
+    /// The directory of the plugin, with its Cargo.toml or plugin.json.
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
     /// The component to write; by default NAME.wasm in the directory, with the name of the package.
@@ -123,11 +128,45 @@ pub(crate) struct BenchArguments {
 }
 
 /// What a plugin can be run as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum RoleName {
     Filter,
     Route,
     Transform,
+}
+
+impl RoleName {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Route => "route",
+            Self::Transform => "transform",
+        }
+    }
+}
+
+/// What plugins are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Language {
+    Rust,
+    Js,
+    Ts,
+    Python,
+    C,
+}
+
+impl Language {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Js => "js",
+            Self::Ts => "ts",
+            Self::Python => "python",
+            Self::C => "c",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
