@@ -5,9 +5,10 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tests::Sequin;
+use tests::process::{Process, Signal};
+use tests::{Sequin, until};
 
-use crate::world::{SOON, World, plugin};
+use crate::world::{LATER, SOON, World, plugin};
 
 /// Status, what was printed, and what was said.
 type Ended = (Option<i32>, String, String);
@@ -203,5 +204,89 @@ async fn b278_plugin_record_takes_live_messages_without_what_is_ruled_out() -> R
     let nobody = world.sequin.command(&["plugin", "record", "nobody"]).await?;
     let said = String::from_utf8(nobody.stderr)?;
     assert!(nobody.status.code() == Some(64) && said.contains("these do: hook"), "{said}");
+    Ok(())
+}
+
+/// Fuel and bytes of a message against those of a base: the same on every machine, so that a gate
+/// can stand on them.
+#[test]
+fn plugin_bench_holds_a_plugin_to_its_base() -> Result<()> {
+    let pick = plugin("pick");
+    let file = |name: &str| repository_fixture("pick").join(name).display().to_string();
+    let dir = tempfile::tempdir()?;
+    let dear = dir.path().join("dear.json");
+    std::fs::write(&dear, r#"{"set": {"version": 1}}"#)?;
+    let (messages, dear) = (file("messages.jsonl"), dear.display().to_string());
+    let bench = |component: &str, more: &[&str]| {
+        let first = ["bench", component, &messages, "--seconds", "0.01", "--batch", "8"];
+        run(&[&first[..], more].concat())
+    };
+    let config = ["--config-file", &dear];
+    let (status, printed, said) = bench(&pick, &[&config[..], &["--base", &pick]].concat())?;
+    assert_eq!(status, Some(0), "{printed}{said}");
+    assert!(printed.contains("fuel") && printed.contains("+0.0%"), "{printed}");
+    // By its name in the plugin directory: one that does next to nothing.
+    let dir = tests::repository().join("plugins/target/bad");
+    let home = Sequin::builder().prepare()?;
+    let mut command = home.executable();
+    command.env("SEQUIN_PLUGIN_DIR", &dir).stdin(Stdio::null());
+    let told = run(&["inspect", &plugin("stateful")])?.1;
+    let told: Value = serde_json::from_str(&told)?;
+    let name = format!("stateful@{}", told["version"].as_str().context("a version")?);
+    let stateful = r#"{"column": "name", "when": "none"}"#;
+    command.args(["plugin", "bench", &plugin("every-verdict"), &messages, "--config", stateful]);
+    command.args(["--role", "transform", "--seconds", "0.01", "--batch", "8", "--base", &name]);
+    let output = command.output()?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("worse") && text.contains("than the base, by more than 10%"), "{text}");
+    let (status, _, said) = bench(&pick, &[&config[..], &["--base", "/nowhere.wasm"]].concat())?;
+    assert!(status == Some(2) && said.contains("no such file"), "{said}");
+    let (status, _, said) =
+        bench(&pick, &[&config[..], &["--base", &pick, "--max-regression", "x"]].concat())?;
+    assert!(status == Some(64) && said.contains("no percentage"), "{said}");
+    Ok(())
+}
+
+/// A project in a directory is built again when a file is saved, and what differs is shown; Ctrl-C
+/// ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugin_dev_builds_tests_and_shows_what_differs() -> Result<()> {
+    let tools = crate::languages::tools()?;
+    let home = Sequin::builder().prepare()?;
+    let dir = home.config_path().with_file_name("mine");
+    let mut new = home.executable();
+    new.current_dir(dir.parent().context("above")?);
+    new.args(["plugin", "new", "mine", "--lang", "js"]).stdout(Stdio::null());
+    anyhow::ensure!(new.status()?.success(), "no project");
+    std::os::unix::fs::symlink(tools.join("js/node_modules"), dir.join("node_modules"))?;
+    let log = home.config_path().with_file_name("dev.log");
+    let mut command = home.executable();
+    let path = format!("{}:{}", tools.join("bin").display(), std::env::var("PATH")?);
+    command.args(["plugin", "dev"]).current_dir(&dir).env("PATH", path).stdin(Stdio::null());
+    let file = std::fs::File::create(&log)?;
+    command.stdout(file.try_clone()?).stderr(file);
+    let mut dev = Process::spawn("sequin plugin dev", &mut command, Signal::KILL)?;
+    let said = async |text: &str, times: usize| {
+        until(&format!("{times} times {text}"), LATER, async || {
+            let log = std::fs::read_to_string(&log)?;
+            Ok(if log.matches(text).count() >= times { Ok(()) } else { Err(log) })
+        })
+        .await
+    };
+    said("waiting for a file", 1).await?;
+    said("ok    first: 4 messages", 1).await?;
+    let source = std::fs::read_to_string(dir.join("plugin.js"))?;
+    std::fs::write(dir.join("plugin.js"), source.replace("toLowerCase", "toUpperCase"))?;
+    said("message 1: record.name_lower: \"old mill\" -> \"OLD MILL\"", 1).await?;
+    // What does not build is told, and mended.
+    std::fs::write(dir.join("plugin.js"), "import {")?;
+    said("does not build", 1).await?;
+    std::fs::write(dir.join("plugin.js"), &source)?;
+    said("ok    first: 4 messages", 2).await?;
+    said("waiting for a file", 4).await?;
+    dev.signal(Signal::INT)?;
+    let status = dev.wait(SOON).await?;
+    anyhow::ensure!(status.success(), "{status}");
     Ok(())
 }

@@ -10,6 +10,7 @@ mod fixtures;
 mod harness;
 mod image;
 mod isolation;
+mod languages;
 mod large;
 mod letters;
 mod messages;

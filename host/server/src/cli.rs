@@ -8,8 +8,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use plugin::{
-    BenchArguments, BuildArguments, InspectArguments, Language, NewArguments, PluginArguments,
-    PluginCommand, RecordArguments, RoleName, RunArguments, TestArguments,
+    BenchArguments, BuildArguments, DevArguments, InspectArguments, Language, NewArguments,
+    PluginArguments, PluginCommand, RecordArguments, RoleName, RunArguments, TestArguments,
 };
 
 /// Postgres change data capture: rows change, and search indexes, queues and services follow.

@@ -3,6 +3,8 @@
 
 mod bench;
 mod build;
+mod dev;
+pub(crate) mod gate;
 mod inspect;
 mod lines;
 mod new;
@@ -35,6 +37,7 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Inspect(arguments) => inspect::run(arguments),
         PluginCommand::Run(arguments) => run::run(arguments),
         PluginCommand::Record(arguments) => record::run(arguments),
+        PluginCommand::Dev(arguments) => dev::run(arguments),
         PluginCommand::Test(arguments) => test::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
     }

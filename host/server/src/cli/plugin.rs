@@ -46,7 +46,18 @@ pub(crate) enum PluginCommand {
     ///
     /// Exit status: 0 some were recorded, 1 none came, 64 something given is wrong.
     Record(RecordArguments),
+    /// Build a plugin and run it over its fixtures whenever a file of it is saved, until Ctrl-C.
+    ///
+    /// With --sink it records messages of a sink of the engine on this machine once, and shows after
+    /// each build what becomes of them otherwise than with the build before.
+    Dev(DevArguments),
     /// Measure a plugin over messages of one table.
+    ///
+    /// With --base it is compared with another version over the same messages: by fuel, which is the
+    /// same on every machine, and by the bytes that go on.
+    ///
+    /// Exit status: 0, or with --base 1 if a message costs more than it may, 2 if there is no such
+    /// base; 64 something given is wrong.
     Bench(BenchArguments),
 }
 
@@ -84,7 +95,7 @@ pub(crate) struct InspectArguments {
     pub(crate) no_start: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct PluginArguments {
     /// The component.
     pub(crate) file: PathBuf,
@@ -125,6 +136,32 @@ pub(crate) struct BenchArguments {
     /// Rows of a call; repeatable.
     #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) batches: Vec<u16>,
+    /// A version to compare with: a file, or NAME@VERSION of the plugin directory
+    /// (SEQUIN_PLUGIN_DIR, else `plugins`).
+    #[arg(long, value_name = "FILE|NAME@VERSION")]
+    pub(crate) base: Option<String>,
+    /// How much more than the base a message may cost.
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = crate::plugin::gate::percent, requires = "base")]
+    pub(crate) max_regression: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// The directory of the plugin.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// A sink of which messages are recorded to show differences with: its name or id.
+    #[arg(long, value_name = "SINK")]
+    pub(crate) sink: Option<String>,
+    /// So many messages of it.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) count: u64,
+    /// A file with rules for what is not to be recorded, see `sequin plugin record`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scrub: Option<PathBuf>,
+    /// The configuration for the recorded messages; by default that of the first fixture.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
 }
 
 /// What a plugin can be run as.
