@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use model::BoxFuture;
 use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Time;
 use crate::convert;
@@ -45,7 +46,9 @@ struct Guest {
     wanted: Wanted,
     limits: Arc<Limits>,
     /// Instances that wait for their next batch, if the plugin lets itself be kept warm.
-    idle: Option<Mutex<Vec<Instance>>>,
+    idle: Option<Mutex<Vec<(Instance, OwnedSemaphorePermit)>>>,
+    /// For how many there is room, with those of other plugins.
+    room: Arc<Semaphore>,
 }
 
 type Outcomes = Vec<Result<Outcome, PluginError>>;
@@ -61,7 +64,7 @@ impl Bound {
         limits: Arc<Limits>,
         pool: Pool,
     ) -> Result<Self, Error> {
-        let guest = Guest::new(name, program, role, sink, config, limits)?;
+        let guest = Guest::new(name, program, role, sink, config, limits, pool.idle())?;
         Ok(Self { guest: Arc::new(guest), pool })
     }
 
@@ -151,6 +154,7 @@ impl Guest {
         sink: &str,
         config: &str,
         limits: Arc<Limits>,
+        room: Arc<Semaphore>,
     ) -> Result<Self, Error> {
         if program.function(Function::Run(role)).is_none() {
             let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
@@ -166,6 +170,7 @@ impl Guest {
             wanted: Wanted::default(),
             limits,
             idle: None,
+            room,
         };
         guest.check()?;
         Ok(guest)
@@ -184,7 +189,7 @@ impl Guest {
         let lines = self.lines(quota);
         let idle = self.idle.as_ref().and_then(|idle| lock(idle).pop());
         match idle {
-            Some(mut instance) => {
+            Some((mut instance, _)) => {
                 instance.renew(&self.limits, time, lines);
                 Ok(instance)
             }
@@ -196,9 +201,10 @@ impl Guest {
     fn rest(&self, instance: Instance) {
         if let Some(idle) = &self.idle
             && instance.is_fit(&self.limits)
+            && let Ok(room) = Arc::clone(&self.room).try_acquire_owned()
         {
             // There are never more than threads that run them.
-            lock(idle).push(instance);
+            lock(idle).push((instance, room));
         }
     }
 

@@ -46,7 +46,8 @@ impl Host {
     /// If the engine does not take its configuration, or a thread cannot be started.
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::Host { reason: error.to_string() };
-        let engine = Engine::new(&config(&limits)).map_err(|error| failed(&error))?;
+        let engine =
+            crate::memory::engine(config(&limits), &limits).map_err(|error| failed(&error))?;
         let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
         tick(&engine).map_err(|error| failed(&error))?;
         let pool = Pool::start(&limits).map_err(|error| failed(&error))?;

@@ -7,9 +7,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::limits::Limits;
+use crate::memory::IDLE_MAX;
 
 /// What a thread has beside the guest's stack: for the host's part of a call, compared with which a
 /// usual thread is generous.
@@ -21,6 +22,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
+    idle: Arc<Semaphore>,
 }
 
 /// Why there is no answer.
@@ -43,7 +45,12 @@ impl Pool {
                 .stack_size(HOST_STACK_BYTES + limits.stack_bytes_max)
                 .spawn(move || work(&receiver))?;
         }
-        Ok(Self { jobs: sender })
+        Ok(Self { jobs: sender, idle: Arc::new(Semaphore::new(IDLE_MAX)) })
+    }
+
+    /// The room for instances that wait for their next batch, of all plugins together.
+    pub(crate) fn idle(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.idle)
     }
 
     /// Runs `job` on one of the threads. Dropped before a thread took it, it is not run at all.
