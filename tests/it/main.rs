@@ -28,6 +28,7 @@ mod story;
 mod stream;
 mod tables;
 mod tail;
+mod tutorial;
 mod typesense;
 mod webhook;
 mod world;

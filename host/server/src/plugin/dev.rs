@@ -46,11 +46,12 @@ pub(super) fn run(arguments: &DevArguments) -> Result<(), Failure> {
     loop {
         tell("waiting for a file to be saved; Ctrl-C ends it");
         let looked = runtime.block_on(async {
+            let mut looks = tokio::time::interval(LOOK);
             loop {
                 tokio::select! {
                     biased;
                     _ = interrupt.recv() => return Ok(false),
-                    () = tokio::time::sleep(LOOK) => {
+                    _ = looks.tick() => {
                         if files(&arguments.dir)? != known {
                             return Ok(true);
                         }
