@@ -21,6 +21,7 @@ mod plugins;
 mod proxy;
 mod pull;
 mod reload;
+mod rollouts;
 mod sequin_yaml;
 mod source;
 mod stdout;

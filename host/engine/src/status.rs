@@ -11,6 +11,7 @@ use model::source::{Held, Seen};
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::costs::Costs;
 use crate::health::Health;
 use crate::tap::Tap;
 use crate::trace::Trace;
@@ -444,6 +445,8 @@ pub struct SinkStatus {
     pub replayed: Counter,
     /// Messages put aside whose rows have newer state at the destination.
     pub superseded: Counter,
+    /// What its functions cost.
+    pub costs: Costs,
     /// What passes, for who asked to see it.
     pub trace: Trace,
     /// What its functions are asked about, for who records it.

@@ -27,6 +27,7 @@ pub mod position;
 pub mod pull;
 pub mod recorded;
 pub mod relation;
+pub mod rollout;
 pub mod route;
 pub mod scrub;
 pub mod seen;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::BoxFuture;
-use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Time;
@@ -28,6 +28,7 @@ use crate::pool::Pool;
 use crate::program::{Description, Function, Program, Role};
 use crate::reads::Wanted;
 use crate::reply;
+use crate::usage::{Totals, Usage};
 
 /// A plugin in one role.
 pub(crate) struct Bound {
@@ -49,6 +50,7 @@ struct Guest {
     idle: Option<Mutex<Vec<(Instance, OwnedSemaphorePermit)>>>,
     /// For how many there is room, with those of other plugins.
     room: Arc<Semaphore>,
+    used: Usage,
 }
 
 type Outcomes = Vec<Result<Outcome, PluginError>>;
@@ -108,6 +110,13 @@ impl Bound {
 impl Plugin for Bound {
     fn name(&self) -> &str {
         &self.guest.name
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        let Guest { used, program, .. } = &*self.guest;
+        let Totals { cpu, fuel, memory_bytes_max, .. } = used.totals();
+        let (instances, compile) = (used.instances(), program.took());
+        Some(Cost { cpu, fuel, instances, memory_bytes_max, compile })
     }
 
     fn digest(&self) -> &str {
@@ -171,6 +180,7 @@ impl Guest {
             limits,
             idle: None,
             room,
+            used: Usage::default(),
         };
         guest.check()?;
         Ok(guest)
@@ -178,6 +188,7 @@ impl Guest {
 
     /// A fresh instance that took the configuration.
     fn start(&self, time: Time, lines: Lines) -> Result<Instance, PluginError> {
+        self.used.add_instance();
         let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;
         instance.configure(&self.config)?;
         Ok(instance)
@@ -225,6 +236,7 @@ impl Guest {
         let keys = convert::keys(changes, &reads);
         let (batch, malformed) = convert::batch(&rows.relation, changes, &keys, &reads);
         let reply = instance.run(self.role, &self.sink, &batch);
+        instance.count(changes.len(), &self.used);
         if let Some(usage) = &self.limits.usage {
             instance.count(changes.len(), usage);
         }

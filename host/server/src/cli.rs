@@ -1,6 +1,7 @@
 //! The command line.
 
 mod plugin;
+pub(crate) mod rollouts;
 
 use std::path::PathBuf;
 use std::str::FromStr;

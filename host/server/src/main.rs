@@ -14,6 +14,7 @@ mod letters;
 mod plan;
 mod plugin;
 mod reload;
+mod rollouts;
 mod serve;
 mod settings;
 mod tables;

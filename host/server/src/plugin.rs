@@ -10,6 +10,7 @@ mod lines;
 mod new;
 mod project;
 mod record;
+mod rollouts;
 mod run;
 mod test;
 
@@ -40,6 +41,8 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Dev(arguments) => dev::run(arguments),
         PluginCommand::Test(arguments) => test::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
+        PluginCommand::Rollout(command) => rollouts::run(command),
+        PluginCommand::Top(arguments) => rollouts::top(arguments),
     }
 }
 

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::config_source::ConfigSource;
 use crate::plan::{self, Change, Loaded, Plan};
+use crate::rollouts;
 use crate::serve::{check_sinks, streams_of};
 use crate::tables;
 use crate::watch::{Seen, Watch};
@@ -247,8 +248,18 @@ impl Reloader {
             info!("the configuration is as it was");
         } else {
             info!(%plan, "taking up another configuration");
-            self.revisions.number(&plan, &mut ready.slots);
             let changed = |name: &str| plan.restarted.iter().any(|restarted| restarted == name);
+            let (rollouts, spec) = (self.handle.rollouts(), &ready.loaded.spec);
+            let refreshed = tokio::task::block_in_place(|| {
+                rollouts::refresh(rollouts, spec, &self.wiring, &ready.slots, changed)
+            });
+            if let Err(reason) = refreshed {
+                config.failures.add(1);
+                error!("the configuration is wrong, and the last good one goes on:\n{reason}");
+                config.problem.set(reason);
+                return Ok(());
+            }
+            self.revisions.number(&plan, &mut ready.slots);
             check_sinks(&self.supervisor, &ready.slots, changed);
             let streams = streams_of(&ready.slots);
             let database_changed = |name: &str| {

@@ -19,6 +19,7 @@ use crate::Failure;
 use crate::cli::ServeArguments;
 use crate::config_source::ConfigSource;
 use crate::reload::{self, Beside, Ready, Reloader};
+use crate::rollouts;
 use crate::settings::{self, Settings, environment};
 use crate::telemetry;
 use crate::versions;
@@ -94,6 +95,7 @@ async fn serve(
         owners: Arc::<Embedded>::clone(&store),
         logs: Arc::<Embedded>::clone(&store),
         backfills: Arc::<Embedded>::clone(&store),
+        rollouts: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
     let budget = Budget::new(settings.memory_bytes_max);
@@ -108,6 +110,8 @@ async fn serve(
     beside.offer(streams_of(&slots), |_| true);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
+    let handle = engine.handle();
+    rollouts::restore(handle.rollouts(), &ready.loaded.spec, &wiring, engine.slots()).await?;
 
     info!(
         version = VERSION,
@@ -131,9 +135,15 @@ async fn serve(
     let retaining = versions::retain(Arc::clone(&store), settings.letters, stop.clone());
     supervisor.spawn(TaskKind::Check, "letters", retaining);
     let backfills = web::backfills(engine.handle().backfills().clone(), access.clone());
+    let rollouts = web::Rollouts {
+        rollouts: engine.handle().rollouts().clone(),
+        status: Arc::clone(&status),
+        open: versions::open(source.clone(), Arc::clone(&wiring)),
+    };
+    let beside_letters = backfills.merge(web::rollouts(rollouts.clone(), access.clone()));
     let routes = [
-        (api, web::api(VERSION, streams, letters, healths, access).merge(backfills)),
-        (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
+        (api, web::api(VERSION, streams, letters, healths, access).merge(beside_letters)),
+        (metrics, web::metrics(Arc::clone(&status), rollouts, settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {
         let serving = web::serve(listener, router, http.clone().cancelled_owned());

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Spec;
 use config::spec::{Component, FunctionKind};
 use model::plugin::Plugin;
 use store::{Embedded, Retention};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::config_source::ConfigSource;
-use crate::wiring::Wiring;
+use crate::wiring::{Place, Wiring};
 
 /// Between looks for letters that are not to be kept.
 const RETAIN: Duration = Duration::from_secs(30);
@@ -23,7 +24,20 @@ pub(crate) fn resolve(source: ConfigSource, wiring: Arc<Wiring>) -> web::Resolve
         let (source, wiring) = (source.clone(), Arc::clone(&wiring));
         Box::pin(async move {
             // Compiling takes its time, and is not for a thread that answers requests.
-            let load = move || load(&source, &wiring, &function, &component);
+            let load = move || load(&source, &wiring, &function, &component, Place::Usual);
+            let loaded = tokio::task::spawn_blocking(load).await;
+            loaded.map_err(|error| format!("a fault while it was loaded: {error}"))?
+        })
+    })
+}
+
+/// Loads another version of a function, for a rollout.
+pub(crate) fn open(source: ConfigSource, wiring: Arc<Wiring>) -> web::Open {
+    Arc::new(move |function, component, is_aside| {
+        let (source, wiring) = (source.clone(), Arc::clone(&wiring));
+        let place = if is_aside { Place::Aside } else { Place::Usual };
+        Box::pin(async move {
+            let load = move || load(&source, &wiring, &function, &component, place);
             let loaded = tokio::task::spawn_blocking(load).await;
             loaded.map_err(|error| format!("a fault while it was loaded: {error}"))?
         })
@@ -35,8 +49,19 @@ fn load(
     wiring: &Wiring,
     function: &str,
     component: &str,
+    place: Place,
 ) -> Result<Arc<dyn Plugin>, String> {
-    let mut spec = source.read()?.spec;
+    load_of(source.read()?.spec, wiring, function, component, place)
+}
+
+/// Loads another version of a function of this configuration.
+pub(crate) fn load_of(
+    mut spec: Spec,
+    wiring: &Wiring,
+    function: &str,
+    component: &str,
+    place: Place,
+) -> Result<Arc<dyn Plugin>, String> {
     let found = spec.functions.iter_mut().find(|known| known.name == function);
     let found = found.ok_or_else(|| format!("there is no function `{function}`"))?;
     let FunctionKind::Plugin(plugin) = &mut found.kind else {
@@ -50,7 +75,7 @@ fn load(
         None => return Err(format!("`{component}` is no NAME@VERSION and no sha256:…")),
     };
     spec.functions.retain(|known| known.name == function);
-    wiring.function(&spec)
+    wiring.function(&spec, place)
 }
 
 /// Removes letters that are not to be kept, until cancelled.

@@ -34,6 +34,15 @@ pub(crate) struct Wiring {
     host: Mutex<Option<Arc<plugin::Host>>>,
 }
 
+/// Where a plugin runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// With the others.
+    Usual,
+    /// Where it takes nothing from the others.
+    Aside,
+}
+
 /// What was built.
 pub(crate) struct Built {
     pub(crate) slots: Vec<SlotSpec>,
@@ -71,9 +80,9 @@ impl Wiring {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn function(&self, spec: &Spec) -> Result<Arc<dyn Plugin>, String> {
+    pub(crate) fn function(&self, spec: &Spec, place: Place) -> Result<Arc<dyn Plugin>, String> {
         let mut wrong = Vec::new();
-        let built = plugins(spec, self, &mut wrong).into_values().next();
+        let built = plugins(spec, self, place, &mut wrong).into_values().next();
         built.ok_or_else(|| wrong.join("; "))
     }
 
@@ -90,7 +99,7 @@ impl Wiring {
 
 fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
     let mut wrong = Vec::new();
-    let plugins = plugins(spec, wiring, &mut wrong);
+    let plugins = plugins(spec, wiring, Place::Usual, &mut wrong);
     let sinks = match sinks::Builder::new(wiring.guard) {
         Ok(builder) => Some(builder),
         Err(error) => {
@@ -145,6 +154,7 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
 fn plugins(
     spec: &Spec,
     wiring: &Wiring,
+    place: Place,
     wrong: &mut Vec<String>,
 ) -> HashMap<String, Arc<dyn Plugin>> {
     let mut plugins = HashMap::new();
@@ -175,7 +185,11 @@ fn plugins(
             }
         };
         let loaded = host.load(&found.bytes).and_then(|program| {
-            host.bind(name, &program, role, &given.sink_type, &given.config_json)
+            let (sink, config) = (&given.sink_type, &given.config_json);
+            match place {
+                Place::Usual => host.bind(name, &program, role, sink, config),
+                Place::Aside => host.bind_aside(name, &program, role, sink, config),
+            }
         });
         match loaded {
             Ok(plugin) => {

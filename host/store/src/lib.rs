@@ -13,6 +13,7 @@ mod health;
 mod letters;
 mod owners;
 mod progress;
+mod rollouts;
 mod schema;
 
 pub use embedded::{Embedded, OpenError};

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -162,6 +162,7 @@ const MIGRATIONS: [&str; 6] = [
         PRIMARY KEY (sink, schema_name, table_name)
     ) STRICT, WITHOUT ROWID;
 ",
+    crate::rollouts::SCHEMA,
 ];
 
 /// Brings the file to the newest schema.

@@ -15,11 +15,13 @@ mod pull;
 mod record;
 mod reply;
 mod resume;
+mod rollouts;
 mod streams;
 
 pub use access::{Access, Token};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
+pub use rollouts::{Open, Rollouts};
 pub use streams::{Stream, Streams};
 
 pub use login::Login;
@@ -53,11 +55,16 @@ pub fn backfills(backfills: Backfills, access: Access) -> Router {
     backfills::routes(backfills, access)
 }
 
+/// What the main port has of rollouts and of what functions cost, beside [`api()`].
+pub fn rollouts(rollouts: Rollouts, access: Access) -> Router {
+    rollouts::routes(rollouts, access)
+}
+
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.
-pub fn metrics(status: Arc<Status>, login: Option<Login>) -> Router {
+pub fn metrics(status: Arc<Status>, rollouts: Rollouts, login: Option<Login>) -> Router {
     let answer = async move |headers: HeaderMap| match &login {
         Some(login) if !login.is_shown(&headers) => Login::refusal(),
-        _ => metrics::answer(&status),
+        _ => metrics::answer(&status, &rollouts.rollouts),
     };
     Router::new().route("/metrics", get(answer))
 }

@@ -32,6 +32,19 @@ pub(crate) fn named(
     Arc::new(Function { name, digest: format!("sha256:{name}"), judge: Box::new(judge) })
 }
 
+/// A version of the function `f` that sets the column `v` to its number.
+pub(crate) fn version(number: u64) -> Arc<dyn Plugin> {
+    version_of(number, move |_| Ok(set([("v", text(&number.to_string()))])))
+}
+
+/// A version of the function `f`.
+pub(crate) fn version_of(
+    number: u64,
+    judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
+) -> Arc<dyn Plugin> {
+    Arc::new(Function { name: "f", digest: format!("sha256:{number}"), judge: Box::new(judge) })
+}
+
 /// A row that goes on with these columns.
 pub(crate) fn set<const N: usize>(columns: [(&str, Data); N]) -> Outcome {
     let column = |(name, data): (&str, Data)| SetColumn {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::rollouts;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
     /// Begin a plugin in a directory of its own: with a test, fixtures and a workflow for CI.
@@ -59,6 +61,14 @@ pub(crate) enum PluginCommand {
     /// Exit status: 0, or with --base 1 if a message costs more than it may, 2 if there is no such
     /// base; 64 something given is wrong.
     Bench(BenchArguments),
+    /// Bring another version of a function into use: in the shadow, for a share, for all.
+    ///
+    /// It is asked of the engine on this machine, where `sequin serve` would listen with the same
+    /// SERVER_PORT and SEQUIN_BIND, with SEQUIN_API_TOKEN if that is set.
+    #[command(subcommand)]
+    Rollout(rollouts::RolloutCommand),
+    /// Tell what the functions of the engine on this machine cost, who took most CPU time first.
+    Top(rollouts::TopArguments),
 }
 
 #[derive(Debug, Args)]
