@@ -29,7 +29,6 @@ mod story;
 mod stream;
 mod tables;
 mod tail;
-mod tutorial;
 mod typesense;
 mod webhook;
 mod world;
