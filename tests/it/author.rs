@@ -262,7 +262,7 @@ async fn plugin_dev_builds_tests_and_shows_what_differs() -> Result<()> {
     std::os::unix::fs::symlink(tools.join("js/node_modules"), dir.join("node_modules"))?;
     let log = home.config_path().with_file_name("dev.log");
     let mut command = home.executable();
-    let path = format!("{}:{}", tools.join("bin").display(), std::env::var("PATH")?);
+    let path = tests::search_path_behind(&tools.join("bin"));
     command.args(["plugin", "dev"]).current_dir(&dir).env("PATH", path).stdin(Stdio::null());
     let file = std::fs::File::create(&log)?;
     command.stdout(file.try_clone()?).stderr(file);

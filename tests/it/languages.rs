@@ -9,11 +9,7 @@ use tests::Sequin;
 
 /// Where `cargo x guests` keeps them: `authoring` in the cache.
 pub(crate) fn tools() -> Result<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = variable("SEQUIN_CACHE_DIR")
-        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("sequin")))
-        .or_else(|| Some(variable("HOME")?.join(".cache/sequin")));
-    let dir = cache.context("no cache directory")?.join("authoring");
+    let dir = tests::authoring().context("no cache directory")?;
     ensure!(dir.join("bin/zig").exists(), "{}: `cargo x guests` makes it", dir.display());
     Ok(dir)
 }
@@ -31,7 +27,7 @@ fn from_nothing(language: &str, role: &str, native: &[&str]) -> Result<()> {
     let tools = tools()?;
     let home = Sequin::builder().prepare()?;
     let dir = home.config_path().with_file_name("mine");
-    let path = format!("{}:{}", tools.join("bin").display(), std::env::var("PATH")?);
+    let path = tests::search_path_behind(&tools.join("bin"));
     let sequin = |dir: &Path, arguments: &[&str]| {
         let mut command = home.executable();
         command.current_dir(dir).arg("plugin").args(arguments).env("PATH", &path);
