@@ -1,5 +1,6 @@
 //! The tests against real servers and the real engine, linked once.
 
+mod author;
 mod bench;
 mod change_log;
 mod chaos;
@@ -10,6 +11,7 @@ mod fixtures;
 mod harness;
 mod image;
 mod isolation;
+mod languages;
 mod large;
 mod letters;
 mod messages;

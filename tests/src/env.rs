@@ -14,3 +14,22 @@ pub fn find_executable(name: &str) -> Option<PathBuf> {
     let mut dirs = std::env::split_paths(&search);
     dirs.find_map(|dir| dir.join(name).canonicalize().ok().filter(|file| file.is_file()))
 }
+
+/// Where `cargo x guests` keeps what plugins in other languages are built with: `authoring` in the
+/// cache.
+pub fn authoring() -> Option<PathBuf> {
+    let cache = path("SEQUIN_CACHE_DIR")
+        .or_else(|| Some(path("XDG_CACHE_HOME")?.join("sequin")))
+        .or_else(|| Some(path("HOME")?.join(".cache/sequin")));
+    Some(cache?.join("authoring"))
+}
+
+/// `PATH` with this directory before it.
+pub fn search_path_behind(dir: &std::path::Path) -> std::ffi::OsString {
+    let mut all = dir.as_os_str().to_owned();
+    if let Some(search) = path("PATH") {
+        all.push(":");
+        all.push(search);
+    }
+    all
+}

@@ -26,21 +26,52 @@ pub fn encode(
     package: &Package,
     revision: Option<String>,
 ) -> Result<Vec<u8>, Error> {
-    let wrong = |reason: String| Error::Encode { name: package.name.to_string(), reason };
     let component = componentise(&package.name, module)?;
+    let about = About {
+        name: package.name.to_string(),
+        version: package.version.to_string(),
+        description: package.description.clone(),
+        license: package.license.clone(),
+        revision,
+    };
+    describe(&component, about)
+}
+
+/// What a component says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it does.
+    pub description: Option<String>,
+    /// An SPDX expression.
+    pub license: Option<String>,
+    /// The commit of its sources.
+    pub revision: Option<String>,
+}
+
+/// This component, which says what it is.
+///
+/// # Errors
+/// If it is none, or the licence is no SPDX expression.
+pub fn describe(component: &[u8], about: About) -> Result<Vec<u8>, Error> {
+    let About { name, version, description, license, revision } = about;
+    let wrong = |reason: String| Error::Encode { name: name.clone(), reason };
     let mut metadata = AddMetadata::default();
-    metadata.name = AddMetadataField::Set(package.name.to_string());
-    metadata.version = AddMetadataField::Set(Version::new(package.version.to_string()));
-    if let Some(description) = &package.description {
-        metadata.description = AddMetadataField::Set(Description::new(description.clone()));
+    metadata.name = AddMetadataField::Set(name.clone());
+    metadata.version = AddMetadataField::Set(Version::new(version));
+    if let Some(description) = description {
+        metadata.description = AddMetadataField::Set(Description::new(description));
     }
-    if let Some(license) = &package.license {
-        let licenses = Licenses::new(license);
+    if let Some(license) = license {
+        let licenses = Licenses::new(&license);
         let licenses = licenses.map_err(|error| wrong(format!("license `{license}`: {error}")))?;
         metadata.licenses = AddMetadataField::Set(licenses);
     }
     if let Some(revision) = revision {
         metadata.revision = AddMetadataField::Set(Revision::new(revision));
     }
-    metadata.to_wasm(&component).map_err(|error| wrong(format!("its metadata: {error:#}")))
+    metadata.to_wasm(component).map_err(|error| wrong(format!("its metadata: {error:#}")))
 }

@@ -16,7 +16,7 @@ mod file;
 mod revision;
 
 pub use build::{Module, TARGET, modules, plugins, remap_flags};
-pub use encode::{componentise, encode};
+pub use encode::{About, componentise, describe, encode};
 pub use error::Error;
 pub use file::write_if_changed;
 pub use revision::revision;

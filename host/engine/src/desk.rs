@@ -68,6 +68,9 @@ pub enum DeskError {
     /// One replay at a time: their messages would overtake each other.
     #[error("letters of this sink are being replayed already: wait until that is done")]
     Replaying,
+    /// As many record it as may.
+    #[error("the sink is being recorded already, by as many as may at once: wait for one to end")]
+    Recorded,
     /// No such message waits.
     #[error("no such message waits: it may have been delivered or put aside meanwhile")]
     NoMessage,

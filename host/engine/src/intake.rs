@@ -167,6 +167,7 @@ impl Intake {
         let Asked { changes, refused, charge: _charge } =
             enrich::enrich(changes, &self.spec, &self.status, &self.budget).await;
         let refused = self.refused(refused, &mut letters).await;
+        self.status.tap.show(&self.spec, &changes);
         let filtered = self.filter(changes, &mut letters).await;
         let routed = self.route(filtered, &mut letters).await;
         let mut decided = self.transform(routed, &mut letters).await;

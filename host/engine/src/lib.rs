@@ -21,6 +21,7 @@ pub mod select;
 pub mod spec;
 pub mod status;
 pub mod supervise;
+pub mod tap;
 pub mod trace;
 pub mod trip;
 

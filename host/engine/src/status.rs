@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::costs::Costs;
 use crate::health::Health;
+use crate::tap::Tap;
 use crate::trace::Trace;
 use crate::trip::Trip;
 
@@ -463,6 +464,8 @@ pub struct SinkStatus {
     pub costs: Costs,
     /// What passes, for who asked to see it.
     pub trace: Trace,
+    /// What its functions are asked about, for who records it.
+    pub tap: Tap,
     /// 1 while all that was read for it is settled.
     pub caught_up: Gauge,
     /// 1 while its changes go through the change log.

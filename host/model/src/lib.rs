@@ -29,6 +29,7 @@ pub mod recorded;
 pub mod relation;
 pub mod rollout;
 pub mod route;
+pub mod scrub;
 pub mod seen;
 pub mod sent;
 pub mod sink;

@@ -40,6 +40,7 @@ mod pool;
 mod program;
 mod reads;
 mod reply;
+pub mod trial;
 mod usage;
 
 #[doc(hidden)]

@@ -1,11 +1,18 @@
 //! The command line.
 
+mod plugin;
 pub(crate) mod rollouts;
+pub(crate) mod versions;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use plugin::{
+    BenchArguments, BuildArguments, DevArguments, InspectArguments, Language, NewArguments,
+    PluginArguments, PluginCommand, RecordArguments, RoleName, RunArguments, TestArguments,
+};
 
 /// Postgres change data capture: rows change, and search indexes, queues and services follow.
 #[derive(Debug, Parser)]
@@ -142,228 +149,6 @@ pub(crate) struct InterpolateArguments {
     /// Write it there instead of to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Begin a plugin in a directory of its own: a crate with a unit test and a recorded message.
-    New(NewArguments),
-    /// Build the crate of a plugin to a component, and tell what it is.
-    ///
-    /// Runs cargo, optimised, for wasm32-unknown-unknown. Of a workspace all plugins are built.
-    Build(BuildArguments),
-    /// Tell what a component is: digest, roles, imports, metadata, configuration.
-    Inspect(InspectArguments),
-    /// Run a plugin over messages as `sequin tail --types` prints them; one outcome a line.
-    ///
-    /// It runs in the sandbox of the engine, with the engine's limits, as in a sink. The messages of
-    /// webhooks will do too; without the types of their columns (`metadata.columns`), those are told
-    /// by what their JSON looks like, and of a deleted row what was not sent counts as null.
-    ///
-    /// Exit status: 0 every row had an outcome, 1 some row failed, 64 something given is wrong, such
-    /// as the configuration or a line that is no message.
-    Run(RunArguments),
-    /// Measure a plugin over messages of one table.
-    Bench(BenchArguments),
-    /// Bring another version of a function into use: in the shadow, for a share, for all.
-    ///
-    /// It is asked of the engine on this machine, where `sequin serve` would listen with the same
-    /// SERVER_PORT and SEQUIN_BIND, with SEQUIN_API_TOKEN if that is set.
-    #[command(subcommand)]
-    Rollout(rollouts::RolloutCommand),
-    /// Tell what the functions of the engine on this machine cost, who took most CPU time first.
-    Top(rollouts::TopArguments),
-    /// Upload a version, which deploys nothing. Asks the engine.
-    ///
-    /// NAME@VERSION is these bytes from then on, for good. Exit status: 0 it is there, 64 it was
-    /// refused, with a code and the reason.
-    Push(PushArguments),
-    /// Print the versions that were pushed, one JSON object a line. Asks the engine.
-    List,
-    /// Print one version. Asks the engine.
-    Show {
-        /// NAME@VERSION.
-        version: String,
-    },
-    /// Forget a version that no sink runs, ran before, or is held at. Asks the engine.
-    Delete {
-        /// NAME@VERSION.
-        version: String,
-    },
-    /// Remove the bytes of components that no version and no generation names. Asks the engine.
-    Collect,
-    /// Print what the sinks run and what is held, one chain a line. Asks the engine.
-    Bindings,
-    /// Print what a sink ran, each generation a line, the newest first. Asks the engine.
-    History {
-        /// The name of the sink.
-        sink: String,
-    },
-    /// Let a sink run another version from now on, and hold it there. Asks the engine.
-    ///
-    /// It is opened and checked first. What sequin.yaml says of this chain is not done until it says
-    /// the same, or the hold is released.
-    Promote(PromoteArguments),
-    /// Let a sink run again what it ran before, and hold it there. Asks the engine.
-    Rollback(RollbackArguments),
-    /// Let sequin.yaml decide again what a sink runs. Asks the engine.
-    Release(ByHandArguments),
-    /// Print who did what to versions and bindings, the newest first. Asks the engine.
-    Audit {
-        /// Before this one.
-        #[arg(long, value_name = "ID")]
-        below: Option<i64>,
-        /// At most so many.
-        #[arg(long, value_name = "N", default_value_t = 50)]
-        limit: usize,
-    },
-    /// Compile a component from standard input and tell what it says of itself; what the engine does
-    /// with an upload.
-    #[command(hide = true)]
-    DescribeUpload,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PushArguments {
-    /// The component.
-    pub(crate) file: PathBuf,
-    /// Its name, if it does not say it itself.
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Its version, likewise.
-    #[arg(long)]
-    pub(crate) version: Option<String>,
-    /// What is to be remembered of it.
-    #[arg(long, default_value = "")]
-    pub(crate) comment: String,
-    /// Who pushes it; by default the user of this system.
-    #[arg(long, value_name = "WHO")]
-    pub(crate) by: Option<String>,
-    /// A detached signature of the file, in base64, as `cosign sign-blob` writes it; repeatable. Else
-    /// FILE.sig, if it is there.
-    #[arg(long = "signature", value_name = "FILE")]
-    pub(crate) signatures: Vec<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ByHandArguments {
-    /// The name or the id of the sink.
-    pub(crate) sink: String,
-    /// Which of its chains; needed if it has several.
-    #[arg(long, value_name = "ROLE")]
-    pub(crate) role: Option<RoleName>,
-    /// Why; it is kept, and told with the hold.
-    #[arg(long, default_value = "")]
-    pub(crate) reason: String,
-    /// Who; by default the user of this system.
-    #[arg(long, value_name = "WHO")]
-    pub(crate) by: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PromoteArguments {
-    #[command(flatten)]
-    pub(crate) by_hand: ByHandArguments,
-    /// NAME@VERSION or sha256:…
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) to: String,
-    /// Which function of the chain; needed if it has several.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) function: Option<String>,
-    /// Another configuration, too, as JSON.
-    #[arg(long, value_name = "JSON")]
-    pub(crate) config: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RollbackArguments {
-    #[command(flatten)]
-    pub(crate) by_hand: ByHandArguments,
-    /// The generation; without, the newest that was other than what runs.
-    #[arg(long, value_name = "GENERATION")]
-    pub(crate) to: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NewArguments {
-    /// The directory to make; its last part is the name of the plugin.
-    pub(crate) path: PathBuf,
-    /// What it is to do.
-    #[arg(long, value_name = "ROLE", default_value = "transform")]
-    pub(crate) role: RoleName,
-    /// A copy of the SDK (sdk/rust in the repository of sequin) instead of the one in git.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) sdk: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BuildArguments {
-    /// The directory of the crate, with its Cargo.toml.
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// The component to write; by default NAME.wasm in the directory, with the name of the package.
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InspectArguments {
-    /// The component.
-    pub(crate) file: PathBuf,
-    /// Do not start it, and read only what its bytes say.
-    #[arg(long)]
-    pub(crate) no_start: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginArguments {
-    /// The component.
-    pub(crate) file: PathBuf,
-    /// Its configuration, as JSON.
-    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with = "config_file")]
-    pub(crate) config: String,
-    /// A file with its configuration.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config_file: Option<PathBuf>,
-    /// What it is run as; needed if it can be more than one thing (see `sequin plugin inspect`).
-    #[arg(long, value_name = "ROLE")]
-    pub(crate) role: Option<RoleName>,
-    /// The kind of sink that a router works for.
-    #[arg(long, value_name = "KIND", default_value = "webhook")]
-    pub(crate) sink: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArguments {
-    #[command(flatten)]
-    pub(crate) plugin: PluginArguments,
-    /// Tell at the end what the plugin used: calls, CPU time, fuel and memory.
-    #[arg(long)]
-    pub(crate) stats: bool,
-    /// A file of messages, one a line; without, or with `-`, standard input.
-    pub(crate) messages: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArguments {
-    #[command(flatten)]
-    pub(crate) plugin: PluginArguments,
-    /// A file of messages, one a line; without, or with `-`, standard input.
-    pub(crate) messages: Option<PathBuf>,
-    /// For each batch size.
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
-    pub(crate) seconds: f64,
-    /// Rows of a call; repeatable.
-    #[arg(long = "batch", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) batches: Vec<u16>,
-}
-
-/// What a plugin can be run as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleName {
-    Filter,
-    Route,
-    Transform,
 }
 
 #[derive(Debug, Args)]

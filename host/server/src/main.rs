@@ -42,6 +42,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const USAGE: u8 = 64;
 /// As for other tools that check something and find it wanting.
 const ROWS_FAILED: u8 = 1;
+/// What was to be checked cannot be: for tests that run elsewhere than at a prompt.
+const BROKEN: u8 = 2;
 /// `EX_SOFTWARE`: it ran and failed.
 const FAILED: u8 = 70;
 
@@ -71,6 +73,10 @@ fn main() -> ExitCode {
             tell(&text);
             ExitCode::from(USAGE)
         }
+        Err(Failure::Broken(text)) => {
+            tell(&text);
+            ExitCode::from(BROKEN)
+        }
         Err(Failure::Rows) => ExitCode::from(ROWS_FAILED),
         Err(Failure::Failed(error)) => {
             tell(&format!("error: {error:#}"));
@@ -85,6 +91,8 @@ enum Failure {
     Usage(String),
     /// It worked, and rows failed in it, as was told with each.
     Rows,
+    /// What was to be tested cannot be; the text says why, fully.
+    Broken(String),
     /// It was right and did not work.
     Failed(anyhow::Error),
 }

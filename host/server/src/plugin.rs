@@ -3,16 +3,21 @@
 
 mod bench;
 mod build;
+mod dev;
+pub(crate) mod gate;
 mod inspect;
 mod lines;
 mod new;
+mod project;
 mod push;
+mod record;
 mod rollouts;
 mod run;
+mod test;
 
 pub(crate) use inspect::told;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -35,6 +40,9 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Build(arguments) => build::run(arguments),
         PluginCommand::Inspect(arguments) => inspect::run(arguments),
         PluginCommand::Run(arguments) => run::run(arguments),
+        PluginCommand::Record(arguments) => record::run(arguments),
+        PluginCommand::Dev(arguments) => dev::run(arguments),
+        PluginCommand::Test(arguments) => test::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
         PluginCommand::Rollout(command) => rollouts::run(command),
         PluginCommand::Top(arguments) => rollouts::top(arguments),
@@ -63,7 +71,7 @@ struct Ready {
 
 impl Ready {
     fn new(arguments: &PluginArguments, limits: Limits) -> Result<Self, Failure> {
-        let host = Host::new(limits).context("start the plugin host")?;
+        let host = host(limits)?;
         let program = host.load(&read(&arguments.file)?).map_err(usage)?;
         let role = role(&program, arguments.role)?;
         let config = config(arguments)?;
@@ -71,6 +79,23 @@ impl Ready {
         let bound = host.bind(&name, &program, role, &arguments.sink, &config);
         let plugin = bound.map_err(usage)?;
         Ok(Self { host, program, plugin, role })
+    }
+}
+
+/// A host that keeps what it compiled in the user's cache: a component with an interpreter takes
+/// seconds to compile, and commands are called again and again.
+fn host(limits: Limits) -> Result<Host, Failure> {
+    let fresh = |limits| Host::new(limits).context("start the plugin host");
+    let home = || Some(PathBuf::from(environment("HOME")?).join(".cache"));
+    let Some(cache) = environment("XDG_CACHE_HOME").map(PathBuf::from).or_else(home) else {
+        return Ok(fresh(limits)?);
+    };
+    match fresh(limits.clone())?.with_cache(&cache.join("sequin/compiled-plugins")) {
+        Ok(host) => Ok(host),
+        Err(error) => {
+            tracing::debug!(%error, "compiled each time");
+            Ok(fresh(limits)?)
+        }
     }
 }
 

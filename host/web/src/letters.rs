@@ -387,10 +387,10 @@ fn store(error: StoreError) -> Refused {
     reply::error(status, error.to_string())
 }
 
-fn desk(error: DeskError) -> Refused {
+pub(crate) fn desk(error: DeskError) -> Refused {
     let status = match error {
         DeskError::NotRunning { .. } | DeskError::NoMessage => StatusCode::NOT_FOUND,
-        DeskError::Replaying | DeskError::InFlight => StatusCode::CONFLICT,
+        DeskError::Replaying | DeskError::InFlight | DeskError::Recorded => StatusCode::CONFLICT,
         DeskError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         DeskError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };

@@ -13,6 +13,7 @@ mod login;
 mod metrics;
 mod plugins;
 mod pull;
+mod record;
 mod reply;
 mod resume;
 mod rollouts;
@@ -46,8 +47,9 @@ pub fn api(
     let health = Router::new().route("/health", get(move || health::answer(version)));
     let health = health.merge(resume::routes(Arc::clone(&letters.status), access.clone()));
     let health = health.merge(healths::routes(healths, access.clone()));
+    let recording = record::routes(letters.handle.clone(), access.clone());
     let management = letters::routes(letters, access.clone());
-    health.merge(management).merge(pull::routes(streams, access))
+    health.merge(management).merge(recording).merge(pull::routes(streams, access))
 }
 
 /// What the main port has of backfills, beside [`api()`].

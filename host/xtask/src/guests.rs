@@ -17,7 +17,7 @@ use component::{componentise, write_if_changed};
 
 use crate::plugins::{CONFORMANCE, component_file};
 use crate::services::{Node, cache, hex, wheel};
-use crate::{command, repository};
+use crate::{authoring, command, repository};
 
 /// The contract that they are built for.
 const WIT: &str = "wit/frozen/0.1.0";
@@ -47,7 +47,8 @@ const C_BYTES_MAX: usize = 32 << 10;
 /// Makes sure of all of them; quick if nothing changed.
 pub(crate) fn ensure() -> anyhow::Result<()> {
     ensure_c().context("build the conformance guest in C")?;
-    ensure_javascript().context("build the conformance guest in JavaScript")
+    ensure_javascript().context("build the conformance guest in JavaScript")?;
+    authoring::ensure().context("get the tools of plugins in other languages")
 }
 
 fn ensure_c() -> anyhow::Result<()> {

@@ -8,6 +8,7 @@
     reason = "a command line tool talks to its user"
 )]
 
+mod authoring;
 mod bench;
 mod chaos;
 mod command;

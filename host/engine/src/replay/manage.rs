@@ -7,6 +7,8 @@ use model::store::{
     Close, Counts, Edit, LetterId, LetterPage, LetterQuery, StoreError, StoredLetter,
 };
 
+use tokio::sync::mpsc;
+
 use super::{DryRun, Instead, Progress, Replay, Selection};
 use crate::desk::{DeskError, MessageId, Waiting};
 use crate::run::Handle;
@@ -184,6 +186,16 @@ impl Handle {
             trace.start(rows, time.min(TRACE_MAX));
         }
         Ok(())
+    }
+
+    /// The next so many rows that the sink's functions are asked about, as messages with types, those
+    /// of letters that are sent again among them.
+    ///
+    /// # Errors
+    /// The sink does not run, or others record it already.
+    pub fn record(&self, sink: &str, count: usize) -> Result<mpsc::Receiver<String>, DeskError> {
+        let desk = self.desks.find(sink)?;
+        desk.burial.status.tap.open(count).ok_or(DeskError::Recorded)
     }
 
     /// What was seen behind this number, and whether more is shown.

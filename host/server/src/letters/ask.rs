@@ -61,7 +61,7 @@ pub(super) fn replay(arguments: &ReplayLettersArguments) -> Result<(), Failure> 
 }
 
 /// A name as a part of a path.
-fn segment(name: &str) -> String {
+pub(crate) fn segment(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let escaped = |byte: u8| {
         if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
@@ -73,7 +73,7 @@ fn segment(name: &str) -> String {
 fn tell(method: &str, path: &str, body: &str) -> Result<(), Failure> {
     let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
     let address = reachable(address);
-    let answer = ask(address, method, path, body).with_context(|| {
+    let answer = ask(address, method, path, body, TIMEOUT).with_context(|| {
         format!("ask the engine at http://{address} (SERVER_PORT, SEQUIN_BIND): does it run?")
     })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
@@ -92,14 +92,16 @@ fn tell(method: &str, path: &str, body: &str) -> Result<(), Failure> {
     }
 }
 
-fn ask(
+/// The whole answer, with its head. `timeout` is for the answer.
+pub(crate) fn ask(
     address: std::net::SocketAddr,
     method: &str,
     path: &str,
     body: &str,
+    timeout: Duration,
 ) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let token = settings::environment("SEQUIN_API_TOKEN");
     let token = token.map_or_else(String::new, |it| format!("Authorization: Bearer {it}\r\n"));

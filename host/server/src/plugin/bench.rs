@@ -9,7 +9,7 @@ use model::plugin::{Plugin, Rows};
 use plugin::{Host, Limits};
 
 use super::lines::Lines;
-use super::{Ready, read, usage};
+use super::{Ready, gate, read, usage};
 use crate::Failure;
 use crate::cli::BenchArguments;
 
@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     }
     text.push_str(&load_times(arguments, &ready)?);
     super::print(&text)?;
-    Ok(())
+    gate::run(arguments, &changes)
 }
 
 /// Messages of the first table, as many as a call can have: a live stream would never end.

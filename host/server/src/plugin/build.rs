@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use component::{Error, Module, TARGET};
 use plugin::{Inspection, Limits};
 
-use super::{inspect, usage};
+use super::{inspect, project, usage};
 use crate::Failure;
 use crate::cli::BuildArguments;
 use crate::settings::environment;
@@ -20,6 +20,9 @@ pub(super) fn run(arguments: &BuildArguments) -> Result<(), Failure> {
         .dir
         .canonicalize()
         .map_err(|error| usage(format_args!("{}: {error}", arguments.dir.display())))?;
+    if dir.join(project::FILE).is_file() {
+        return project::build(&dir, arguments.output.as_deref());
+    }
     let (metadata, packages) =
         component::plugins(&mut Command::new("cargo"), &dir).map_err(failure)?;
     if let (Some(_), [_, _, ..]) = (&arguments.output, &packages[..]) {
@@ -91,7 +94,7 @@ fn check(module: &Module, component: &[u8]) -> Result<Inspection, Failure> {
     Ok(found)
 }
 
-fn told(file: &Path, written: bool, found: &Inspection) -> String {
+pub(super) fn told(file: &Path, written: bool, found: &Inspection) -> String {
     let roles: Vec<&str> = found.roles.iter().map(|role| role.as_str()).collect();
     let text = |text: &Option<String>, otherwise: &str| {
         text.clone().unwrap_or_else(|| otherwise.to_owned())
@@ -115,7 +118,7 @@ fn cargo_home() -> Option<PathBuf> {
 }
 
 /// What an author can do something about is no failure of ours.
-fn failure(error: Error) -> Failure {
+pub(super) fn failure(error: Error) -> Failure {
     match error {
         Error::Io { .. } => Failure::Failed(error.into()),
         other => usage(other),

@@ -1,7 +1,6 @@
 //! `sequin plugin inspect`: what a component is.
 
-use anyhow::Context as _;
-use plugin::{Host, Inspection, Limits};
+use plugin::{Inspection, Limits};
 use serde_json::{Map, Value, json};
 
 use super::{read, usage};
@@ -26,7 +25,7 @@ pub(super) fn look(
     let found = plugin::inspect(bytes, &limits).map_err(usage)?;
     let mut told = told(&found);
     if start && found.refused.is_empty() {
-        let host = Host::new(limits).context("start the plugin host")?;
+        let host = super::host(limits)?;
         let program = host.load(bytes).map_err(usage)?;
         let described = host.describe(name, &program).map_err(usage)?;
         let schema = described.config_schema.map(|text| {

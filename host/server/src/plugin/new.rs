@@ -1,4 +1,6 @@
-//! `sequin plugin new`: the crate of a plugin to begin with.
+//! `sequin plugin new`: a plugin to begin with.
+
+mod other;
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use anyhow::Context as _;
 use super::build::SDK;
 use super::usage;
 use crate::Failure;
-use crate::cli::{NewArguments, RoleName};
+use crate::cli::{Language, NewArguments, RoleName};
 
 /// Where the SDK is in git, once it is published: its crate is on no registry.
 const SDK_GIT: Option<&str> = None;
@@ -21,35 +23,69 @@ pub(crate) fn run(arguments: &NewArguments) -> Result<(), Failure> {
             dir.display()
         ))
     })?;
-    let sdk = sdk(arguments.sdk.as_deref())?;
     let template = Template::new(arguments.role);
+    let yaml = template.yaml(name);
+    let language = arguments.lang;
+    let (commands, steps) = other::commands(language);
+    let sdk = match language {
+        Language::Rust => sdk(arguments.sdk.as_deref())?,
+        _ if arguments.sdk.is_some() => {
+            return Err(usage("--sdk is for Rust: the other SDKs are part of this program"));
+        }
+        Language::C => "`sdk` is the SDK: `sequin_plugin.h` is what there is to know.".to_owned(),
+        Language::Python => {
+            "`sequin_plugin` is the SDK: its `__init__.py` begins with what there is \
+                             to know."
+                .to_owned()
+        }
+        Language::Js | Language::Ts => {
+            "`sequin-plugin.js` is the SDK: it begins with what there is to know.".to_owned()
+        }
+    };
     let fill = |text: &str| {
         text.replace("{name}", name)
             .replace("{description}", template.description)
             .replace("{sdk}", &sdk)
             .replace("{role}", template.role)
-            .replace("{yaml}", &template.yaml(name))
+            .replace("{commands}", commands)
+            .replace("{yaml}", &yaml)
+            .into_bytes()
     };
+    let config = format!("{}\n", template.config).into_bytes();
+    let messages = include_bytes!("new/messages.jsonl.txt").to_vec();
+    let workflow = include_str!("new/workflow.yml.txt").replace("{steps}", steps);
+    let mut files = vec![
+        ("fixtures/first/config.json", config.clone()),
+        ("fixtures/first/messages.jsonl", messages.clone()),
+        ("fixtures/first/outcomes.jsonl", template.outcomes.as_bytes().to_vec()),
+        (".github/workflows/plugin.yml", workflow.into_bytes()),
+    ];
+    if language == Language::Rust {
+        files.extend([
+            ("Cargo.toml", fill(include_str!("new/Cargo.toml.txt"))),
+            (".gitignore", include_bytes!("new/gitignore.txt").to_vec()),
+            ("README.md", fill(include_str!("new/README.md.txt"))),
+            ("config.json", config),
+            ("messages.jsonl", messages),
+            ("src/lib.rs", template.code.as_bytes().to_vec()),
+        ]);
+    } else {
+        files.push(("README.md", fill(include_str!("new/other.md.txt"))));
+        files.extend(other::files(language, arguments.role, name, template.description));
+    }
     let made = std::fs::create_dir(dir);
     made.map_err(|error| usage(format_args!("{} cannot be made: {error}", dir.display())))?;
-    for (file, text) in [
-        ("Cargo.toml", &*fill(include_str!("new/Cargo.toml.txt"))),
-        (".gitignore", include_str!("new/gitignore.txt")),
-        ("README.md", &fill(include_str!("new/README.md.txt"))),
-        ("config.json", &format!("{}\n", template.config)),
-        ("messages.jsonl", include_str!("new/messages.jsonl.txt")),
-        ("src/lib.rs", template.code),
-    ] {
-        write(&dir.join(file), text)?;
+    for (file, bytes) in files {
+        write(&dir.join(file), &bytes)?;
     }
-    super::print(&format!("{}: its README.md has the next three commands\n", dir.display()))?;
+    super::print(&format!("{}: its README.md has the next commands\n", dir.display()))?;
     Ok(())
 }
 
-fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let dir = file.parent().context("a file of a crate lies in its directory")?;
     std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    std::fs::write(file, text).with_context(|| format!("write {}", file.display()))
+    std::fs::write(file, bytes).with_context(|| format!("write {}", file.display()))
 }
 
 /// As cargo has it for packages.
@@ -96,6 +132,7 @@ struct Template {
     description: &'static str,
     code: &'static str,
     config: &'static str,
+    outcomes: &'static str,
 }
 
 impl Template {
@@ -106,18 +143,21 @@ impl Template {
                 description: "Keeps the rows in which a boolean column is true.",
                 code: include_str!("new/filter.rs.txt"),
                 config: r#"{"column": "is_public"}"#,
+                outcomes: include_str!("new/outcomes-filter.txt"),
             },
             RoleName::Transform => Self {
                 role: "transform",
                 description: "Adds a text in lower case, as a column of its own.",
                 code: include_str!("new/transform.rs.txt"),
                 config: r#"{"column": "name"}"#,
+                outcomes: include_str!("new/outcomes-transform.txt"),
             },
             RoleName::Route => Self {
                 role: "route",
                 description: "Sends the rows of each table to a path of its own.",
                 code: include_str!("new/route.rs.txt"),
                 config: r#"{"below": "/changes"}"#,
+                outcomes: include_str!("new/outcomes-route.txt"),
             },
         }
     }
@@ -125,7 +165,12 @@ impl Template {
     /// How the engine is told of it.
     fn yaml(&self, name: &str) -> String {
         if self.role == "route" {
-            return "`sequin.yaml` does not take routers yet; `sequin plugin run` does.".to_owned();
+            return format!(
+                "In `sequin.yaml`, beside `routing: {name}` in a sink to a webhook:\n\n```yaml\n\
+                 functions:\n  - name: {name}\n    type: routing\n    sink_type: webhook\n    file: \
+                 {name}.wasm\n    config: {config}\n```",
+                config = self.config,
+            );
         }
         format!(
             "In `sequin.yaml`, beside `{role}: {name}` in a sink:\n\n```yaml\nfunctions:\n  - name: \

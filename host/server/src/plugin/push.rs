@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{print, read, usage};
 use crate::Failure;
 use crate::api::{Request, ask};
-use crate::cli::{ByHandArguments, PromoteArguments, PushArguments, RoleName, RollbackArguments};
+use crate::cli::RoleName;
+use crate::cli::versions::{ByHandArguments, PromoteArguments, PushArguments, RollbackArguments};
 use crate::settings::environment;
 
 pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {

@@ -46,6 +46,11 @@ impl Node {
         Ok(Self { node: dir.join("bin/node"), npm })
     }
 
+    /// Its program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.node
+    }
+
     /// Node.js in this directory, and first in the path of what it starts.
     pub(crate) fn run(&self, dir: &Path) -> anyhow::Result<Command> {
         let bin = self.node.parent().map(Path::to_path_buf);

@@ -1,0 +1,113 @@
+//! `POST /api/sinks/SINK/record`: the next rows that the functions of a sink are asked about, as
+//! messages with the types of their columns, one a line.
+//!
+//! `{"count": N, "seconds": N, "scrub": RULES}`: it answers when there are so many, or after that
+//! time, with what there is. With rules nothing leaves the engine that they forbid. The sink goes on
+//! as it does, and delivers as it does.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use engine::run::Handle;
+use model::scrub::Scrub;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::access::Access;
+use crate::reply::{self, Refused};
+
+/// A recording waits so long at most.
+const SECONDS_MAX: u64 = 600;
+
+#[derive(Clone)]
+struct Context {
+    handle: Handle,
+    access: Access,
+}
+
+pub(crate) fn routes(handle: Handle, access: Access) -> Router {
+    Router::new()
+        .route("/api/sinks/{sink}/record", post(record))
+        .with_state(Context { handle, access })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    count: usize,
+    seconds: u64,
+    scrub: Option<Box<RawValue>>,
+}
+
+async fn record(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match context.record(&headers, &sink, &body).await {
+        Ok(lines) => ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+impl Context {
+    async fn record(
+        &self,
+        headers: &HeaderMap,
+        sink: &str,
+        body: &[u8],
+    ) -> Result<String, Refused> {
+        self.access.check(headers)?;
+        let bad = |told: String| reply::error(StatusCode::BAD_REQUEST, told);
+        let Wanted { count, seconds, scrub } =
+            serde_json::from_slice(body).map_err(|error| bad(format!("Bad request: {error}")))?;
+        let max = engine::tap::MESSAGES_MAX;
+        if !(1..=max).contains(&count) || !(1..=SECONDS_MAX).contains(&seconds) {
+            let told = format!("Bad request: count is 1 to {max}, seconds 1 to {SECONDS_MAX}");
+            return Err(bad(told));
+        }
+        let scrub = match scrub {
+            Some(rules) => {
+                let scrub = Scrub::new(rules.get(), salt());
+                Some(scrub.map_err(|error| bad(format!("Bad request: scrub: {error}")))?)
+            }
+            None => None,
+        };
+        let mut messages = self.handle.record(sink, count).map_err(crate::letters::desk)?;
+        let mut lines = String::new();
+        let collect = async {
+            while let Some(message) = messages.recv().await {
+                let message = match &scrub {
+                    Some(scrub) => scrub.apply(&message).map_err(|error| error.to_string())?,
+                    None => message,
+                };
+                // A value of type json may hold line ends, between its tokens.
+                lines.extend(
+                    message.chars().map(|it| if matches!(it, '\n' | '\r') { ' ' } else { it }),
+                );
+                lines.push('\n');
+            }
+            Ok(())
+        };
+        // Over its time it ends with what there is.
+        let ended: Result<(), String> =
+            tokio::time::timeout(Duration::from_secs(seconds), collect).await.unwrap_or(Ok(()));
+        let unprocessable = |told| reply::error(StatusCode::UNPROCESSABLE_ENTITY, told);
+        ended.map_err(|told| unprocessable(format!("scrub: {told}")))?;
+        Ok(lines)
+    }
+}
+
+/// Another one for each recording: the process seeds it from the system's randomness.
+fn salt() -> [u8; 16] {
+    use std::hash::{BuildHasher as _, RandomState};
+    let state = RandomState::new();
+    let (first, second) = (state.hash_one(1_u8), state.hash_one(2_u8));
+    (u128::from(first) << 64 | u128::from(second)).to_be_bytes()
+}
