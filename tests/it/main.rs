@@ -1,5 +1,7 @@
 //! The tests against real servers and the real engine, linked once.
 
+mod backfills;
+mod backfills_of;
 mod bench;
 mod chaos;
 mod configuration;

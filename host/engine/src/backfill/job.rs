@@ -120,7 +120,7 @@ impl Job {
             match self.place.tables.survey(&wanted).await {
                 Ok(survey) => break survey,
                 Err(error @ SourceError::Definite { .. }) => {
-                    return Err(Left::Failed(error.to_string()));
+                    return Err(Left::Failed(super::told(&error)));
                 }
                 Err(SourceError::Transient(reason)) => {
                     failures += 1;

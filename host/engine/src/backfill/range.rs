@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 Err(error @ SourceError::Definite { .. }) => {
-                    return Err(Left::Failed(error.to_string()));
+                    return Err(Left::Failed(super::told(&error)));
                 }
                 Err(SourceError::Transient(reason)) => {
                     failures += 1;

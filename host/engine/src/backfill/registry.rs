@@ -95,6 +95,8 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     /// Something was settled or confirmed, or a sink is another.
     changed: Notify,
+    /// A sink is another.
+    sinks_changed: Notify,
     recorded: Arc<Recorded>,
     /// Tells our marks from those of others who read the same source.
     instance: u64,
@@ -104,8 +106,9 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(recorded: Arc<Recorded>) -> Arc<Self> {
         let instance = fastrand::Rng::new().u64(..);
-        let (state, changed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { state, changed, recorded, instance, next: AtomicU64::new(1) })
+        let (state, changed, sinks_changed) = (Mutex::default(), Notify::new(), Notify::new());
+        let next = AtomicU64::new(1);
+        Arc::new(Self { state, changed, sinks_changed, recorded, instance, next })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -120,12 +123,14 @@ impl Registry {
     pub(crate) fn set_sink(&self, view: View) {
         self.lock().sinks.insert(Arc::clone(&view.spec.name), view);
         self.changed.notify_waiters();
+        self.sinks_changed.notify_waiters();
     }
 
     /// There is no such sink any more.
     pub(crate) fn remove_sink(&self, name: &str) {
         self.lock().sinks.remove(name);
         self.changed.notify_waiters();
+        self.sinks_changed.notify_waiters();
     }
 
     /// Something was settled or confirmed.
@@ -135,6 +140,10 @@ impl Registry {
 
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
+    }
+
+    pub(super) fn sinks_changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.sinks_changed.notified()
     }
 
     pub(super) fn view(&self, sink: &str) -> Option<View> {
