@@ -11,7 +11,7 @@ use crate::diagnostic::{Place, Report};
 use crate::nearest::nearest;
 use crate::tree::{Entry, Kind, Node};
 
-pub(crate) use databases::{Database, Publication};
+pub(crate) use databases::{Database, Publication, Server};
 pub(crate) use functions::{Enrichment, Function, Plugin, Role};
 pub(crate) use sinks::{
     Action, Chain, GroupScope, InitialBackfill, InitialKind, InitialTable, LoadShedding, Sink,
