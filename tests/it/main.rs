@@ -23,6 +23,7 @@ mod pull;
 mod reload;
 mod sequin_yaml;
 mod source;
+mod standby;
 mod stdout;
 mod story;
 mod stream;

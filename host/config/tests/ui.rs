@@ -127,6 +127,8 @@ pairs! {
     fn tls;
     fn tls_mistakes;
     fn slot_mistakes;
+    fn b178_primary;
+    fn b178_primary_mistakes;
     fn several_hosts;
     fn several_hosts_mistakes;
     fn streams_and_files;
