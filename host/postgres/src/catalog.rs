@@ -111,7 +111,7 @@ pub(crate) struct Catalog {
     options: Arc<Options>,
     sql: Option<Sql>,
     /// To the primary of a standby, once something was written there.
-    primary: Option<Sql>,
+    primary: Option<Box<Sql>>,
     /// What the server keeps for the slot.
     retained: Box<Retained>,
 }
@@ -214,9 +214,9 @@ impl Catalog {
             return Ok(None);
         }
         if self.primary.is_none() {
-            self.primary = Some(Sql::open(options).await?);
+            self.primary = Some(Box::new(Sql::open(options).await?));
         }
-        Ok(self.primary.as_mut())
+        Ok(self.primary.as_deref_mut())
     }
 
     /// Writes the claim, as the last thing: it stands behind what was confirmed, so that the next
@@ -229,7 +229,7 @@ impl Catalog {
     }
 
     pub(crate) async fn close(self) {
-        for sql in [self.sql, self.primary].into_iter().flatten() {
+        for sql in [self.sql, self.primary.map(|primary| *primary)].into_iter().flatten() {
             sql.close().await;
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use model::backfill::Snapshot;
 use model::change::{Change, Transaction};
 use model::position::Position;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::notes::Notes;
 use crate::budget::{Charge, Share};
@@ -88,6 +88,10 @@ struct State {
     marks: HashMap<Arc<str>, u64>,
     awaited: HashMap<u64, Awaited>,
     sinks: HashMap<Arc<str>, View>,
+    /// Rows of pages that sinks were handed.
+    reads: HashMap<Arc<str>, u64>,
+    /// See [`Registry::turns`].
+    turns: HashMap<Arc<str>, Arc<Semaphore>>,
 }
 
 /// Shared by the task of one stream and the backfills that run beside it.
@@ -144,6 +148,23 @@ impl Registry {
 
     pub(super) fn sinks_changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.sinks_changed.notified()
+    }
+
+    /// A page of this sink takes the only one, while changes of the stream come for the sink.
+    pub(super) fn turns(&self, sink: &Arc<str>) -> Arc<Semaphore> {
+        let mut state = self.lock();
+        let turns = state.turns.entry(Arc::clone(sink));
+        Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+
+    /// A sink was handed so many rows of a page.
+    pub(super) fn add_reads(&self, sink: &Arc<str>, rows: u64) {
+        *self.lock().reads.entry(Arc::clone(sink)).or_default() += rows;
+    }
+
+    /// How many rows of pages a sink was handed.
+    pub(super) fn reads(&self, sink: &str) -> u64 {
+        self.lock().reads.get(sink).copied().unwrap_or(0)
     }
 
     pub(super) fn view(&self, sink: &str) -> Option<View> {
