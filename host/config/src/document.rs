@@ -5,21 +5,22 @@ pub(crate) mod databases;
 pub(crate) mod functions;
 mod http_endpoints;
 pub(crate) mod keys;
+pub(crate) mod plugins;
 pub(crate) mod sinks;
 
 use crate::diagnostic::{Place, Report};
 use crate::nearest::nearest;
-use crate::tree::{Entry, Kind, Node};
+use crate::tree::{self, Entry, Kind, Node};
 
 pub(crate) use databases::{Database, Publication, Server};
-pub(crate) use functions::{Enrichment, Function, Plugin, Role};
+pub(crate) use functions::{Enrichment, Function, OnError, Plugin, Role};
 pub(crate) use sinks::{
     Action, Chain, GroupScope, InitialBackfill, InitialKind, InitialTable, LoadShedding, Sink,
     Status, Table, TableFields, TimestampFormat, UnchangedValues,
 };
 
 /// The keys at the top.
-pub(crate) const KEYS: [&str; 8] = [
+pub(crate) const KEYS: [&str; 9] = [
     "account",
     "users",
     "api_tokens",
@@ -28,6 +29,7 @@ pub(crate) const KEYS: [&str; 8] = [
     "http_endpoints",
     "functions",
     "sinks",
+    "plugins",
 ];
 
 pub(crate) struct Document {
@@ -35,6 +37,13 @@ pub(crate) struct Document {
     pub(crate) functions: Resources<Function>,
     pub(crate) http_endpoints: Resources<options::endpoint::Options>,
     pub(crate) sinks: Resources<Sink>,
+    pub(crate) plugins: Option<PlacedPlugins>,
+}
+
+/// What holds for all components, and where it is written.
+pub(crate) struct PlacedPlugins {
+    pub(crate) value: plugins::Plugins,
+    pub(crate) place: Place,
 }
 
 /// The resources of one kind.
@@ -86,11 +95,17 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
     };
     let mut take = |key| root.take(key).map(|entry| entry.value);
     let lists = (take("databases"), take("http_endpoints"), take("sinks"));
+    let plugins =
+        take("plugins").filter(|node| !matches!(node.kind, Kind::Null)).and_then(|node| {
+            let value = tree::read(&node, report)?;
+            Some(PlacedPlugins { value, place: node.place })
+        });
     let document = Document {
         functions: resources("function", functions, report, functions::read),
         databases: resources("database", lists.0, report, databases::read),
         http_endpoints: resources("http endpoint", lists.1, report, http_endpoints::read),
         sinks: resources("sink", lists.2, report, sinks::read),
+        plugins,
     };
     rest(&root, text, report);
     document

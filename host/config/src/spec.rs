@@ -4,6 +4,7 @@
 mod databases;
 mod functions;
 mod http_endpoints;
+mod plugins;
 mod sinks;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use engine::trip::LetterLimit;
 use model::backoff::Backoff;
 use model::json::Timestamps;
 use model::path::Path;
+use model::plugin::OnError;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
@@ -36,6 +38,37 @@ pub struct Spec {
     pub sinks: Vec<Sink>,
     /// Where components are that are not named by their file. It may not exist.
     pub plugin_dir: PathBuf,
+    /// Whose signatures are asked for; None: nobody's.
+    pub signatures: Option<Signatures>,
+}
+
+/// Whose signatures are asked for. A plugin that no rule is for is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures {
+    /// By their names, which are unique.
+    pub keys: Vec<(String, PublicKey)>,
+    /// Their names are different.
+    pub rules: Vec<SignatureRule>,
+}
+
+/// A key that signatures are checked with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicKey {
+    /// 32 bytes.
+    Ed25519(Vec<u8>),
+    /// A point that is not compressed: 65 bytes.
+    P256(Vec<u8>),
+}
+
+/// Who must have signed plugins of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureRule {
+    /// A name, or its beginning and a `*`.
+    pub plugin: String,
+    /// Names of keys; at least one.
+    pub signers: Vec<String>,
+    /// All of them; else one is enough.
+    pub all: bool,
 }
 
 /// A source database and its replication.
@@ -200,6 +233,8 @@ pub struct Plugin {
     pub config_json: String,
     /// The type of the destination that a router works for; empty for the other roles.
     pub sink_type: String,
+    /// What becomes of rows that it fails on; filters alone let them pass.
+    pub on_error: OnError,
 }
 
 /// Which component.
@@ -328,8 +363,9 @@ pub(crate) fn resolve(
     let context =
         sinks::Context { document, endpoints: &endpoints, functions: functions.as_slice() };
     let sinks = sinks::resolve(&context, report);
+    let signatures = plugins::resolve(document.plugins.as_ref(), report);
     let plugin_dir = around.plugin_dir.to_owned();
-    (report.errors() == 0).then_some(Spec { databases, functions, sinks, plugin_dir })
+    (report.errors() == 0).then_some(Spec { databases, functions, sinks, plugin_dir, signatures })
 }
 
 /// Says what is wrong with options, whose fields are keys below `path`.

@@ -121,6 +121,7 @@ pairs! {
     fn wrong_types;
     fn endpoints;
     fn environment_mistakes;
+    fn function_policies;
     fn functions;
     fn function_mistakes;
     fn grouping;
@@ -130,6 +131,8 @@ pairs! {
     fn b178_primary;
     fn b178_primary_mistakes;
     fn several_hosts;
+    fn signature_mistakes;
+    fn signatures;
     fn several_hosts_mistakes;
     fn streams_and_files;
     fn streams_and_files_mistakes;

@@ -27,7 +27,7 @@ pub(crate) use arrive::arrive;
 pub(crate) use conductor::Conductor;
 pub use conductor::Source;
 pub use control::{Backfills, Refused, Request, Shown};
-pub(crate) use control::{Facts, cancel_without_sink};
+pub(crate) use control::{Facts, cancel_without_sink, uuid};
 pub use initial::{Initial, InitialTable, InitialTables};
 pub(crate) use registry::{Registry, View};
 

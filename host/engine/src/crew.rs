@@ -34,6 +34,7 @@ use crate::fan_out::{Hands, Outlet};
 use crate::intake::Intake;
 use crate::ledger::Ledger;
 use crate::progress::Ledgers;
+use crate::rollout::{Rolled, Rollouts, Seat};
 use crate::router::Routes;
 use crate::run::{Settings, Stores};
 use crate::spec::SinkSpec;
@@ -74,6 +75,7 @@ pub(crate) struct Place {
     pub(crate) spool: Arc<Spool>,
     pub(crate) desks: Desks,
     pub(crate) backfills: Arc<Registry>,
+    pub(crate) rollouts: Rollouts,
 }
 
 /// Before a sink that was stopped by a fault is started again.
@@ -109,6 +111,8 @@ pub(crate) enum Event {
 pub(crate) struct Crew {
     place: Place,
     wanted: watch::Receiver<Wanted>,
+    /// Sinks that are done with the streams before this one.
+    done_before: Option<mpsc::Receiver<Arc<str>>>,
     /// As the slot sees them.
     pub(crate) outlets: Vec<Outlet>,
     /// Each with the outlet of the same index.
@@ -128,6 +132,7 @@ impl Crew {
         Self {
             place,
             wanted,
+            done_before: None,
             outlets: Vec::new(),
             running: Vec::new(),
             events: FuturesUnordered::new(),
@@ -143,9 +148,45 @@ impl Crew {
         tokio::select! {
             biased;
             Some(event) = self.events.next(), if !self.events.is_empty() => event,
+            sink = next(&mut self.done_before) => Event::Ready(sink),
             Ok(()) = self.wanted.changed() => Event::Wanted,
             else => std::future::pending().await,
         }
+    }
+
+    /// Sinks wait until they are done with the streams before this one; `done` tells of each. What
+    /// comes meanwhile goes to the change log.
+    pub(crate) fn begin_behind(
+        &mut self,
+        restored: Vec<(Arc<Member>, Settled)>,
+        done: mpsc::Receiver<Arc<str>>,
+    ) {
+        self.done_before = Some(done);
+        for (member, settled) in restored {
+            self.leaving_names.push(Arc::clone(&member.spec.name));
+            self.reserve(member, settled, Address::default());
+        }
+    }
+
+    /// Who owes nothing of what was read.
+    pub(crate) fn settled(&mut self) -> Vec<Arc<str>> {
+        let settled = self
+            .outlets
+            .iter_mut()
+            .filter_map(|outlet| outlet.owes_nothing().then(|| Arc::clone(&outlet.spec.name)));
+        settled.collect()
+    }
+
+    /// Lets a sink go that owes nothing, when no other version is to take its place here. What it has
+    /// settled stays on record.
+    pub(crate) fn retire(&mut self, name: &str) {
+        let index = self.running.iter().position(|running| *running.member.spec.name == *name);
+        let Some(index) = index else { return };
+        self.let_go(index);
+        self.outlets.remove(index);
+        self.running.remove(index);
+        self.place.spool.remove_owner(name);
+        self.place.backfills.remove_sink(name);
     }
 
     /// Acts on it. `read` is what the slot has read already.
@@ -210,6 +251,9 @@ impl Crew {
                 continue;
             }
             let is_removed = next.is_none();
+            if let Some(next) = next {
+                next.status.begun.send_replace(Some((next.spec.revision, read)));
+            }
             self.let_go(index);
             if is_removed {
                 info!(sink.name = %name, "the sink is removed: what it owed is dropped");
@@ -231,7 +275,8 @@ impl Crew {
                 info!(sink.name = %name, behind = %read.commit_lsn, "the sink is new");
                 let settled = Settled { high: read, open: Vec::new() };
                 if self.leaving_names.contains(name) {
-                    self.reserve(Arc::clone(member), settled);
+                    let end = self.place.spool.log.end(Part::Stream);
+                    self.reserve(Arc::clone(member), settled, end);
                 } else {
                     self.add(Arc::clone(member), settled);
                 }
@@ -271,17 +316,19 @@ impl Crew {
     /// Starts a sink behind what it has settled.
     pub(crate) fn add(&mut self, member: Arc<Member>, settled: Settled) {
         let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
+        status.begun.send_replace(Some((spec.revision, settled.high)));
         let (hands, running) = self.start(member, settled, Address::default());
         self.outlets.push(Outlet::new(spec, status, hands));
         self.running.push(running);
     }
 
-    /// Keeps the place of a sink whose predecessor of the same name has still requests under way: it
-    /// owes what comes until it can start.
-    fn reserve(&mut self, member: Arc<Member>, settled: Settled) {
+    /// Keeps the place of a sink that cannot start yet: its predecessor of the same name has still
+    /// requests under way, or it has to deliver of the stream before. It owes what stands in the log
+    /// from `begin` on, and what comes until it can start.
+    fn reserve(&mut self, member: Arc<Member>, settled: Settled, begin: Address) {
         let place = &self.place;
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
-        let backlog = Arc::new(Backlog::new(place.spool.log.end(Part::Stream), false));
+        let backlog = Arc::new(Backlog::new(begin, false));
         self.register(&member.spec, &ledger, &backlog);
         let (intake, _) = mpsc::channel(1);
         let hands = Hands { ledger, intake, share: self.place.budget.share(), backlog };
@@ -316,6 +363,7 @@ impl Crew {
         status.waiting.set(None);
         status.warnings.clear_all();
         status.trip.resume();
+        let seat = Seat::Live { floor: settled.high };
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
         self.register(spec, &ledger, &backlog);
@@ -337,7 +385,8 @@ impl Crew {
             status: Arc::clone(status),
             lettered: Arc::default(),
         };
-        let commands = place.desks.open(&burial, &place.budget, &share, &stop);
+        let desk = (&place.budget, &share, &place.rollouts);
+        let commands = place.desks.open(&burial, desk, &stop);
         let intake = Intake {
             spec: Arc::clone(spec),
             status: Arc::clone(status),
@@ -347,8 +396,12 @@ impl Crew {
             burial: burial.clone(),
             portions,
             lanes,
+            is_live: true,
             routes: Routes::default(),
             shapes: Shapes::default(),
+            rollouts: place.rollouts.clone(),
+            seat,
+            rolled: Arc::new(Rolled::nothing(status)),
             _gone: WakeOnDrop(Arc::clone(&place.budget)),
         };
         let deliver = Deliver {
@@ -407,6 +460,17 @@ impl Crew {
             self.alive -= usize::from(matches!(event, Event::Ended { .. }));
         }
     }
+}
+
+/// The next sink that is told; never, once nobody tells any more.
+async fn next(told: &mut Option<mpsc::Receiver<Arc<str>>>) -> Arc<str> {
+    if let Some(told) = told
+        && let Some(sink) = told.recv().await
+    {
+        return sink;
+    }
+    *told = None;
+    std::future::pending().await
 }
 
 /// Waits for tasks. One that panicked was told by its supervisor already.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::{Budget, Charge, Share, ShareCharge};
 use crate::bury::Burial;
 use crate::replay::Progress;
+use crate::rollout::Rollouts;
 
 /// What waits to be answered: each asker waits for his answer, so more are not asked for.
 const COMMANDS_MAX: usize = 64;
@@ -114,6 +115,7 @@ pub(crate) struct Desk {
     pub(crate) budget: Arc<Budget>,
     /// The sink's own: what is replayed counts as what it has from the stream.
     pub(crate) share: Arc<Share>,
+    pub(crate) rollouts: Rollouts,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) stopped: CancellationToken,
     is_replaying: AtomicBool,
@@ -142,8 +144,7 @@ impl Desks {
     pub(crate) fn open(
         &self,
         burial: &Burial,
-        budget: &Arc<Budget>,
-        share: &Arc<Share>,
+        (budget, share, rollouts): (&Arc<Budget>, &Arc<Share>, &Rollouts),
         stopped: &CancellationToken,
     ) -> mpsc::Receiver<Command> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
@@ -151,6 +152,7 @@ impl Desks {
             burial: burial.clone(),
             budget: Arc::clone(budget),
             share: Arc::clone(share),
+            rollouts: rollouts.clone(),
             commands: sender,
             stopped: stopped.clone(),
             is_replaying: AtomicBool::new(false),

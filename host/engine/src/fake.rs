@@ -116,6 +116,7 @@ pub(crate) fn engine_of(
         owners: Arc::<store::Store>::clone(store),
         logs: Arc::<change_log::Disk>::clone(&store.disk),
         backfills: Arc::<store::Store>::clone(store),
+        rollouts: Arc::<store::Store>::clone(store),
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();

@@ -2,11 +2,12 @@
 //! kept; the first that does not keep a row decides.
 
 use model::change::{Change, Operation};
-use model::plugin::Outcome;
+use model::plugin::{OnError, Outcome};
 use model::sink::SinkKind;
 use model::store::Letter;
 
-use crate::intake::{Intake, Passed, call, contract, has_row, missing};
+use crate::intake::{Intake, Passed, contract, has_row};
+use crate::rollout;
 
 /// What became of a row so far.
 enum Judged {
@@ -25,12 +26,16 @@ impl Intake {
         let mut rows: Vec<Judged> =
             changes.into_iter().map(|change| Judged::Passed(Passed::new(change))).collect();
         for plugin in &self.spec.filters {
-            let asked = rows.iter().filter_map(Judged::open).map(|row| row.change.clone());
-            let mut outcomes = call(plugin.as_ref(), asked.collect()).await.into_iter();
+            let asked = || rows.iter().filter_map(Judged::open).map(|row| &row.change);
+            let keys = self.rolled.keys(plugin.as_ref(), asked());
+            let asked = asked().cloned().collect();
+            let outcomes = self.persist(&self.rolled, plugin, asked, &keys).await;
+            let mut outcomes = outcomes.into_iter();
             for row in rows.iter_mut().filter(|row| row.open().is_some()) {
                 let Judged::Passed(passed) = row else { continue };
                 let (change, kind) = (&passed.change, self.spec.sink.kind());
-                match outcomes.next().unwrap_or_else(|| Err(missing())) {
+                let Some(rollout::Judged { by, outcome }) = outcomes.next() else { continue };
+                match outcome {
                     Ok(Outcome::Keep) => continue,
                     Ok(Outcome::Evict) if kind == SinkKind::State => {
                         passed.evicted = true;
@@ -40,9 +45,13 @@ impl Intake {
                     Ok(Outcome::Evict | Outcome::Drop) => self.skip(change),
                     Ok(Outcome::Set(_) | Outcome::Replace(_) | Outcome::Many(_)) => {
                         let error = contract("a filter may only keep, drop or evict");
-                        self.failed(change, plugin.as_ref(), &error, letters);
+                        self.failed(change, by.as_ref(), &error, letters);
                     }
-                    Err(error) => self.failed(change, plugin.as_ref(), &error, letters),
+                    Err(_) if plugin.on_error() == OnError::Pass => {
+                        self.status.plugin_failures.add(1);
+                        continue;
+                    }
+                    Err(error) => self.failed(change, by.as_ref(), &error, letters),
                 }
                 *row = Judged::Gone;
             }

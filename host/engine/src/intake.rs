@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::change::{Change, Operation};
 use model::message::Message;
-use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Fault, Plugin, PluginError};
 use model::route::Route;
 use model::store::Letter;
 use tokio::sync::mpsc;
@@ -26,6 +26,7 @@ use crate::enrich::{self, Asked};
 use crate::fan_out::Portion;
 use crate::grouping::{self, Doubt};
 use crate::ledger::Ledger;
+use crate::rollout::{Rolled, Rollouts, Seat};
 use crate::router::Routes;
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
@@ -59,8 +60,14 @@ pub(crate) struct Intake {
     pub(crate) burial: Burial,
     pub(crate) portions: mpsc::Receiver<Portion>,
     pub(crate) lanes: mpsc::Sender<Admitted>,
+    /// What comes is live: it is no replay.
+    pub(crate) is_live: bool,
     pub(crate) routes: Routes,
     pub(crate) shapes: Shapes,
+    pub(crate) rollouts: Rollouts,
+    pub(crate) seat: Seat,
+    /// What lies over the chain for the rows that are being taken in.
+    pub(crate) rolled: Arc<Rolled>,
     /// Last, so that it is dropped after the queue: the slot may be waiting for a place in it.
     pub(crate) _gone: WakeOnDrop,
 }
@@ -139,6 +146,11 @@ impl Intake {
         read_at: Instant,
     ) -> (Admitted, Vec<Letter>) {
         changes.iter().for_each(|change| self.status.trace.input(&self.spec, change));
+        if let Some(first) = changes.first() {
+            let origin = &self.burial.origin;
+            let over = self.rollouts.over(&self.seat, &self.status, origin, first.position);
+            self.rolled = Arc::new(over.await);
+        }
         let mut letters: Vec<Letter> = Vec::new();
         // Held until the messages are charged for themselves.
         let (changes, _charges) = match &self.spec.lookup {
@@ -158,6 +170,7 @@ impl Intake {
         let filtered = self.filter(changes, &mut letters).await;
         let routed = self.route(filtered, &mut letters).await;
         let mut decided = self.transform(routed, &mut letters).await;
+        self.rolled.judge(&self.rollouts).await;
         if !refused.is_empty() {
             decided.extend(refused);
             decided.sort_by_key(|decided| decided.change.position);
@@ -259,16 +272,6 @@ impl Intake {
 /// Whether there is a row that a plugin could look at.
 pub(crate) fn has_row(change: &Change) -> bool {
     change.operation != Operation::Truncate
-}
-
-/// Runs a plugin over changes of one relation version.
-pub(crate) async fn call(
-    plugin: &dyn Plugin,
-    changes: Vec<Change>,
-) -> Vec<Result<Outcome, PluginError>> {
-    let Some(first) = changes.first() else { return Vec::new() };
-    let relation = Arc::clone(&first.relation);
-    plugin.run(Rows { relation, changes }).await
 }
 
 pub(crate) fn contract(message: &str) -> PluginError {

@@ -6,7 +6,7 @@ use model::sink::SinkKind;
 use model::store::Letter;
 
 use crate::encode::{self, Decided, Made};
-use crate::intake::{Intake, Passed, call, has_row};
+use crate::intake::{Intake, Passed, has_row};
 
 impl Intake {
     /// Letters for these rows. Of a state sink their documents go all the same where they have to,
@@ -32,7 +32,9 @@ impl Intake {
             .partition(|change| has_row(change) && change.operation != Operation::Delete);
         removals.extend(gone.into_iter().map(Passed::new));
         for plugin in &self.spec.filters {
-            let outcomes = call(plugin.as_ref(), judged.clone()).await;
+            let keys = self.rolled.keys(plugin.as_ref(), judged.iter());
+            let outcomes = self.rolled.call(plugin, judged.clone(), &keys).await;
+            let outcomes = outcomes.into_iter().map(|judged| judged.outcome);
             let mut kept = Vec::new();
             for (change, outcome) in judged.into_iter().zip(outcomes) {
                 match outcome {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::change::Operation;
+use model::change::{Change, Operation};
 use model::groups::Groups;
 use model::plugin::{Outcome, Patch, Plugin};
 use model::route::{Route, RouteError};
@@ -16,7 +16,8 @@ use model::sink::{Sink, SinkKind};
 use model::store::Letter;
 use tracing::warn;
 
-use crate::intake::{Intake, Passed, call, contract, has_row, missing};
+use crate::intake::{Intake, Passed, contract, has_row};
+use crate::rollout::Judged;
 
 /// Routes that are remembered, so that messages share them and each is checked once.
 const ROUTES_MAX: usize = 4_096;
@@ -86,18 +87,21 @@ impl Intake {
         if self.spec.routers.is_empty() {
             return passed;
         }
-        let spec = Arc::clone(&self.spec);
+        let (spec, rolled) = (Arc::clone(&self.spec), Arc::clone(&self.rolled));
         let mut said: Vec<Said<'_>> = passed.iter().map(|_| Said::default()).collect();
         for plugin in &spec.routers {
             let open = |row: &Passed, said: &Said<'_>| has_row(&row.change) && !said.failed;
             let asked = passed.iter().zip(&said).filter(|(row, said)| open(row, said));
-            let asked = asked.map(|(row, _)| row.change.clone()).collect();
-            let mut outcomes = call(plugin.as_ref(), asked).await.into_iter();
+            let asked: Vec<Change> = asked.map(|(row, _)| row.change.clone()).collect();
+            let keys = rolled.keys(plugin.as_ref(), asked.iter());
+            let outcomes = self.persist(&rolled, plugin, asked, &keys).await;
+            let mut outcomes = outcomes.into_iter();
             for (row, said) in passed.iter().zip(&mut said).filter(|(row, said)| open(row, said)) {
-                let error = match outcomes.next().unwrap_or_else(|| Err(missing())) {
+                let Some(Judged { by, outcome }) = outcomes.next() else { continue };
+                let error = match outcome {
                     Ok(Outcome::Keep) => continue,
                     Ok(Outcome::Set(patch)) => {
-                        said.keys.push((plugin.as_ref(), patch));
+                        said.keys.push((by.as_ref(), patch));
                         continue;
                     }
                     Ok(Outcome::Drop | Outcome::Evict | Outcome::Replace(_) | Outcome::Many(_)) => {
@@ -105,7 +109,7 @@ impl Intake {
                     }
                     Err(error) => error,
                 };
-                self.failed(&row.change, plugin.as_ref(), &error, letters);
+                self.failed(&row.change, by.as_ref(), &error, letters);
                 self.tell_kept(row, letters);
                 said.failed = true;
             }

@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
 use crate::desk::Desks;
 use crate::health::Health;
+use crate::rollout::Rollouts;
 use crate::slot_run::SlotRun;
 use crate::spec::{SinkSpec, SlotSpec};
 use crate::status::{ConfigStatus, SinkStatus, SlotStatus, Status};
@@ -36,6 +37,8 @@ pub struct Stores {
     pub logs: Arc<dyn ChangeLogs>,
     /// What is known of backfills.
     pub backfills: Arc<dyn model::store::Backfills>,
+    /// What is known of rollouts.
+    pub rollouts: Arc<dyn model::store::Rollouts>,
     /// This process' token for all of them.
     pub epoch: Epoch,
 }
@@ -60,6 +63,7 @@ pub struct Engine {
     supervisor: Supervisor,
     handle: Handle,
     backfills: Backfills,
+    rollouts: Rollouts,
     edits: mpsc::Receiver<Edit>,
     runs: Vec<Run>,
 }
@@ -72,6 +76,7 @@ pub struct Handle {
     pub(crate) stores: Stores,
     pub(crate) supervisor: Supervisor,
     backfills: Backfills,
+    rollouts: Rollouts,
 }
 
 struct Edit {
@@ -114,6 +119,12 @@ impl Handle {
     pub fn backfills(&self) -> &Backfills {
         &self.backfills
     }
+
+    /// Its rollouts.
+    #[must_use]
+    pub fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
+    }
 }
 
 impl Engine {
@@ -140,15 +151,34 @@ impl Engine {
         });
         let Stores { backfills, epoch, .. } = &stores;
         let backfills = Backfills::new(Arc::clone(backfills), *epoch, settings.clock_us);
+        let rollouts = Rollouts::new(&stores, settings.clock_us, supervisor.clone());
         let handle = Handle {
             edits: sender,
             desks: Desks::default(),
             stores: stores.clone(),
             supervisor: supervisor.clone(),
             backfills: backfills.clone(),
+            rollouts: rollouts.clone(),
         };
         let runs = Vec::new();
-        Self { slots, status, stores, settings, supervisor, handle, backfills, edits, runs }
+        Self {
+            slots,
+            status,
+            stores,
+            settings,
+            supervisor,
+            handle,
+            backfills,
+            rollouts,
+            edits,
+            runs,
+        }
+    }
+
+    /// What it is to run first; empty once it runs.
+    #[must_use]
+    pub fn slots(&self) -> &[SlotSpec] {
+        &self.slots
     }
 
     /// What it shows of itself.
@@ -188,6 +218,7 @@ impl Engine {
     async fn apply(&mut self, slots: Vec<SlotSpec>, cancelled: &CancellationToken) {
         let facts = slots.iter().flat_map(|slot| slot.sinks.iter().map(|sink| facts(slot, sink)));
         self.backfills.set_sinks(facts.collect());
+        self.rollouts.set_sinks(&slots).await;
         let cancelling = backfill::cancel_without_sink(self.backfills.clone());
         self.supervisor.spawn(TaskKind::Backfill, "sinks that are gone", cancelling);
         let (mut stay, mut leave) = (Vec::new(), Vec::new());
@@ -258,6 +289,7 @@ impl Engine {
             on_mismatch: spec.on_mismatch,
             backfill: spec.backfill,
             backfills: self.backfills.clone(),
+            rollouts: self.rollouts.clone(),
             wanted: receiver,
             status: Arc::clone(&status),
             budget: Arc::clone(&self.status.budget),

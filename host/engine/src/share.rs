@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use model::BoxFuture;
 use model::change::{Change, Transaction};
-use model::plugin::{Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Cost, Outcome, Plugin, PluginError, Rows};
 use model::position::Position;
 use tokio::sync::Mutex;
 
@@ -189,6 +189,10 @@ impl Plugin for Shared {
 
     fn digest(&self) -> &str {
         self.plugin.digest()
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        self.plugin.cost()
     }
 
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Judged>> {

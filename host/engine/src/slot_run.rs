@@ -10,7 +10,7 @@ use model::acks::Settled;
 use model::lsn::Lsn;
 use model::position::Position;
 use model::source::{Connect, Missing, Source, SourceError};
-use model::store::{Address, ChangeLog, Confirmed, Part, StoreError, Synced};
+use model::store::{ChangeLog, Confirmed, StoreError, Synced};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +21,11 @@ use crate::budget::Budget;
 use crate::confirm::Confirm;
 use crate::crew::{Crew, Member, Place, Wanted};
 use crate::desk::Desks;
+use crate::finish::Done;
 use crate::owner::Owner;
 use crate::progress::{Ledgers, Recorder};
 use crate::recorded::Recorded;
+use crate::rollout::Rollouts;
 use crate::run::{Settings, Stores};
 use crate::slot::{self, End, Slot};
 use crate::spec::OnMismatch;
@@ -34,11 +36,8 @@ use crate::supervise::{Supervisor, TaskKind};
 /// How long to wait before the store is asked again at start.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the stream before is finished.
-const FINISH_TICK: Duration = Duration::from_millis(50);
-
 /// What runs beside the sinks of one stream.
-struct Stage {
+pub(crate) struct Stage {
     settled: Arc<Notify>,
     spool: Arc<Spool>,
     recorded: Arc<Recorded>,
@@ -48,14 +47,14 @@ struct Stage {
 }
 
 /// The task that records progress.
-struct Recording {
+pub(crate) struct Recording {
     stop: CancellationToken,
     task: JoinHandle<Option<Result<(), StoreError>>>,
 }
 
 impl Stage {
     /// Ends the log once its sinks have stopped. What they came to is still to be recorded.
-    async fn end_log(self) -> Recording {
+    pub(crate) async fn end_log(self) -> Recording {
         self.spool.stop.cancel();
         for task in self.logging {
             join(task).await;
@@ -71,6 +70,7 @@ pub(crate) struct SlotRun {
     pub(crate) on_mismatch: OnMismatch,
     pub(crate) backfill: Option<backfill::Source>,
     pub(crate) backfills: Backfills,
+    pub(crate) rollouts: Rollouts,
     /// Its sinks, as they come and go.
     pub(crate) wanted: watch::Receiver<Wanted>,
     pub(crate) status: Arc<SlotStatus>,
@@ -82,7 +82,7 @@ pub(crate) struct SlotRun {
 }
 
 impl SlotRun {
-    pub(crate) async fn run(mut self, cancelled: CancellationToken) {
+    pub(crate) async fn run(self, cancelled: CancellationToken) {
         let mut next = self.open(&cancelled).await;
         while let Some(source) = next {
             next = self.run_on(source, &cancelled).await;
@@ -120,7 +120,7 @@ impl SlotRun {
     /// Runs the slot and its sinks on one server. Returns the stream of another server, if that is
     /// what took its place.
     async fn run_on(
-        &mut self,
+        &self,
         source: Box<dyn Source>,
         cancelled: &CancellationToken,
     ) -> Option<Box<dyn Source>> {
@@ -133,14 +133,13 @@ impl SlotRun {
             slot::tell(&self.status, &error, true);
             return None;
         }
-        if let Some((last, _)) = last.as_ref().filter(|(last, _)| **last != *origin) {
-            self.finish(last, cancelled).await?;
-        }
+        let before = self.streams_before(&origin, cancelled).await?;
         let Confirmed { lsn: mut confirmed, log: synced } =
             self.confirmed(&origin, source.slot_position(), cancelled).await?;
         let mut highest = confirmed;
         let mut restored = Vec::new();
-        let sinks = Arc::clone(&self.wanted.borrow_and_update());
+        let mut wanted = self.wanted.clone();
+        let sinks = Arc::clone(&wanted.borrow_and_update());
         for member in sinks.iter() {
             let settled = self.restore(&origin, &member.spec.name, cancelled).await?;
             highest = highest.max(settled.high.commit_lsn);
@@ -160,7 +159,9 @@ impl SlotRun {
             self.ask(record, cancelled).await?;
         }
         let log = self.open_log(&origin, source.slot_position(), synced, cancelled).await?;
-        let (stage, crew) = self.begin(&origin, confirmed, log, restored);
+        let (finishing, done) = self.finishing(before, &sinks, cancelled);
+        let (stage, crew) =
+            self.begin(&origin, confirmed, log, (wanted, restored), done, &self.status);
         let stop_backfills = CancellationToken::new();
         let backfilling = self.conduct(&stage.registry, stop_backfills.clone());
 
@@ -181,7 +182,7 @@ impl SlotRun {
             read: Position::default(),
         };
         // Reading stops first, then sending; what was under way is settled, recorded, confirmed.
-        let end = slot.run(source, cancelled).await;
+        let end = finishing.beside(slot.run(source, cancelled)).await;
         slot.crew.stop().await;
         stop_backfills.cancel();
         if let Some(task) = backfilling {
@@ -199,18 +200,20 @@ impl SlotRun {
         }
     }
 
-    /// Starts the sinks of a stream, and what records and logs for them.
-    fn begin(
+    /// Starts the sinks of a stream, and what records and logs for them; with `done` each of them once
+    /// that tells of it.
+    pub(crate) fn begin(
         &self,
         origin: &Arc<str>,
         confirmed: Lsn,
         log: Arc<dyn ChangeLog>,
-        restored: Vec<(Arc<Member>, Settled)>,
+        (wanted, restored): (watch::Receiver<Wanted>, Vec<(Arc<Member>, Settled)>),
+        done: Option<Done>,
+        status: &Arc<SlotStatus>,
     ) -> (Stage, Crew) {
         let settled = Arc::new(Notify::new());
         let bytes_max = self.settings.change_log_bytes_max;
-        let (spool, to_log) =
-            Spool::new(log, Arc::clone(&self.status), bytes_max, Arc::clone(&settled));
+        let (spool, to_log) = Spool::new(log, Arc::clone(status), bytes_max, Arc::clone(&settled));
         let recorded = Arc::new(Recorded::new(confirmed, Arc::clone(&settled)));
         let ledgers = Ledgers::default();
         let registry = Registry::new(Arc::clone(&recorded));
@@ -225,10 +228,12 @@ impl SlotRun {
             spool: Arc::clone(&spool),
             desks: self.desks.clone(),
             backfills: Arc::clone(&registry),
+            rollouts: self.rollouts.clone(),
         };
-        let mut crew = Crew::new(place, self.wanted.clone());
-        for (member, settled) in restored {
-            crew.add(member, settled);
+        let mut crew = Crew::new(place, wanted);
+        match done {
+            Some(done) => crew.begin_behind(restored, done),
+            None => restored.into_iter().for_each(|(member, settled)| crew.add(member, settled)),
         }
         let stop_recording = CancellationToken::new();
         let (progress, epoch) = (Arc::clone(&self.stores.progress), self.stores.epoch);
@@ -247,65 +252,11 @@ impl SlotRun {
         (Stage { settled, spool, recorded, registry, logging, recording }, crew)
     }
 
-    async fn end_recording(&self, recording: Recording) {
+    pub(crate) async fn end_recording(&self, recording: Recording) {
         recording.stop.cancel();
         if let Some(Err(error)) = join(recording.task).await {
             error!(slot.name = %self.name, %error, "the last progress is not recorded: a restart repeats");
         }
-    }
-
-    /// Delivers what the change log of an earlier stream still has for the sinks: it was confirmed to
-    /// that server, and the one in its place may not send it again. None if cancelled.
-    async fn finish(&mut self, origin: &str, cancelled: &CancellationToken) -> Option<()> {
-        let progress = &self.stores.progress;
-        let confirmed = self.ask(|| progress.confirmed(origin), cancelled).await?;
-        let synced = confirmed.unwrap_or_default().log;
-        // Nothing of it is sent again by that server.
-        let log = self.open_log(origin, Lsn(u64::MAX), synced, cancelled).await?;
-        if [Part::Stream, Part::Kept].iter().all(|part| log.end(*part) == Address::default()) {
-            return Some(());
-        }
-        let mut restored = Vec::new();
-        let sinks = Arc::clone(&self.wanted.borrow_and_update());
-        for member in sinks.iter() {
-            let settled = self.restore(origin, &member.spec.name, cancelled).await?;
-            restored.push((Arc::clone(member), settled));
-        }
-        let (stage, mut crew) = self.begin(&origin.into(), Lsn::ZERO, log, restored);
-        // Sinks that come now have nothing in it.
-        let read = Position::new(Lsn(u64::MAX), u64::MAX);
-        let mut told = false;
-        let mut ticks = tokio::time::interval(FINISH_TICK);
-        let finished = loop {
-            tokio::select! {
-                biased;
-                () = cancelled.cancelled() => break None,
-                event = crew.event() => crew.take(event, read),
-                _ = ticks.tick() => {
-                    let owing = crew.outlets.iter_mut().filter_map(|outlet| {
-                        (!outlet.owes_nothing()).then(|| outlet.spec.name.to_string())
-                    });
-                    let owing: Vec<String> = owing.collect();
-                    if owing.is_empty() {
-                        break Some(());
-                    }
-                    let problem = format!(
-                        "the server is another one: before it is read, what was logged of the \
-                         stream before is delivered; {} still owe some of it",
-                        owing.join(", ")
-                    );
-                    if !std::mem::replace(&mut told, true) {
-                        warn!(slot.name = %self.name, problem, "finishing the stream before");
-                    }
-                    self.status.problem.set(problem);
-                }
-            }
-        };
-        crew.stop().await;
-        let recording = stage.end_log().await;
-        self.end_recording(recording).await;
-        self.status.problem.set(None);
-        finished
     }
 
     /// Who may read the slot. None if cancelled.
@@ -351,7 +302,7 @@ impl SlotRun {
     }
 
     /// What is recorded for a sink. None if cancelled.
-    async fn restore(
+    pub(crate) async fn restore(
         &self,
         origin: &str,
         sink: &str,
@@ -362,7 +313,7 @@ impl SlotRun {
     }
 
     /// Asks the store until it answers. None if cancelled.
-    async fn ask<'a, T>(
+    pub(crate) async fn ask<'a, T>(
         &self,
         question: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
         cancelled: &CancellationToken,
@@ -402,7 +353,7 @@ impl SlotRun {
 
     /// Opens the change log of a stream that sends everything from `refetched` on. None if
     /// cancelled, or if part of the log is lost that the server has no more.
-    async fn open_log(
+    pub(crate) async fn open_log(
         &self,
         origin: &str,
         refetched: Lsn,

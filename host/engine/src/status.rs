@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use model::position::Position;
 use model::source::{Held, Seen};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
+use crate::costs::Costs;
 use crate::health::Health;
 use crate::trace::Trace;
 use crate::trip::Trip;
@@ -376,6 +379,8 @@ pub struct ConfigStatus {
     pub hash: Gauge,
     /// Id and name of the sinks that are disabled: they do not run.
     pub disabled: Shown<(String, String)>,
+    /// Names of sinks and roles where somebody holds something else than the configuration says.
+    pub held: Shown<(String, String)>,
 }
 
 /// One slot.
@@ -423,6 +428,10 @@ pub struct SinkStatus {
     pub id: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
+    /// The revision that was taken up last, and what the slot had handed out before: what comes
+    /// behind that position is its own, beside what the one before it still owed. None: no revision
+    /// was yet.
+    pub begun: watch::Sender<Option<(u64, Position)>>,
     /// Changes handed to it.
     pub received: Counter,
     /// Attempts to deliver a message.
@@ -443,6 +452,8 @@ pub struct SinkStatus {
     pub replayed: Counter,
     /// Messages put aside whose rows have newer state at the destination.
     pub superseded: Counter,
+    /// What its functions cost.
+    pub costs: Costs,
     /// What passes, for who asked to see it.
     pub trace: Trace,
     /// 1 while all that was read for it is settled.

@@ -35,6 +35,8 @@ pub enum TaskKind {
     Replay,
     /// Judges how all of it is.
     Health,
+    /// Shows rows to another version of a function.
+    Rollout,
 }
 
 impl TaskKind {
@@ -49,7 +51,9 @@ impl TaskKind {
             // The neighbours must not notice. What it owed stays unconfirmed at the source.
             Self::Intake | Self::Deliver | Self::Spool => OnPanic::StopSink,
             // A backfill is shown as failed.
-            Self::Check | Self::Replay | Self::Health | Self::Backfill => OnPanic::GoOn,
+            Self::Check | Self::Replay | Self::Health | Self::Backfill | Self::Rollout => {
+                OnPanic::GoOn
+            }
         }
     }
 }

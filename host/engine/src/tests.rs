@@ -19,6 +19,8 @@ mod payload;
 mod pull;
 mod refusals;
 mod retries;
+mod rollouts;
+mod rollouts_seeded;
 mod routes;
 mod simulation;
 mod slot;

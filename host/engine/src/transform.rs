@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use model::change::{Change, Operation};
 use model::page::Row;
-use model::plugin::{Outcome, Patch, Plugin, PluginError};
+use model::plugin::{Outcome, Patch, Plugin};
 use model::sink::SinkKind;
 use model::store::Letter;
 
 use crate::budget::Charge;
 use crate::encode::{Decided, Made};
-use crate::intake::{Intake, Passed, call, has_row, missing};
+use crate::intake::{Intake, Passed, has_row, missing};
+use crate::rollout::{Judged, Rolled};
 
 /// A row on its way through the chain.
 struct Step {
@@ -34,14 +35,15 @@ impl Intake {
         passed: Vec<Passed>,
         letters: &mut Vec<Letter>,
     ) -> Vec<Decided> {
-        let spec = Arc::clone(&self.spec);
+        let (spec, rolled) = (Arc::clone(&self.spec), Arc::clone(&self.rolled));
         let step = |passed| Step { passed, patch: None, end: None };
         let mut steps: Vec<Step> = passed.into_iter().map(step).collect();
         for plugin in &spec.transforms {
-            let outcomes = self.ask(plugin.as_ref(), &steps).await;
+            let outcomes = self.ask(&rolled, plugin, &steps).await;
             let mut outcomes = outcomes.into_iter();
             for step in steps.iter_mut().filter(|step| step.is_open()) {
-                step.end = match outcomes.next().unwrap_or_else(|| Err(missing())) {
+                let Some(Judged { by, outcome }) = outcomes.next() else { continue };
+                step.end = match outcome {
                     Ok(Outcome::Keep) => None,
                     Ok(Outcome::Set(patch)) => {
                         let below = step.patch.take().map(Arc::new);
@@ -55,7 +57,7 @@ impl Intake {
                     }
                     Ok(Outcome::Many(documents)) => Some(End::Made(Made::Documents(documents))),
                     Err(error) => {
-                        self.failed(&step.passed.change, plugin.as_ref(), &error, letters);
+                        self.failed(&step.passed.change, by.as_ref(), &error, letters);
                         Some(End::Failed)
                     }
                 };
@@ -66,14 +68,17 @@ impl Intake {
     }
 
     /// Runs one plugin of the chain over the rows that are still open: one result for each.
-    async fn ask(
+    async fn ask<'a>(
         &mut self,
-        plugin: &dyn Plugin,
+        rolled: &'a Rolled,
+        plugin: &'a Arc<dyn Plugin>,
         steps: &[Step],
-    ) -> Vec<Result<Outcome, PluginError>> {
+    ) -> Vec<Judged<'a>> {
         let open = || steps.iter().filter(|step| step.is_open());
+        let keys = rolled.keys(plugin.as_ref(), open().map(|step| &step.passed.change));
         if open().all(|step| step.patch.is_none()) {
-            return call(plugin, open().map(|step| step.passed.change.clone()).collect()).await;
+            let changes = open().map(|step| step.passed.change.clone()).collect();
+            return self.persist(rolled, plugin, changes, &keys).await;
         }
         let rows = open().enumerate();
         let rows = rows.map(|(place, step)| (place, &step.passed.change, step.patch.as_ref()));
@@ -84,14 +89,17 @@ impl Intake {
             // Until the plugin has seen them.
             let copied = group.changes.iter().map(bytes).sum();
             let _charge: Charge = self.budget.charge(copied);
-            let outcomes = call(plugin, group.changes).await;
+            let keys: Vec<u64> =
+                group.places.iter().filter_map(|place| keys.get(*place)).copied().collect();
+            let outcomes = self.persist(rolled, plugin, group.changes, &keys).await;
             for (place, outcome) in group.places.into_iter().zip(outcomes) {
                 if let Some(result) = results.get_mut(place) {
                     *result = Some(outcome);
                 }
             }
         }
-        results.into_iter().map(|result| result.unwrap_or_else(|| Err(missing()))).collect()
+        let lost = || Judged { by: plugin, outcome: Err(missing()) };
+        results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
     }
 }
 

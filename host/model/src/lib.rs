@@ -27,11 +27,13 @@ pub mod position;
 pub mod pull;
 pub mod recorded;
 pub mod relation;
+pub mod rollout;
 pub mod route;
 pub mod seen;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod versions;
 
 #[cfg(test)]
 mod sample;

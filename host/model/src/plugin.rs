@@ -1,6 +1,7 @@
 //! The port to a sandboxed plugin, and what plugins say about rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::BoxFuture;
 use crate::change::Change;
@@ -14,9 +15,48 @@ pub trait Plugin: Send + Sync {
     /// Its identity, `sha256:` and hexadecimal digits.
     fn digest(&self) -> &str;
 
+    /// What it has used since it was bound, by whomever it is used; None if that is not counted.
+    fn cost(&self) -> Option<Cost> {
+        None
+    }
+
+    /// What its owner wants done with rows that it fails on.
+    fn on_error(&self) -> OnError {
+        OnError::default()
+    }
+
     /// Judges rows of one relation: one result per row, in order. A failure of one row never
     /// touches another.
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>>;
+}
+
+/// What a plugin has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// CPU time of its calls: of the guest, and of handing rows over.
+    pub cpu: Duration,
+    /// What the guest did, about one for each instruction of WebAssembly; zero unless it is counted.
+    pub fuel: u64,
+    /// Instances that were made for it.
+    pub instances: u64,
+    /// The largest memory that one instance had, in bytes.
+    pub memory_bytes_max: u64,
+    /// How long its component took to compile, or to be found compiled.
+    pub compile: Duration,
+}
+
+/// What becomes of a row that a plugin fails on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The plugin is asked again, with back-off, and all behind the row waits.
+    Retry,
+    /// It is put aside.
+    #[default]
+    DeadLetter,
+    /// It passes the filter that failed on it.
+    Pass,
+    /// The sink stands until somebody resumes it, and then asks again.
+    Stop,
 }
 
 /// What one call carries. Never empty.

@@ -2,6 +2,7 @@
 
 mod backfills;
 mod letters;
+mod rollouts;
 
 pub use letters::{
     Close, Counts, Edit, KeyPage, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
@@ -16,6 +17,8 @@ use crate::chunk::{RelationHash, Written};
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::source::Claim;
+
+pub use rollouts::Rollouts;
 
 pub use backfills::{
     Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills, TableName,
@@ -88,6 +91,12 @@ pub trait Owners: Send + Sync {
         &'a self,
         slot: &'a str,
     ) -> BoxFuture<'a, Result<Option<(String, Lsn)>, StoreError>>;
+
+    /// All streams of a slot that were ever confirmed with this store, the last one last.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn streams<'a>(&'a self, slot: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
 
     /// What an operator has accepted of a slot; None if nothing.
     ///
@@ -181,6 +190,19 @@ pub trait ChangeLogs: Send + Sync {
         refetched: Lsn,
         synced: Option<Synced>,
     ) -> BoxFuture<'a, Result<Arc<dyn ChangeLog>, StoreError>>;
+
+    /// Whether there is a log of this stream.
+    ///
+    /// # Errors
+    /// That cannot be known.
+    fn exists<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Removes the log of a stream, which nobody needs and nobody has open.
+    ///
+    /// # Errors
+    /// Some of it may still be there.
+    fn forget<'a>(&'a self, epoch: Epoch, origin: &'a str)
+    -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// The durable log of raw changes of one stream, in two parts. Writes show the epoch with which it

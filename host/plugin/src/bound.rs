@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::BoxFuture;
-use model::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Time;
 use crate::convert;
@@ -27,6 +28,7 @@ use crate::pool::Pool;
 use crate::program::{Description, Function, Program, Role};
 use crate::reads::Wanted;
 use crate::reply;
+use crate::usage::{Totals, Usage};
 
 /// A plugin in one role.
 pub(crate) struct Bound {
@@ -45,7 +47,10 @@ struct Guest {
     wanted: Wanted,
     limits: Arc<Limits>,
     /// Instances that wait for their next batch, if the plugin lets itself be kept warm.
-    idle: Option<Mutex<Vec<Instance>>>,
+    idle: Option<Mutex<Vec<(Instance, OwnedSemaphorePermit)>>>,
+    /// For how many there is room, with those of other plugins.
+    room: Arc<Semaphore>,
+    used: Usage,
 }
 
 type Outcomes = Vec<Result<Outcome, PluginError>>;
@@ -61,7 +66,7 @@ impl Bound {
         limits: Arc<Limits>,
         pool: Pool,
     ) -> Result<Self, Error> {
-        let guest = Guest::new(name, program, role, sink, config, limits)?;
+        let guest = Guest::new(name, program, role, sink, config, limits, pool.idle())?;
         Ok(Self { guest: Arc::new(guest), pool })
     }
 
@@ -105,6 +110,13 @@ impl Bound {
 impl Plugin for Bound {
     fn name(&self) -> &str {
         &self.guest.name
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        let Guest { used, program, .. } = &*self.guest;
+        let Totals { cpu, fuel, memory_bytes_max, .. } = used.totals();
+        let (instances, compile) = (used.instances(), program.took());
+        Some(Cost { cpu, fuel, instances, memory_bytes_max, compile })
     }
 
     fn digest(&self) -> &str {
@@ -151,6 +163,7 @@ impl Guest {
         sink: &str,
         config: &str,
         limits: Arc<Limits>,
+        room: Arc<Semaphore>,
     ) -> Result<Self, Error> {
         if program.function(Function::Run(role)).is_none() {
             let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
@@ -166,6 +179,8 @@ impl Guest {
             wanted: Wanted::default(),
             limits,
             idle: None,
+            room,
+            used: Usage::default(),
         };
         guest.check()?;
         Ok(guest)
@@ -173,6 +188,7 @@ impl Guest {
 
     /// A fresh instance that took the configuration.
     fn start(&self, time: Time, lines: Lines) -> Result<Instance, PluginError> {
+        self.used.add_instance();
         let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;
         instance.configure(&self.config)?;
         Ok(instance)
@@ -184,7 +200,7 @@ impl Guest {
         let lines = self.lines(quota);
         let idle = self.idle.as_ref().and_then(|idle| lock(idle).pop());
         match idle {
-            Some(mut instance) => {
+            Some((mut instance, _)) => {
                 instance.renew(&self.limits, time, lines);
                 Ok(instance)
             }
@@ -196,9 +212,10 @@ impl Guest {
     fn rest(&self, instance: Instance) {
         if let Some(idle) = &self.idle
             && instance.is_fit(&self.limits)
+            && let Ok(room) = Arc::clone(&self.room).try_acquire_owned()
         {
             // There are never more than threads that run them.
-            lock(idle).push(instance);
+            lock(idle).push((instance, room));
         }
     }
 
@@ -219,6 +236,7 @@ impl Guest {
         let keys = convert::keys(changes, &reads);
         let (batch, malformed) = convert::batch(&rows.relation, changes, &keys, &reads);
         let reply = instance.run(self.role, &self.sink, &batch);
+        instance.count(changes.len(), &self.used);
         if let Some(usage) = &self.limits.usage {
             instance.count(changes.len(), usage);
         }

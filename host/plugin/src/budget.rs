@@ -57,7 +57,7 @@ impl Time {
     }
 }
 
-fn now(clock: ClockId) -> Duration {
+pub(crate) fn now(clock: ClockId) -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
     // Neither of these clocks is ever negative.
     let (seconds, nanos) = (u64::try_from(tv_sec), u32::try_from(tv_nsec));

@@ -33,6 +33,8 @@ pub struct Host {
     linker: Linker<State>,
     limits: Arc<Limits>,
     pool: Pool,
+    /// For what must take nothing from the others; made when the first asks for it.
+    aside: Mutex<Option<Pool>>,
     cache: Option<Cache>,
     /// What is in use, by digest.
     programs: Mutex<HashMap<Arc<str>, Weak<Program>>>,
@@ -46,12 +48,14 @@ impl Host {
     /// If the engine does not take its configuration, or a thread cannot be started.
     pub fn new(limits: Limits) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::Host { reason: error.to_string() };
-        let engine = Engine::new(&config(&limits)).map_err(|error| failed(&error))?;
+        let engine =
+            crate::memory::engine(config(&limits), &limits).map_err(|error| failed(&error))?;
         let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
         tick(&engine).map_err(|error| failed(&error))?;
         let pool = Pool::start(&limits).map_err(|error| failed(&error))?;
         let (limits, programs) = (Arc::new(limits), Mutex::default());
-        Ok(Self { engine, linker, limits, pool, cache: None, programs })
+        let aside = Mutex::default();
+        Ok(Self { engine, linker, limits, pool, aside, cache: None, programs })
     }
 
     /// Keeps compiled components in this directory, which is made if it is not there, for the next
@@ -131,8 +135,46 @@ impl Host {
         sink: &str,
         config_json: &str,
     ) -> Result<Arc<dyn Plugin>, Error> {
-        let (limits, pool) = (Arc::clone(&self.limits), self.pool.clone());
-        let program = Arc::clone(program);
+        self.bind_to(self.pool.clone(), name, program, role, sink, config_json)
+    }
+
+    /// As [`Host::bind`], for what must take nothing from the others: it runs on one thread beside
+    /// theirs, of the lowest priority.
+    ///
+    /// # Errors
+    /// As for [`Host::bind`], or the thread cannot be started.
+    pub fn bind_aside(
+        &self,
+        name: &str,
+        program: &Arc<Program>,
+        role: Role,
+        sink: &str,
+        config_json: &str,
+    ) -> Result<Arc<dyn Plugin>, Error> {
+        let pool = {
+            let mut kept = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*kept {
+                Some(pool) => pool.clone(),
+                None => {
+                    let failed = |error: std::io::Error| Error::Host { reason: error.to_string() };
+                    let pool = self.pool.aside(&self.limits).map_err(failed)?;
+                    kept.insert(pool).clone()
+                }
+            }
+        };
+        self.bind_to(pool, name, program, role, sink, config_json)
+    }
+
+    fn bind_to(
+        &self,
+        pool: Pool,
+        name: &str,
+        program: &Arc<Program>,
+        role: Role,
+        sink: &str,
+        config_json: &str,
+    ) -> Result<Arc<dyn Plugin>, Error> {
+        let (limits, program) = (Arc::clone(&self.limits), Arc::clone(program));
         let bound = Bound::new(name, program, role, sink, config_json, limits, pool)?;
         Ok(Arc::new(bound))
     }

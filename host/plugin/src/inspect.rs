@@ -11,6 +11,11 @@ use crate::program::{NO_LIFECYCLE, NO_ROLE, Role, digest};
 /// The custom section in which an SDK says what it is.
 const SDK_SECTION: &str = "sequin:plugin";
 
+/// Components and modules in each other; a component of several languages has four.
+const DEPTH_MAX: usize = 32;
+/// Sections of all of them; a Python guest, the largest known, has some hundred.
+const SECTIONS_MAX: usize = 10_000;
+
 /// What the bytes of a component say of it. What an author wrote there is claimed, not proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
@@ -65,8 +70,18 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
     let mut exports = Vec::new();
     // Of modules and components inside, only what an SDK put there is of interest.
     let mut depth = 0_usize;
+    let mut sections = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(invalid)? {
+        let payload = payload.map_err(invalid)?;
+        sections += usize::from(!matches!(payload, Payload::CodeSectionEntry(_)));
+        if depth > DEPTH_MAX || sections > SECTIONS_MAX {
+            let reason = format!(
+                "it has more than {SECTIONS_MAX} sections, or more than {DEPTH_MAX} components and \
+                 modules in each other"
+            );
+            return Err(Error::InvalidComponent { reason });
+        }
+        match payload {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
                 return Err(Error::CoreModule);
             }
@@ -84,6 +99,16 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
             }
             Payload::CustomSection(section) => {
                 let text = || Some(text(section.data()));
+                let is_second = match section.name() {
+                    "component-name" => found.name.is_some(),
+                    "version" => found.version.is_some(),
+                    _ => false,
+                };
+                if is_second && depth == 1 {
+                    // Others may read the other one.
+                    let reason = "it says its name or its version twice".to_owned();
+                    return Err(Error::InvalidComponent { reason });
+                }
                 match section.name() {
                     "component-name" if depth == 1 => found.name = component_name(&section),
                     "version" if depth == 1 => found.version = text(),
@@ -158,6 +183,8 @@ mod tests {
         refused(b"\0asm\x0d\0\x01\0", "no sequin:plugin/lifecycle");
         // A section that says it is longer than the file.
         refused(b"\0asm\x0d\0\x01\0\x00\xff\xff\xff\xff\x0f", "not a component");
+        let twice = b"\0asm\x0d\0\x01\0\x00\x09\x07version1\x00\x09\x07version2";
+        refused(twice, "its version twice");
         refused(&[0; 101], "101 bytes, more than the 100");
     }
 

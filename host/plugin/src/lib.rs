@@ -35,6 +35,7 @@ mod inspect;
 mod instance;
 mod limits;
 mod lines;
+mod memory;
 mod pool;
 mod program;
 mod reads;

@@ -7,13 +7,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::limits::Limits;
+use crate::memory::IDLE_MAX;
 
 /// What a thread has beside the guest's stack: for the host's part of a call, compared with which a
 /// usual thread is generous.
 const HOST_STACK_BYTES: usize = 2 << 20;
+
+/// What the scheduler gives the least time to.
+const NICE_MAX: i32 = 19;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -21,6 +25,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     jobs: mpsc::Sender<Job>,
+    idle: Arc<Semaphore>,
 }
 
 /// Why there is no answer.
@@ -34,16 +39,47 @@ pub(crate) enum Lost {
 
 impl Pool {
     pub(crate) fn start(limits: &Limits) -> std::io::Result<Self> {
+        let idle = Arc::new(Semaphore::new(IDLE_MAX));
+        Self::of_threads("plugin", limits.threads.get(), limits, idle, || ())
+    }
+
+    /// One thread, which runs when no other wants to: the lowest priority that there is.
+    /// Instances that wait have their room with those of the others.
+    pub(crate) fn aside(&self, limits: &Limits) -> std::io::Result<Self> {
+        let step_back = || {
+            // On Linux this is about the calling thread. If it is refused it runs as the others do.
+            if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+                tracing::warn!(%error, "a thread for shadows has the priority of the others");
+            }
+        };
+        Self::of_threads("plugin-aside", 1, limits, self.idle(), step_back)
+    }
+
+    fn of_threads(
+        name: &str,
+        threads: usize,
+        limits: &Limits,
+        idle: Arc<Semaphore>,
+        first: impl Fn() + Copy + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(limits.queue_max.get());
         let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..limits.threads.get() {
+        for number in 0..threads {
             let receiver = Arc::clone(&receiver);
             std::thread::Builder::new()
-                .name(format!("plugin-{number}"))
+                .name(format!("{name}-{number}"))
                 .stack_size(HOST_STACK_BYTES + limits.stack_bytes_max)
-                .spawn(move || work(&receiver))?;
+                .spawn(move || {
+                    first();
+                    work(&receiver);
+                })?;
         }
-        Ok(Self { jobs: sender })
+        Ok(Self { jobs: sender, idle })
+    }
+
+    /// The room for instances that wait for their next batch, of all plugins together.
+    pub(crate) fn idle(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.idle)
     }
 
     /// Runs `job` on one of the threads. Dropped before a thread took it, it is not run at all.
@@ -98,6 +134,17 @@ mod tests {
         assert_eq!(pool.run(|| std::thread::current().id()).await, Ok(thread));
         let name = pool.run(|| std::thread::current().name().map(str::to_owned)).await;
         assert_eq!(name.unwrap().as_deref(), Some("plugin-0"));
+    }
+
+    #[tokio::test]
+    async fn what_runs_aside_has_the_lowest_priority_and_the_others_their_own() {
+        let pool = Pool::start(&Limits::default()).unwrap();
+        let aside = pool.aside(&Limits::default()).unwrap();
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let usual = priority();
+        assert_eq!(aside.run(priority).await, Ok(NICE_MAX));
+        assert_eq!(pool.run(priority).await, Ok(usual));
+        assert_ne!(usual, NICE_MAX, "or this test says nothing");
     }
 
     #[tokio::test]

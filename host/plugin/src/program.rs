@@ -7,13 +7,16 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
+use rustix::time::ClockId;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use crate::bindings::{self, FILTER, LIFECYCLE, ROUTE, TRANSFORM};
+use crate::budget::now;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::inspect::is_granted;
@@ -123,6 +126,8 @@ pub struct Program {
     transform: Option<ComponentExportIndex>,
     /// The functions whose types were compared with the host's, by [`Function::bit`].
     compared: AtomicU8,
+    /// How long it took to compile, or to be found compiled.
+    took: Duration,
 }
 
 impl Program {
@@ -153,6 +158,7 @@ impl Program {
             let reason = "the bytes are not WebAssembly of a version that is known".to_owned();
             return Err(Error::InvalidComponent { reason });
         }
+        let begun = now(ClockId::Monotonic);
         let component = match cache.and_then(|cache| cache.load(engine, &digest)) {
             Some(component) => {
                 tracing::debug!(plugin.digest = %digest, "a component was compiled before");
@@ -168,6 +174,7 @@ impl Program {
                 component
             }
         };
+        let took = now(ClockId::Monotonic).saturating_sub(begun);
         check_imports(engine, &component)?;
         let function = |interface: &str, name: &str| {
             let interface = component.get_export_index(None, interface)?;
@@ -185,7 +192,11 @@ impl Program {
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| invalid(&error))?;
         let compared = AtomicU8::new(0);
-        Ok(Self { digest, pre, describe, configure, filter, route, transform, compared })
+        Ok(Self { digest, pre, describe, configure, filter, route, transform, compared, took })
+    }
+
+    pub(crate) fn took(&self) -> Duration {
+        self.took
     }
 
     pub(crate) fn shared_digest(&self) -> Arc<str> {

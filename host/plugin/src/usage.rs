@@ -11,6 +11,7 @@ pub struct Usage {
     cpu_nanos: AtomicU64,
     fuel: AtomicU64,
     memory_bytes: AtomicU64,
+    instances: AtomicU64,
 }
 
 /// What was counted by now.
@@ -30,6 +31,15 @@ pub struct Totals {
 }
 
 impl Usage {
+    /// An instance was made.
+    pub(crate) fn add_instance(&self) {
+        self.instances.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn instances(&self) -> u64 {
+        self.instances.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn add(&self, rows: usize, cpu: Duration, fuel: u64, memory_bytes: usize) {
         let order = Ordering::Relaxed;
         let rows = u64::try_from(rows).unwrap_or(u64::MAX);

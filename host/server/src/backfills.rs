@@ -23,14 +23,7 @@ pub(crate) fn run(command: &BackfillCommand) -> Result<(), Failure> {
         BackfillCommand::Resume(one) => become_state(one, "active"),
         BackfillCommand::Cancel(one) => become_state(one, "cancelled"),
     };
-    let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
-    let address = health::reachable(address);
-    let (status, answer) = ask(address, method, &path, body.as_ref())
-        .with_context(|| format!("ask http://{address}{path} (SERVER_PORT)"))?;
-    if !(200..300).contains(&status) {
-        let summary = answer.get("summary").and_then(Value::as_str).unwrap_or("no reason");
-        return Err(anyhow::anyhow!("the engine refused ({status}): {summary}").into());
-    }
+    let answer = answer_of(method, &path, body.as_ref())?;
     let mut out = std::io::stdout().lock();
     let one = [answer.clone()];
     let lines = answer.get("data").and_then(Value::as_array).map_or(one.as_slice(), Vec::as_slice);
@@ -38,6 +31,22 @@ pub(crate) fn run(command: &BackfillCommand) -> Result<(), Failure> {
         writeln!(out, "{line}").context("print backfills")?;
     }
     Ok(())
+}
+
+/// What the engine on this machine answers.
+///
+/// # Errors
+/// It does not answer, or refuses.
+pub(crate) fn answer_of(method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
+    let address = health::reachable(address);
+    let (status, answer) = ask(address, method, path, body)
+        .with_context(|| format!("ask http://{address}{path} (SERVER_PORT)"))?;
+    if !(200..300).contains(&status) {
+        let summary = answer.get("summary").and_then(Value::as_str).unwrap_or("no reason");
+        return Err(anyhow::anyhow!("the engine refused ({status}): {summary}").into());
+    }
+    Ok(answer)
 }
 
 fn of_sink(sink: &str) -> String {
@@ -65,7 +74,7 @@ fn wanted(start: &BackfillStart) -> Value {
 }
 
 /// A part of a path.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     let escape = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
             char::from(byte).to_string()

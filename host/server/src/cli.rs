@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod rollouts;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -163,6 +165,123 @@ pub(crate) enum PluginCommand {
     Run(RunArguments),
     /// Measure a plugin over messages of one table.
     Bench(BenchArguments),
+    /// Bring another version of a function into use: in the shadow, for a share, for all.
+    ///
+    /// It is asked of the engine on this machine, where `sequin serve` would listen with the same
+    /// SERVER_PORT and SEQUIN_BIND, with SEQUIN_API_TOKEN if that is set.
+    #[command(subcommand)]
+    Rollout(rollouts::RolloutCommand),
+    /// Tell what the functions of the engine on this machine cost, who took most CPU time first.
+    Top(rollouts::TopArguments),
+    /// Upload a version, which deploys nothing. Asks the engine.
+    ///
+    /// NAME@VERSION is these bytes from then on, for good. Exit status: 0 it is there, 64 it was
+    /// refused, with a code and the reason.
+    Push(PushArguments),
+    /// Print the versions that were pushed, one JSON object a line. Asks the engine.
+    List,
+    /// Print one version. Asks the engine.
+    Show {
+        /// NAME@VERSION.
+        version: String,
+    },
+    /// Forget a version that no sink runs, ran before, or is held at. Asks the engine.
+    Delete {
+        /// NAME@VERSION.
+        version: String,
+    },
+    /// Remove the bytes of components that no version and no generation names. Asks the engine.
+    Collect,
+    /// Print what the sinks run and what is held, one chain a line. Asks the engine.
+    Bindings,
+    /// Print what a sink ran, each generation a line, the newest first. Asks the engine.
+    History {
+        /// The name of the sink.
+        sink: String,
+    },
+    /// Let a sink run another version from now on, and hold it there. Asks the engine.
+    ///
+    /// It is opened and checked first. What sequin.yaml says of this chain is not done until it says
+    /// the same, or the hold is released.
+    Promote(PromoteArguments),
+    /// Let a sink run again what it ran before, and hold it there. Asks the engine.
+    Rollback(RollbackArguments),
+    /// Let sequin.yaml decide again what a sink runs. Asks the engine.
+    Release(ByHandArguments),
+    /// Print who did what to versions and bindings, the newest first. Asks the engine.
+    Audit {
+        /// Before this one.
+        #[arg(long, value_name = "ID")]
+        below: Option<i64>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Compile a component from standard input and tell what it says of itself; what the engine does
+    /// with an upload.
+    #[command(hide = true)]
+    DescribeUpload,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArguments {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Its name, if it does not say it itself.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Its version, likewise.
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+    /// What is to be remembered of it.
+    #[arg(long, default_value = "")]
+    pub(crate) comment: String,
+    /// Who pushes it; by default the user of this system.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) by: Option<String>,
+    /// A detached signature of the file, in base64, as `cosign sign-blob` writes it; repeatable. Else
+    /// FILE.sig, if it is there.
+    #[arg(long = "signature", value_name = "FILE")]
+    pub(crate) signatures: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ByHandArguments {
+    /// The name or the id of the sink.
+    pub(crate) sink: String,
+    /// Which of its chains; needed if it has several.
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<RoleName>,
+    /// Why; it is kept, and told with the hold.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    /// Who; by default the user of this system.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PromoteArguments {
+    #[command(flatten)]
+    pub(crate) by_hand: ByHandArguments,
+    /// NAME@VERSION or sha256:…
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: String,
+    /// Which function of the chain; needed if it has several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+    /// Another configuration, too, as JSON.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    #[command(flatten)]
+    pub(crate) by_hand: ByHandArguments,
+    /// The generation; without, the newest that was other than what runs.
+    #[arg(long, value_name = "GENERATION")]
+    pub(crate) to: Option<u64>,
 }
 
 #[derive(Debug, Args)]

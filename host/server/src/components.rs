@@ -1,14 +1,18 @@
-//! Finds the component that a function names: a file, or one of the plugin directory by what its
-//! author wrote into it, or by its digest.
+//! Finds the component that a function names: a file, a version that was uploaded, or one of the
+//! plugin directory by what its author wrote into it; or by its digest, wherever it is.
 
 use std::path::{Path, PathBuf};
 
 use config::spec::Component;
 use plugin::{Inspection, Limits};
 
-/// The plugin directory, read when the first function asks for something in it.
+use crate::bindings::Known;
+
+/// The plugin directory, read when the first function asks for something in it, and what was
+/// uploaded.
 pub(crate) struct Components<'a> {
     directory: &'a Path,
+    known: &'a Known,
     limits: Limits,
     entries: Option<Result<Entries, String>>,
 }
@@ -29,13 +33,16 @@ struct Entry {
 
 /// A component that was found.
 pub(crate) struct Found {
-    pub(crate) path: PathBuf,
+    /// For messages.
+    pub(crate) whence: String,
+    /// Its file, if it is one that its owner put there.
+    pub(crate) path: Option<PathBuf>,
     pub(crate) bytes: Vec<u8>,
 }
 
 impl<'a> Components<'a> {
-    pub(crate) fn new(directory: &'a Path) -> Self {
-        Self { directory, limits: Limits::default(), entries: None }
+    pub(crate) fn new(directory: &'a Path, known: &'a Known) -> Self {
+        Self { directory, known, limits: Limits::default(), entries: None }
     }
 
     /// The component's bytes.
@@ -54,10 +61,26 @@ impl<'a> Components<'a> {
         if let Component::File(path) = component {
             let bytes = std::fs::read(path);
             let failed = |error| format!("file {}: {error}", path.display());
-            return Ok(Found { path: path.clone(), bytes: bytes.map_err(failed)? });
+            return Ok(Found::file(path, bytes.map_err(failed)?));
         }
         let (directory, limits) = (self.directory, &self.limits);
         let entries = self.entries.get_or_insert_with(|| Entries::read(directory, limits));
+        if let Some(found) = self.known.component(component) {
+            let bytes = found?;
+            // A name means one thing only.
+            let digest = inspect(&bytes, limits)?.digest;
+            let known = entries.as_ref().map_or(&[][..], |entries| &entries.known);
+            let other = known.iter().find(|entry| is_meant(entry) && entry.digest != digest);
+            return match other {
+                None => Ok(Found { whence: show(component), path: None, bytes }),
+                Some(other) => Err(format!(
+                    "{} was uploaded as {digest}, and {} says that it is that, and differs: remove \
+                     it, or name the one that is meant by its digest",
+                    show(component),
+                    other.path.display()
+                )),
+            };
+        }
         let entries = entries.as_ref().map_err(String::clone)?;
         let mut meant = entries.known.iter().filter(|entry| is_meant(entry));
         let Some(first) = meant.next() else {
@@ -81,7 +104,13 @@ impl<'a> Components<'a> {
         if again.digest != first.digest {
             return Err(format!("{} was changed while it was read", first.path.display()));
         }
-        Ok(Found { path: first.path.clone(), bytes })
+        Ok(Found::file(&first.path, bytes))
+    }
+}
+
+impl Found {
+    fn file(path: &Path, bytes: Vec<u8>) -> Self {
+        Self { whence: format!("file {}", path.display()), path: Some(path.to_owned()), bytes }
     }
 }
 
@@ -116,7 +145,7 @@ impl Entries {
 
     fn missing(&self, component: &Component, directory: &Path) -> String {
         let (wanted, directory) = (show(component), directory.display());
-        let mut text = format!("there is no plugin {wanted} in {directory}");
+        let mut text = format!("there is no plugin {wanted} in {directory}, and none was pushed");
         let names: Vec<String> = self.known.iter().map(Entry::show).collect();
         match config::nearest(&wanted, names.iter().map(String::as_str)) {
             Some(near) => text += &format!("; did you mean `{near}`?"),
@@ -140,7 +169,7 @@ impl Entry {
     }
 }
 
-fn show(component: &Component) -> String {
+pub(crate) fn show(component: &Component) -> String {
     match component {
         Component::File(path) => path.display().to_string(),
         Component::Named { name, version } => format!("{name}@{version}"),

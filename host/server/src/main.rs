@@ -4,7 +4,9 @@
 //! stops in order within a deadline.
 
 mod accept_loss;
+mod api;
 mod backfills;
+mod bindings;
 mod cli;
 mod components;
 mod config_source;
@@ -12,10 +14,13 @@ mod configuration;
 mod health;
 mod letters;
 mod plan;
+mod platform;
 mod plugin;
 mod reload;
+mod rollouts;
 mod serve;
 mod settings;
+mod signatures;
 mod tables;
 mod tail;
 mod telemetry;

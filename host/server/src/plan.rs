@@ -7,6 +7,9 @@ use std::fmt::{self, Debug};
 
 use config::Spec;
 use config::spec::{Database, Function, FunctionKind, Sink, Status};
+use model::versions::{BindingName, Role};
+
+use crate::bindings::{self, Chains};
 
 /// A configuration and the components that its functions name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub(crate) struct Loaded {
     pub(crate) spec: Spec,
     /// The digest of each function's component, by the function's name.
     pub(crate) digests: BTreeMap<String, String>,
+    /// What the sinks run, which a hold may make other than the spec says.
+    pub(crate) chains: Chains,
 }
 
 /// What happens to one thing.
@@ -79,6 +84,7 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
         ..Plan::default()
     };
     let sinks = compare(&old.spec.sinks, &new.spec.sinks, |sink| &sink.name);
+    let (old_chains, new_chains) = (&old.chains, &new.chains);
     let mut restarted = Vec::new();
     plan.sinks = collect(sinks, |old, new| {
         let mut what = if old == new { Vec::new() } else { sink(old, new) };
@@ -86,9 +92,21 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
         let mut as_before = new.clone();
         as_before.status = old.status;
         let mut restarts = *old != as_before;
-        for name in new.functions().filter(|name| plan.functions.contains_key(*name)) {
-            what.push(format!("function `{name}`"));
-            restarts = true;
+        let held = |role| {
+            let name = BindingName { sink: new.name.clone(), role };
+            new_chains.get(&name).is_some_and(|chain| chain.refused.is_some())
+        };
+        for role in Role::ALL.into_iter().filter(|role| !held(*role)) {
+            let functions = bindings::functions(new, role).iter();
+            for name in functions.filter(|name| plan.functions.contains_key(*name)) {
+                what.push(format!("function `{name}`"));
+                restarts = true;
+            }
+        }
+        if !restarts {
+            let other = bindings::changed(old_chains, new_chains, &new.name);
+            restarts = !other.is_empty();
+            what.extend(other.iter().map(|role| format!("what its {role} runs")));
         }
         if restarts {
             restarted.push(new.name.clone());
@@ -193,6 +211,7 @@ fn function(old: &Function, new: &Function) -> Vec<String> {
         .shown("type", &was.role, &is.role)
         .shown("component", &was.component, &is.component)
         .of("config", &was.config_json, &is.config_json)
+        .shown("on_error", &was.on_error, &is.on_error)
         .list()
 }
 
@@ -273,7 +292,8 @@ sinks:
         };
         let read = config::read("x", yaml, &around);
         let spec = read.unwrap_or_else(|wrong| panic!("{wrong:?}")).0;
-        Loaded { spec, digests: BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]) }
+        let digests = BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]);
+        Loaded { spec, digests, chains: Chains::new() }
     }
 
     /// The plan as text, and who is started anew.
@@ -327,6 +347,41 @@ sinks:
             plan.to_string(),
             "function `f` changed: component; sink `one` changed: function `f`"
         );
+        assert_eq!(plan.restarted, ["one"]);
+    }
+
+    #[test]
+    fn b270_what_is_held_is_not_changed_by_its_function_and_what_is_promoted_is() {
+        let link = |digest: &str| model::versions::Link {
+            function: "f".to_owned(),
+            digest: digest.to_owned(),
+            config: "{}".to_owned(),
+        };
+        let chain = |digest, held| bindings::Chain {
+            links: vec![link(digest)],
+            refused: held,
+            ..bindings::Chain::default()
+        };
+        let name = BindingName { sink: "one".to_owned(), role: Role::Filter };
+        let with = |chain| {
+            let mut loaded = load(YAML);
+            loaded.chains.insert(name.clone(), chain);
+            loaded
+        };
+        let hold = model::versions::Hold {
+            refused: false,
+            generation: 1,
+            by: String::new(),
+            reason: String::new(),
+            at_us: 0,
+        };
+        let mut held = with(chain("1", Some(hold)));
+        held.digests.insert("f".to_owned(), "sha256:2".to_owned());
+        let plan = diff(&with(chain("1", None)), &held);
+        assert_eq!(plan.to_string(), "function `f` changed: component");
+        assert_eq!(plan.restarted, [""; 0]);
+        let plan = diff(&with(chain("1", None)), &with(chain("2", None)));
+        assert_eq!(plan.to_string(), "sink `one` changed: what its filter runs");
         assert_eq!(plan.restarted, ["one"]);
     }
 }

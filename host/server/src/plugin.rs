@@ -6,7 +6,11 @@ mod build;
 mod inspect;
 mod lines;
 mod new;
+mod push;
+mod rollouts;
 mod run;
+
+pub(crate) use inspect::told;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +36,20 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Inspect(arguments) => inspect::run(arguments),
         PluginCommand::Run(arguments) => run::run(arguments),
         PluginCommand::Bench(arguments) => bench::run(arguments),
+        PluginCommand::Rollout(command) => rollouts::run(command),
+        PluginCommand::Top(arguments) => rollouts::top(arguments),
+        PluginCommand::Push(arguments) => push::push(arguments),
+        PluginCommand::List => push::list(),
+        PluginCommand::Show { version } => push::show(version),
+        PluginCommand::Delete { version } => push::delete(version),
+        PluginCommand::Collect => push::collect(),
+        PluginCommand::Bindings => push::bindings(),
+        PluginCommand::History { sink } => push::history(sink),
+        PluginCommand::Promote(arguments) => push::promote(arguments),
+        PluginCommand::Rollback(arguments) => push::rollback(arguments),
+        PluginCommand::Release(by_hand) => push::release(by_hand),
+        PluginCommand::Audit { below, limit } => push::audit(*below, *limit),
+        PluginCommand::DescribeUpload => crate::platform::upload::run(&settings),
     }
 }
 
@@ -100,7 +118,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// Writes to standard output; false if whoever read it has enough.
-fn print(text: &str) -> anyhow::Result<bool> {
+pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -110,6 +128,6 @@ fn print(text: &str) -> anyhow::Result<bool> {
     }
 }
 
-fn usage(error: impl std::fmt::Display) -> Failure {
+pub(crate) fn usage(error: impl std::fmt::Display) -> Failure {
     Failure::Usage(format!("error: {error}"))
 }

@@ -4,6 +4,8 @@
 //! All of it is read, checked and built before anything that runs is touched. One that is wrong
 //! changes nothing: what is wrong is logged, and the last good one goes on.
 
+mod operate;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,13 +17,19 @@ use engine::spec::SlotSpec;
 use engine::status::Status;
 use engine::supervise::{Supervisor, TaskKind};
 use sha2::{Digest as _, Sha256};
+use store::Embedded;
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub(crate) use operate::{Ask, Asked, What, now_us, record};
+
+use crate::bindings::Known;
 use crate::config_source::ConfigSource;
 use crate::plan::{self, Change, Loaded, Plan};
+use crate::rollouts;
 use crate::serve::{check_sinks, streams_of};
 use crate::tables;
 use crate::watch::{Seen, Watch};
@@ -33,6 +41,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A configuration that was read and built, and nothing more.
 pub(crate) struct Ready {
     pub(crate) loaded: Loaded,
+    /// As it was written.
+    text: String,
     pub(crate) slots: Vec<SlotSpec>,
     pub(crate) warnings: Vec<config::Diagnostic>,
     files: Vec<PathBuf>,
@@ -46,16 +56,26 @@ pub(crate) struct Refused {
 }
 
 /// Reads and builds. Starts and sends nothing.
-pub(crate) fn load(source: &ConfigSource, wiring: &Wiring) -> Result<Ready, Refused> {
+pub(crate) fn load(
+    source: &ConfigSource,
+    wiring: &Wiring,
+    known: &Known,
+) -> Result<Ready, Refused> {
     let own: Vec<PathBuf> = source.file().map(PathBuf::from).into_iter().collect();
     let read = source.read().map_err(|reason| Refused { reason, files: own.clone() })?;
     let files = [own, read.files, wiring::files(&read.spec)].concat();
-    let built = match wiring.build(&read.spec) {
-        Ok(built) => built,
-        Err(reason) => return Err(Refused { reason, files }),
-    };
+    let ready = build(read.spec, &read.text, wiring, known);
+    match ready {
+        Ok(ready) => Ok(Ready { warnings: read.warnings, files, ..ready }),
+        Err(reason) => Err(Refused { reason, files }),
+    }
+}
+
+/// Builds what was read.
+fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Result<Ready, String> {
+    let built = wiring.build(&spec, known)?;
     let mut hash = Sha256::new();
-    hash.update(&read.text);
+    hash.update(text);
     for (name, digest) in &built.digests {
         hash.update(name);
         hash.update(digest);
@@ -63,8 +83,10 @@ pub(crate) fn load(source: &ConfigSource, wiring: &Wiring) -> Result<Ready, Refu
     let digest: [u8; 32] = hash.finalize().into();
     // A float, which is what a metric is, holds 48 bits and more without loss.
     let hash = digest.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    let loaded = Loaded { spec: read.spec, digests: built.digests };
-    Ok(Ready { loaded, slots: built.slots, warnings: read.warnings, files, hash })
+    let loaded = Loaded { spec, digests: built.digests, chains: built.chains };
+    let text = text.to_owned();
+    let (warnings, files) = (Vec::new(), Vec::new());
+    Ok(Ready { loaded, text, slots: built.slots, warnings, files, hash })
 }
 
 /// Sinks that do not run because somebody has told them so.
@@ -155,14 +177,21 @@ pub(crate) struct Reloader {
     pub(crate) supervisor: Supervisor,
     beside: Beside,
     loaded: Loaded,
+    /// What `loaded` was written as.
+    text: String,
     revisions: Revisions,
     files: Vec<PathBuf>,
     /// What was said last: once is enough.
     told: Option<String>,
+    /// Holds that were told.
+    held: BTreeSet<String>,
+    store: Arc<Embedded>,
+    asked: mpsc::Receiver<Asked>,
 }
 
 impl Reloader {
     /// Of an engine that runs this; its slots have been taken out.
+    #[expect(clippy::too_many_arguments, reason = "what it works with, once")]
     pub(crate) fn new(
         source: ConfigSource,
         wiring: Arc<Wiring>,
@@ -171,21 +200,40 @@ impl Reloader {
         supervisor: Supervisor,
         mut beside: Beside,
         ready: Ready,
+        (store, asked): (Arc<Embedded>, mpsc::Receiver<Asked>),
     ) -> Self {
-        let Ready { loaded, files, hash, .. } = ready;
+        let Ready { loaded, text, files, hash, .. } = ready;
         beside.check_tables(&loaded.spec, &status, &supervisor);
         let config = &status.config;
         config.disabled.set(disabled(&loaded.spec));
         config.hash.set(hash);
         config.applied_at.set(now());
         let revisions = Revisions::default();
-        let told = None;
-        Self { source, wiring, handle, status, supervisor, beside, loaded, revisions, files, told }
+        let (told, held) = (None, BTreeSet::new());
+        let mut this = Self {
+            source,
+            wiring,
+            handle,
+            status,
+            supervisor,
+            beside,
+            loaded,
+            text,
+            revisions,
+            files,
+            told,
+            held,
+            store,
+            asked,
+        };
+        this.tell_held();
+        this
     }
 
     /// Works until cancelled.
     pub(crate) async fn run(mut self, mut hangup: Signal, cancelled: CancellationToken) {
         let mut watch = Watch::new(self.look());
+        self.follow(None).await;
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -195,6 +243,15 @@ impl Reloader {
                 Some(()) = hangup.recv() => {
                     info!("SIGHUP: reading the configuration again");
                     self.told = None;
+                }
+                Some(Asked { ask, answer }) = self.asked.recv() => {
+                    let done = match self.operate(ask).await {
+                        Ok(done) => done,
+                        Err(Stopped) => return,
+                    };
+                    // Whoever asked may be gone.
+                    answer.send(done).ok();
+                    continue;
                 }
                 _ = looks.tick() => {
                     let seen = tokio::task::block_in_place(|| self.look());
@@ -218,37 +275,73 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> Result<(), Stopped> {
-        let config = &self.status.config;
-        // Components are compiled here, on this thread and no other.
-        let ready = tokio::task::block_in_place(|| load(&self.source, &self.wiring));
-        let mut ready = match ready {
+        let ready = match Known::read(&self.store).await {
+            // Components are compiled here, on this thread and no other.
+            Ok(known) => {
+                let load = || load(&self.source, &self.wiring, &known);
+                tokio::task::block_in_place(load).map(|ready| (known, ready))
+            }
+            Err(error) => Err(Refused { reason: error.to_string(), files: self.files.clone() }),
+        };
+        let (known, ready) = match ready {
             Ok(ready) => ready,
             Err(Refused { reason, files }) => {
-                config.failures.add(1);
-                config.problem.set(reason.clone());
-                // What runs is watched too: it may come back.
-                let all: BTreeSet<_> = files.into_iter().chain(self.files.drain(..)).collect();
-                self.files = all.into_iter().collect();
-                if self.told.as_ref() != Some(&reason) {
-                    let reason = reason.trim_end();
-                    error!("the configuration is wrong, and the last good one goes on:\n{reason}");
-                }
-                self.told = Some(reason);
+                self.refuse(reason, files);
                 return Ok(());
             }
         };
         for warning in &ready.warnings {
             warn!(config = %warning, "the configuration holds something that has no effect");
         }
-        let plan = plan::diff(&self.loaded, &ready.loaded);
-        self.files = ready.files;
+        let files = ready.files.clone();
+        // On record before anything runs with it.
+        if let Err(error) = record(&self.store, &known, &ready.loaded).await {
+            self.refuse(format!("what sinks are bound to cannot be recorded: {error}"), files);
+            return Ok(());
+        }
+        self.files = files;
         self.told = None;
+        self.take_up(ready).await
+    }
+
+    /// A configuration is wrong: the one that runs goes on.
+    fn refuse(&mut self, reason: String, files: Vec<PathBuf>) {
+        let config = &self.status.config;
+        config.failures.add(1);
+        config.problem.set(reason.clone());
+        // What runs is watched too: it may come back.
+        let all: BTreeSet<_> = files.into_iter().chain(self.files.drain(..)).collect();
+        self.files = all.into_iter().collect();
+        if self.told.as_ref() != Some(&reason) {
+            let reason = reason.trim_end();
+            error!("the configuration is wrong, and the last good one goes on:\n{reason}");
+        }
+        self.told = Some(reason);
+    }
+
+    /// Makes what runs what was built.
+    async fn take_up(&mut self, mut ready: Ready) -> Result<(), Stopped> {
+        let config = &self.status.config;
+        let plan = plan::diff(&self.loaded, &ready.loaded);
         if plan.is_empty() {
             info!("the configuration is as it was");
         } else {
             info!(%plan, "taking up another configuration");
-            self.revisions.number(&plan, &mut ready.slots);
             let changed = |name: &str| plan.restarted.iter().any(|restarted| restarted == name);
+            let (rollouts, spec) = (self.handle.rollouts(), &ready.loaded.spec);
+            let refreshed = match Known::read(&self.store).await {
+                Ok(known) => tokio::task::block_in_place(|| {
+                    rollouts::refresh(rollouts, spec, &self.wiring, &known, &ready.slots, changed)
+                }),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(reason) = refreshed {
+                config.failures.add(1);
+                error!("the configuration is wrong, and the last good one goes on:\n{reason}");
+                config.problem.set(reason);
+                return Ok(());
+            }
+            self.revisions.number(&plan, &mut ready.slots);
             check_sinks(&self.supervisor, &ready.slots, changed);
             let streams = streams_of(&ready.slots);
             let database_changed = |name: &str| {
@@ -267,13 +360,20 @@ impl Reloader {
         config.hash.set(ready.hash);
         config.applied_at.set(now());
         self.loaded = ready.loaded;
+        self.text = ready.text;
+        self.tell_held();
+        self.follow(Some(&plan)).await;
         Ok(())
     }
 }
 
 /// Seconds since 1970.
 fn now() -> u64 {
+    since_1970().as_secs()
+}
+
+fn since_1970() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "only server reads the clock")]
     let now = SystemTime::now();
-    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -12,13 +12,17 @@ use engine::supervise::{Supervisor, TaskKind};
 use store::Embedded;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::Failure;
+use crate::bindings::Known;
 use crate::cli::ServeArguments;
 use crate::config_source::ConfigSource;
+use crate::platform::Platform;
 use crate::reload::{self, Beside, Ready, Reloader};
+use crate::rollouts;
 use crate::settings::{self, Settings, environment};
 use crate::telemetry;
 use crate::versions;
@@ -28,6 +32,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// For requests under way after a stop. Kubernetes and most service managers kill after 30 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+
+/// What is asked of bindings and waits for what was asked before.
+const ASKS_MAX: usize = 8;
 
 /// For writes to disks and pipes that did not end by themselves when everything else had stopped.
 const LAST_WRITES: Duration = Duration::from_secs(1);
@@ -46,8 +53,18 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         }
     };
     telemetry::start(&mut settings);
+    // Before anything is written: what is wrong with the text needs no state to be told.
+    source.read().map_err(Failure::Usage)?;
     let wiring = Wiring::new(&settings.data_dir, settings.http_guard);
-    let ready = reload::load(&source, &wiring).map_err(|refused| Failure::Usage(refused.reason))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("engine")
+        .build()
+        .context("start the runtime")?;
+    let store = Arc::new(Embedded::open(&settings.data_dir).map_err(anyhow::Error::from)?);
+    let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
+    let ready = reload::load(&source, &wiring, &known);
+    let ready = ready.map_err(|refused| Failure::Usage(refused.reason))?;
     for warning in &ready.warnings {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }
@@ -58,12 +75,9 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
             "settings of the predecessor that nothing here needs"
         );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("engine")
-        .build()
-        .context("start the runtime")?;
-    let served = runtime.block_on(serve(settings, source, wiring, ready));
+    let recorded = runtime.block_on(reload::record(&store, &known, &ready.loaded));
+    recorded.context("record what sinks are bound to")?;
+    let served = runtime.block_on(serve(settings, source, wiring, ready, store));
     // A write to a pipe that nobody reads would be waited for without end.
     runtime.shutdown_timeout(LAST_WRITES);
     Ok(served?)
@@ -74,6 +88,7 @@ async fn serve(
     source: ConfigSource,
     wiring: Wiring,
     mut ready: Ready,
+    store: Arc<Embedded>,
 ) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -85,8 +100,6 @@ async fn serve(
     };
     let api = bind(settings.api, "SERVER_PORT").await?;
     let metrics = bind(settings.metrics, "SEQUIN_METRICS_PORT").await?;
-    let store = Arc::new(Embedded::open(&settings.data_dir)?);
-
     let supervisor = Supervisor::default();
     let stores = Stores {
         progress: Arc::<Embedded>::clone(&store),
@@ -94,6 +107,7 @@ async fn serve(
         owners: Arc::<Embedded>::clone(&store),
         logs: Arc::<Embedded>::clone(&store),
         backfills: Arc::<Embedded>::clone(&store),
+        rollouts: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
     let budget = Budget::new(settings.memory_bytes_max);
@@ -108,6 +122,10 @@ async fn serve(
     beside.offer(streams_of(&slots), |_| true);
     let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
+    let handle = engine.handle();
+    let known = Known::read(&store).await.map_err(anyhow::Error::from)?;
+    rollouts::restore(handle.rollouts(), &ready.loaded.spec, &wiring, &known, engine.slots())
+        .await?;
 
     info!(
         version = VERSION,
@@ -126,14 +144,24 @@ async fn serve(
     let letters = web::Letters {
         handle: engine.handle(),
         status: Arc::clone(&status),
-        resolve: versions::resolve(source.clone(), Arc::clone(&wiring)),
+        resolve: versions::resolve(source.clone(), Arc::clone(&wiring), Arc::clone(&store)),
     };
     let retaining = versions::retain(Arc::clone(&store), settings.letters, stop.clone());
     supervisor.spawn(TaskKind::Check, "letters", retaining);
     let backfills = web::backfills(engine.handle().backfills().clone(), access.clone());
+    let rollouts = web::Rollouts {
+        rollouts: engine.handle().rollouts().clone(),
+        status: Arc::clone(&status),
+        open: versions::open(source.clone(), Arc::clone(&wiring), Arc::clone(&store)),
+    };
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
+    let compile = settings.plugin_compile;
+    let platform = Platform::new(Arc::clone(&store), asks, source.clone(), compile);
+    let plugins = web::plugins(Arc::new(platform), access.clone());
+    let more = backfills.merge(plugins).merge(web::rollouts(rollouts.clone(), access.clone()));
     let routes = [
-        (api, web::api(VERSION, streams, letters, healths, access).merge(backfills)),
-        (metrics, web::metrics(Arc::clone(&status), settings.metrics_login.clone())),
+        (api, web::api(VERSION, streams, letters, healths, access).merge(more)),
+        (metrics, web::metrics(Arc::clone(&status), rollouts, settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {
         let serving = web::serve(listener, router, http.clone().cancelled_owned());
@@ -143,8 +171,9 @@ async fn serve(
             }
         });
     }
-    let reloader =
-        Reloader::new(source, wiring, engine.handle(), status, supervisor.clone(), beside, ready);
+    let by_hand = (store, asked);
+    let (handle, watched) = (engine.handle(), supervisor.clone());
+    let reloader = Reloader::new(source, wiring, handle, status, watched, beside, ready, by_hand);
     supervisor.spawn(TaskKind::Reload, "config", reloader.run(hangup, stop.clone()));
     let running = engine.run(stop.clone());
     let mut running = std::pin::pin!(running);

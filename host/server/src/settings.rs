@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) http_guard: Guard,
     /// `SEQUIN_LETTERS_MAX_DAYS` and `SEQUIN_LETTERS_MAX_MB`: how long dead letters are kept.
     pub(crate) letters: Retention,
+    /// `SEQUIN_PLUGIN_COMPILE_SECONDS`: CPU time for the compilation of an upload.
+    pub(crate) plugin_compile: Duration,
 }
 
 /// How log lines look.
@@ -58,6 +60,9 @@ const MEMORY_MB: usize = 256;
 const CHANGE_LOG_MB: u64 = 8 * 1024;
 /// Below, what is trimmed at once is more than what may be there.
 const CHANGE_LOG_MB_MIN: u64 = 128;
+
+/// A Python guest, the slowest known, takes 10 s; all threads count.
+const COMPILE_SECONDS: u64 = 120;
 
 /// One environment variable. Empty counts as absent, as for the predecessor.
 pub(crate) fn environment(name: &str) -> Option<String> {
@@ -119,6 +124,10 @@ impl Settings {
             age_max: days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
             bytes_max: size.map(|size| u64::from(size.get()) << 20),
         };
+        let seconds = "a number of seconds, 1 or more";
+        let compile: Option<NonZero<u32>> =
+            setting(env, "SEQUIN_PLUGIN_COMPILE_SECONDS", seconds, &mut wrong);
+        let compile = compile.map_or(COMPILE_SECONDS, |seconds| u64::from(seconds.get()));
         let log_megabytes = setting(env, "SEQUIN_CHANGE_LOG_MB", "a number of MiB", &mut wrong);
         let log_megabytes: u64 = log_megabytes.unwrap_or(CHANGE_LOG_MB);
         if log_megabytes < CHANGE_LOG_MB_MIN {
@@ -154,6 +163,7 @@ impl Settings {
                 change_log_bytes_max: log_megabytes << 20,
                 http_guard,
                 letters,
+                plugin_compile: Duration::from_secs(compile),
             })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())

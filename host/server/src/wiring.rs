@@ -13,15 +13,19 @@ use config::spec::{
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
+use model::BoxFuture;
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
 use model::lookup::Lookup;
-use model::plugin::Plugin;
+use model::plugin::{Cost, OnError, Outcome, Plugin, PluginError, Rows};
+use model::versions::{BindingName, Link};
 use sha2::{Digest as _, Sha256};
 use sinks::Batching;
 use tracing::warn;
 
+use crate::bindings::{self, Chain, Chains, Known};
 use crate::components::Components;
+use crate::signatures;
 
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
@@ -34,11 +38,29 @@ pub(crate) struct Wiring {
     host: Mutex<Option<Arc<plugin::Host>>>,
 }
 
+/// Where a plugin runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// With the others.
+    Usual,
+    /// Where it takes nothing from the others.
+    Aside,
+}
+
 /// What was built.
 pub(crate) struct Built {
     pub(crate) slots: Vec<SlotSpec>,
     /// The digest of each function's component.
     pub(crate) digests: BTreeMap<String, String>,
+    /// What the sinks run.
+    pub(crate) chains: Chains,
+}
+
+/// A function's component, ready to run.
+#[derive(Clone)]
+struct Ready {
+    link: Link,
+    plugin: Arc<dyn Plugin>,
 }
 
 /// The files and directories that hold the components of a configuration: a change there is a change
@@ -63,18 +85,23 @@ impl Wiring {
     ///
     /// # Errors
     /// Everything that is wrong, a line each.
-    pub(crate) fn build(&self, spec: &Spec) -> Result<Built, String> {
-        build(spec, self)
+    pub(crate) fn build(&self, spec: &Spec, known: &Known) -> Result<Built, String> {
+        build(spec, self, known)
     }
 
     /// The one function of this configuration.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn function(&self, spec: &Spec) -> Result<Arc<dyn Plugin>, String> {
+    pub(crate) fn function(
+        &self,
+        spec: &Spec,
+        known: &Known,
+        place: Place,
+    ) -> Result<Arc<dyn Plugin>, String> {
         let mut wrong = Vec::new();
-        let built = plugins(spec, self, &mut wrong).into_values().next();
-        built.ok_or_else(|| wrong.join("; "))
+        let built = plugins(spec, self, known, place, &mut wrong).into_values().next();
+        built.map(|ready| ready.plugin).ok_or_else(|| wrong.join("; "))
     }
 
     fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
@@ -88,9 +115,10 @@ impl Wiring {
     }
 }
 
-fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
+fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Result<Built, String> {
     let mut wrong = Vec::new();
-    let plugins = plugins(spec, wiring, &mut wrong);
+    let mut plugins = plugins(spec, wiring, known, Place::Usual, &mut wrong);
+    let mut chains = Chains::new();
     let sinks = match sinks::Builder::new(wiring.guard) {
         Ok(builder) => Some(builder),
         Err(error) => {
@@ -108,7 +136,19 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
         for sink in running {
             let Some(builder) = &sinks else { continue };
             let lookup = sink.fetch_unchanged.then(|| Arc::clone(&lookup));
-            match sink_spec(builder, database, sink, &plugins, lookup) {
+            let mut bound = Bound::default();
+            for role in model::versions::Role::ALL {
+                let name = BindingName { sink: sink.name.clone(), role };
+                let chain = chain(&name, sink, &plugins, known);
+                for link in &chain.links {
+                    match ready(spec, wiring, known, &name, sink, link, &mut plugins) {
+                        Ok(plugin) => bound.of(role).push(plugin),
+                        Err(error) => wrong.push(format!("{name}: {error}")),
+                    }
+                }
+                chains.insert(name, chain);
+            }
+            match sink_spec(builder, database, sink, bound, lookup) {
                 Ok(sink) => specs.push(sink),
                 Err(error) => wrong.push(format!("sink `{}`: {error}", sink.name)),
             }
@@ -131,13 +171,140 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
         });
     }
     if wrong.is_empty() {
-        let digest = |(name, plugin): (&String, &Arc<dyn Plugin>)| {
-            (name.clone(), plugin.digest().to_owned())
-        };
-        let digests = plugins.iter().map(digest).collect();
-        Ok(Built { slots, digests })
+        let of_spec = plugins.iter().filter_map(|(key, ready)| match key {
+            Key::Function(name) => Some((name.clone(), ready.link.digest.clone())),
+            Key::Link(..) => None,
+        });
+        let digests = of_spec.collect();
+        Ok(Built { slots, digests, chains })
     } else {
         Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())
+    }
+}
+
+/// The plugins of one sink.
+#[derive(Default)]
+struct Bound {
+    filters: Vec<Arc<dyn Plugin>>,
+    routers: Vec<Arc<dyn Plugin>>,
+    transforms: Vec<Arc<dyn Plugin>>,
+}
+
+impl Bound {
+    fn of(&mut self, role: model::versions::Role) -> &mut Vec<Arc<dyn Plugin>> {
+        match role {
+            model::versions::Role::Filter => &mut self.filters,
+            model::versions::Role::Route => &mut self.routers,
+            model::versions::Role::Transform => &mut self.transforms,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<dyn Plugin>> {
+        self.filters.iter().chain(&self.routers).chain(&self.transforms)
+    }
+}
+
+/// What was bound already.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// As the spec has it, by its name.
+    Function(String),
+    /// As a hold has it, for a role and a kind of destination.
+    Link(Link, plugin::Role, String),
+}
+
+type Plugins = HashMap<Key, Ready>;
+
+/// What a sink runs for a role. A function that could not be loaded was told already.
+fn chain(name: &BindingName, sink: &Sink, plugins: &Plugins, known: &Known) -> Chain {
+    let wanted = bindings::functions(sink, name.role).iter();
+    let wanted = wanted.filter_map(|function| plugins.get(&Key::Function(function.clone())));
+    known.decide(name, wanted.map(|ready| ready.link.clone()).collect())
+}
+
+/// The plugin of a link: the spec's function, or what somebody holds in its place.
+fn ready(
+    spec: &Spec,
+    wiring: &Wiring,
+    known: &Known,
+    name: &BindingName,
+    sink: &Sink,
+    link: &Link,
+    plugins: &mut Plugins,
+) -> Result<Arc<dyn Plugin>, String> {
+    let function = Key::Function(link.function.clone());
+    if let Some(ready) = plugins.get(&function).filter(|ready| ready.link == *link) {
+        return Ok(Arc::clone(&ready.plugin));
+    }
+    let role = match name.role {
+        model::versions::Role::Filter => plugin::Role::Filter,
+        model::versions::Role::Route => plugin::Role::Route,
+        model::versions::Role::Transform => plugin::Role::Transform,
+    };
+    // Only these can be routed.
+    let sink_type = match (role, &sink.destination) {
+        (plugin::Role::Route, Destination::Typesense(_)) => "typesense",
+        (plugin::Role::Route, _) => "webhook",
+        _ => "",
+    };
+    let key = Key::Link(link.clone(), role, sink_type.to_owned());
+    if let Some(ready) = plugins.get(&key) {
+        return Ok(Arc::clone(&ready.plugin));
+    }
+    let host = wiring.host().map_err(|error| error.to_string())?;
+    let component = Component::Digest(link.digest.clone());
+    let found = Components::new(&spec.plugin_dir, known).find(&component)?;
+    signatures::check_found(spec.signatures.as_ref(), &component, &found, known)?;
+    let loaded = host
+        .load(&found.bytes)
+        .and_then(|program| host.bind(&link.function, &program, role, sink_type, &link.config));
+    let plugin = loaded.map_err(|error| format!("{}: {error}", found.whence))?;
+    let plugin = with_policy(plugin, on_error(spec, &link.function));
+    plugins.insert(key, Ready { link: link.clone(), plugin: Arc::clone(&plugin) });
+    Ok(plugin)
+}
+
+/// A plugin, and what its owner wants done with rows that it fails on.
+struct Owned {
+    plugin: Arc<dyn Plugin>,
+    on_error: OnError,
+}
+
+impl Plugin for Owned {
+    fn name(&self) -> &str {
+        self.plugin.name()
+    }
+
+    fn digest(&self) -> &str {
+        self.plugin.digest()
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        self.plugin.cost()
+    }
+
+    fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
+        self.plugin.run(rows)
+    }
+}
+
+fn with_policy(plugin: Arc<dyn Plugin>, on_error: OnError) -> Arc<dyn Plugin> {
+    match on_error {
+        OnError::DeadLetter => plugin,
+        on_error => Arc::new(Owned { plugin, on_error }),
+    }
+}
+
+/// What the configuration says of a function, whatever version of it runs.
+fn on_error(spec: &Spec, function: &str) -> OnError {
+    let found = spec.functions.iter().find(|known| known.name == function);
+    match found.map(|found| &found.kind) {
+        Some(FunctionKind::Plugin(plugin)) => plugin.on_error,
+        _ => OnError::default(),
     }
 }
 
@@ -145,8 +312,10 @@ fn build(spec: &Spec, wiring: &Wiring) -> Result<Built, String> {
 fn plugins(
     spec: &Spec,
     wiring: &Wiring,
+    known: &Known,
+    place: Place,
     wrong: &mut Vec<String>,
-) -> HashMap<String, Arc<dyn Plugin>> {
+) -> Plugins {
     let mut plugins = HashMap::new();
     if spec.functions.is_empty() {
         return plugins;
@@ -158,7 +327,7 @@ fn plugins(
             return plugins;
         }
     };
-    let mut components = Components::new(&spec.plugin_dir);
+    let mut components = Components::new(&spec.plugin_dir, known);
     for function in &spec.functions {
         let FunctionKind::Plugin(given) = &function.kind else { continue };
         let role = match given.role {
@@ -167,7 +336,17 @@ fn plugins(
             Role::Route => plugin::Role::Route,
         };
         let name = &function.name;
-        let found = match components.find(&given.component) {
+        let pinned = known.pins.get(name).cloned().map(Component::Digest);
+        let component = pinned.as_ref().unwrap_or(&given.component);
+        let found = components.find(component).and_then(|mut found| {
+            if let Component::File(path) = &given.component {
+                // Its signature is beside it, also where its bytes of before are meant.
+                found.path = Some(path.clone());
+            }
+            signatures::check_found(spec.signatures.as_ref(), component, &found, known)?;
+            Ok(found)
+        });
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
                 wrong.push(format!("function `{name}`: {error}"));
@@ -175,15 +354,25 @@ fn plugins(
             }
         };
         let loaded = host.load(&found.bytes).and_then(|program| {
-            host.bind(name, &program, role, &given.sink_type, &given.config_json)
+            let (sink, config) = (&given.sink_type, &given.config_json);
+            match place {
+                Place::Usual => host.bind(name, &program, role, sink, config),
+                Place::Aside => host.bind_aside(name, &program, role, sink, config),
+            }
         });
         match loaded {
             Ok(plugin) => {
-                plugins.insert(name.clone(), plugin);
+                let digest = plugin.digest().to_owned();
+                let plugin = with_policy(plugin, given.on_error);
+                if let Err(error) = known.keep(&digest, &found.bytes) {
+                    warn!(%error, function = name, "what runs now cannot be kept: nobody can go back to it later");
+                }
+                let config = given.config_json.clone();
+                let link = Link { function: name.clone(), digest, config };
+                plugins.insert(Key::Function(name.clone()), Ready { link, plugin });
             }
             Err(error) => {
-                let file = found.path.display();
-                wrong.push(format!("function `{name}`, file {file}: {error}"));
+                wrong.push(format!("function `{name}`, {}: {error}", found.whence));
             }
         }
     }
@@ -192,7 +381,7 @@ fn plugins(
 
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
 /// place to keep it the engine starts all the same, more slowly.
-fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
+pub(crate) fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
     let new = || plugin::Host::new(plugin::Limits::default());
     // With the usual mode: only what is below must be ours alone. If it cannot be made, the store
     // says why.
@@ -210,7 +399,7 @@ fn sink_spec(
     builder: &sinks::Builder,
     database: &Database,
     sink: &Sink,
-    plugins: &HashMap<String, Arc<dyn Plugin>>,
+    bound: Bound,
     lookup: Option<Arc<dyn Lookup>>,
 ) -> anyhow::Result<SinkSpec> {
     let batching = Batching { messages_max: sink.batch_size, linger: sink.batch_timeout };
@@ -231,10 +420,6 @@ fn sink_spec(
         database: &database.database,
         hostname: &database.hostname,
     };
-    // A name that could not be loaded was told already, and nothing is started then.
-    let chain = |names: &[String]| {
-        names.iter().filter_map(|name| plugins.get(name)).map(Arc::clone).collect()
-    };
     // A session for each: one that is slow holds back none of the others.
     let enrichment = |given: &TableEnrichment| {
         let (name, sql) = (given.function.as_str(), given.sql.as_str());
@@ -246,13 +431,13 @@ fn sink_spec(
         id: sink.id.as_str().into(),
         name: sink.name.as_str().into(),
         revision: 0,
-        config: config_hash(sink, plugins),
+        config: config_hash(sink, &bound),
         selection: sink.selection.clone(),
         lookup,
         enrichments,
-        filters: chain(&sink.filters),
-        routers: chain(&sink.routers),
-        transforms: chain(&sink.transforms),
+        filters: bound.filters,
+        routers: bound.routers,
+        transforms: bound.transforms,
         path: sink.path.clone(),
         envelope: Envelope::new(&consumer, &from).with_timestamps(sink.timestamps),
         sink: built,
@@ -269,12 +454,12 @@ fn sink_spec(
 
 /// The same for the same configuration and components, also after a restart of this version. It says
 /// nothing of secrets: they are not shown here.
-fn config_hash(sink: &Sink, plugins: &HashMap<String, Arc<dyn Plugin>>) -> Arc<str> {
+fn config_hash(sink: &Sink, bound: &Bound) -> Arc<str> {
     let mut hash = Sha256::new();
     // Pausing is not another configuration.
     hash.update(format!("{:?}", Sink { status: Status::Active, ..sink.clone() }));
-    for name in [&sink.filters, &sink.routers, &sink.transforms].into_iter().flatten() {
-        hash.update(plugins.get(name).map_or("", |plugin| plugin.digest()));
+    for plugin in bound.all() {
+        hash.update(plugin.digest());
     }
     let digest: [u8; 32] = hash.finalize().into();
     let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

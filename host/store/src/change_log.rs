@@ -19,7 +19,7 @@ use model::lsn::Lsn;
 use model::store::{Address, ChangeLog, ChangeLogs, Epoch, Logged, Part, StoreError, Synced};
 use sha2::{Digest as _, Sha256};
 
-use crate::embedded::Embedded;
+use crate::embedded::{Durability, Embedded};
 use disk::{Disk, Files};
 use state::State;
 use thread::Thread;
@@ -77,6 +77,24 @@ impl ChangeLogs for Embedded {
             let log = open(Arc::new(Files), directory, origin, opening).await?;
             let log: Arc<dyn ChangeLog> = Arc::new(log);
             Ok(log)
+        })
+    }
+
+    fn exists<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let directory = directory(self.directory(), origin);
+        Box::pin(self.call(move |_| directory.try_exists().map_err(failed)))
+    }
+
+    fn forget<'a>(
+        &'a self,
+        epoch: Epoch,
+        origin: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (data, origin) = (self.directory().to_owned(), origin.to_owned());
+        Box::pin(async move {
+            // Only whoever may still write here may remove what others could need.
+            self.write(epoch, Durability::Synced, |_| Ok(())).await?;
+            self.call(move |_| forget(&data, |known| known == origin).map_err(failed)).await
         })
     }
 }

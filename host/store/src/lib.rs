@@ -13,7 +13,9 @@ mod health;
 mod letters;
 mod owners;
 mod progress;
+mod rollouts;
 mod schema;
+mod versions;
 
 pub use embedded::{Embedded, OpenError};
 pub use forget::Forgotten;

@@ -11,14 +11,17 @@ use crate::forget::OF_SLOT;
 
 /// Of one run there may be several, after a failover: the server that took over has the higher
 /// timeline, which is the second part of an origin.
-const LAST: &str = "
+const STREAMS: &str = "
     SELECT origin, lsn FROM confirmed WHERE {of_slot}
     ORDER BY epoch DESC,
-        CAST(substr(origin, instr(origin, '/') + 1) AS INTEGER) DESC, lsn DESC
-    LIMIT 1";
+        CAST(substr(origin, instr(origin, '/') + 1) AS INTEGER) DESC, lsn DESC";
 const ACCEPTED: &str = "SELECT until FROM accepted WHERE slot = ?1";
 const ACCEPTED_UNTIL: &str = "
     UPDATE accepted SET until = ?2 WHERE slot = ?1 AND until IS NULL";
+
+fn latest_first() -> String {
+    STREAMS.replace("{of_slot}", OF_SLOT)
+}
 
 impl Owners for Embedded {
     fn claim(&self, slot: &str) -> Claim {
@@ -32,12 +35,22 @@ impl Owners for Embedded {
     ) -> BoxFuture<'a, Result<Option<(String, Lsn)>, StoreError>> {
         let slot = slot.to_owned();
         Box::pin(self.call(move |connection| {
-            let sql = LAST.replace("{of_slot}", OF_SLOT);
             let row: Option<(String, i64)> = connection
-                .query_row(&sql, [&slot], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row(&latest_first(), [&slot], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()
                 .map_err(unavailable)?;
             Ok(row.map(|(origin, lsn)| (origin, Lsn(lsn.cast_unsigned()))))
+        }))
+    }
+
+    fn streams<'a>(&'a self, slot: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        let slot = slot.to_owned();
+        Box::pin(self.call(move |connection| {
+            let mut statement = connection.prepare(&latest_first()).map_err(unavailable)?;
+            let origins = statement.query_map([&slot], |row| row.get(0)).map_err(unavailable)?;
+            let mut origins = origins.collect::<Result<Vec<_>, _>>().map_err(unavailable)?;
+            origins.reverse();
+            Ok(origins)
         }))
     }
 
@@ -98,6 +111,7 @@ mod tests {
         }
         let last = store.last_stream("s").await.unwrap();
         assert_eq!(last, Some(("7/10/db/s/p".to_owned(), Lsn(5))));
+        assert_eq!(store.streams("s").await.unwrap(), ["7/9/db/s/p", "7/10/db/s/p"]);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 8] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -161,6 +161,69 @@ const MIGRATIONS: [&str; 6] = [
         table_name TEXT NOT NULL,
         PRIMARY KEY (sink, schema_name, table_name)
     ) STRICT, WITHOUT ROWID;
+",
+    crate::rollouts::SCHEMA,
+    "
+    -- A name points to its digest for good: what was removed keeps its row.
+    CREATE TABLE plugin_versions (
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        metadata TEXT NOT NULL,
+        -- A line each.
+        signatures TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        by_whom TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        removed INTEGER NOT NULL,
+        PRIMARY KEY (name, version)
+    ) STRICT, WITHOUT ROWID;
+    -- Generations; behind is null until the sink has begun with it.
+    CREATE TABLE bindings (
+        sink TEXT NOT NULL,
+        role TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        how TEXT NOT NULL,
+        by_whom TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        behind_lsn INTEGER,
+        behind_ordinal INTEGER,
+        PRIMARY KEY (sink, role, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE binding_links (
+        sink TEXT NOT NULL,
+        role TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        function TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        config TEXT NOT NULL,
+        PRIMARY KEY (sink, role, number, place)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX binding_links_of ON binding_links (digest);
+    CREATE TABLE holds (
+        sink TEXT NOT NULL,
+        role TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        by_whom TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at_us INTEGER NOT NULL,
+        -- It has kept an apply from being done: one that says the same ends it.
+        refused INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (sink, role)
+    ) STRICT, WITHOUT ROWID;
+    -- Who did what; rows are only ever added.
+    CREATE TABLE deeds (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_us INTEGER NOT NULL,
+        by_whom TEXT NOT NULL,
+        what TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        digest TEXT,
+        detail TEXT NOT NULL
+    ) STRICT;
 ",
 ];
 

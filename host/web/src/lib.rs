@@ -11,14 +11,18 @@ mod healths;
 mod letters;
 mod login;
 mod metrics;
+mod plugins;
 mod pull;
 mod reply;
 mod resume;
+mod rollouts;
 mod streams;
 
 pub use access::{Access, Token};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
+pub use plugins::{Audited, ByHand, Plugins, UPLOAD_BYTES_MAX, Upload, list_of};
+pub use rollouts::{Open, Rollouts};
 pub use streams::{Stream, Streams};
 
 pub use login::Login;
@@ -51,11 +55,21 @@ pub fn backfills(backfills: Backfills, access: Access) -> Router {
     backfills::routes(backfills, access)
 }
 
+/// What the main port has of rollouts and of what functions cost, beside [`api()`].
+pub fn rollouts(rollouts: Rollouts, access: Access) -> Router {
+    rollouts::routes(rollouts, access)
+}
+
+/// What the main port has of plugins and bindings, beside [`api()`].
+pub fn plugins(plugins: Arc<dyn Plugins>, access: Access) -> Router {
+    plugins::routes(plugins, access)
+}
+
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.
-pub fn metrics(status: Arc<Status>, login: Option<Login>) -> Router {
+pub fn metrics(status: Arc<Status>, rollouts: Rollouts, login: Option<Login>) -> Router {
     let answer = async move |headers: HeaderMap| match &login {
         Some(login) if !login.is_shown(&headers) => Login::refusal(),
-        _ => metrics::answer(&status),
+        _ => metrics::answer(&status, &rollouts.rollouts),
     };
     Router::new().route("/metrics", get(answer))
 }

@@ -4,12 +4,14 @@
 //! ours. The families are built anew at each scrape from the engine's own counters.
 
 mod latency;
+mod plugins;
 mod state;
 
 use std::sync::atomic::Ordering;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use engine::rollout::Rollouts;
 use engine::status::{SinkStatus, SlotStatus, Status};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
@@ -162,14 +164,14 @@ const SLOT_KNOWN: [(&str, &str, ReadKnown); 7] = [
     ),
 ];
 
-pub(crate) fn answer(status: &Status) -> Response {
-    match render(status) {
+pub(crate) fn answer(status: &Status, rollouts: &Rollouts) -> Response {
+    match render(status, Some(rollouts)) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn render(status: &Status) -> Result<String, prometheus::Error> {
+fn render(status: &Status, rollouts: Option<&Rollouts>) -> Result<String, prometheus::Error> {
     let registry = Registry::new();
     let slots = status.slots.list();
     let all: Vec<_> = slots.iter().flat_map(|slot| slot.sinks.list()).collect();
@@ -201,6 +203,7 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         registry.register(Box::new(family))?;
     }
     state::register(&registry, &slots)?;
+    plugins::register(&registry, &all, rollouts)?;
     let warnings = Opts::new("sequin_sink_warnings", "Conditions the sink's owner should know.");
     let warnings = IntGaugeVec::new(warnings, &[SINK[0], SINK[1], "code"])?;
     for sink in sinks() {
@@ -264,10 +267,20 @@ fn render(status: &Status) -> Result<String, prometheus::Error> {
         gauge.set(signed(value));
         registry.register(Box::new(gauge))?;
     }
+    let held = Opts::new(
+        "sequin_binding_held",
+        "1 while a hold keeps a chain of a sink other than sequin.yaml says.",
+    );
+    let held = IntGaugeVec::new(held, &["consumer_name", "role"])?;
+    for binding in config.held.list() {
+        held.with_label_values(&[&*binding.0, &*binding.1]).set(1);
+    }
+    registry.register(Box::new(held))?;
     let mut families = registry.gather();
     // Of no sink there is nothing to encode.
     if !all.is_empty() {
         families.extend(latency::families(all.iter().map(AsRef::as_ref)));
+        families.extend(latency::of_plugins(&all));
     }
     TextEncoder::new().encode_to_string(&families)
 }
@@ -311,10 +324,10 @@ mod tests {
         let slots = vec![Arc::new(slot)].into();
         let health = engine::health::Health::default();
         let status = Status { slots, budget: Budget::new(9), config, health };
-        let before = render(&status).unwrap();
+        let before = render(&status, None).unwrap();
         assert!(!before.contains("sequin_replication_slot_size{"), "not asked yet");
         held.set(model::source::Seen { held: 77, ..Default::default() });
-        let text = render(&status).unwrap();
+        let text = render(&status, None).unwrap();
         for line in [
             "sequin_message_deliver_success_count{consumer_id=\"i\",consumer_name=\"poi\"} 3",
             "sequin_messages_ingested_count{database_name=\"d\",slot_name=\"s\"} 5",

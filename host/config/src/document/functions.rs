@@ -28,6 +28,17 @@ pub(crate) struct Plugin {
     /// A JSON object.
     pub(crate) config: String,
     pub(crate) sink_type: Option<String>,
+    pub(crate) on_error: Option<OnError>,
+}
+
+/// What becomes of rows that a component fails on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnError {
+    Retry,
+    DeadLetter,
+    Pass,
+    Stop,
 }
 
 /// What a component is for.
@@ -80,6 +91,7 @@ pub(crate) struct PluginFields {
     #[serde(rename = "config")]
     _config: Option<IgnoredAny>,
     sink_type: Option<String>,
+    on_error: Option<OnError>,
 }
 
 impl Function {
@@ -129,8 +141,8 @@ fn plugin(mut node: Node, role: Option<Role>, report: &mut Report<'_>) -> Option
         return None;
     }
     let config = keys::json_map(&mut node, "config", report);
-    let PluginFields { file, plugin, sink_type, .. } = fields(&node, report)?;
-    Some(Plugin { role: role?, file, plugin, config, sink_type })
+    let PluginFields { file, plugin, sink_type, on_error, .. } = fields(&node, report)?;
+    Some(Plugin { role: role?, file, plugin, config, sink_type, on_error })
 }
 
 fn function_type(node: &mut Node, report: &mut Report<'_>) -> Option<Type> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::SCHEMA;
 use super::trace::trace;
 use crate::diagnostic::Report;
-use crate::document::{databases, functions, keys, sinks};
+use crate::document::{databases, functions, keys, plugins, sinks};
 use crate::{Surroundings, destinations, tree};
 
 fn schema() -> Value {
@@ -200,6 +200,7 @@ fn b243_every_key_that_is_read_is_in_it_and_no_other() {
     check::<functions::PathFields>("path_function", &with_exported([]));
     check::<functions::Enrichment>("enrichment_function", &with_exported([]));
     check::<functions::PluginFields>("routing_function", &with_exported([]));
+    check::<plugins::Plugins>("plugins", &[]);
     check::<sinks::Fields>("sink", &with_exported(sinks::LEFTOVERS));
     destinations::each_for_tests(&mut |name, definition| {
         assert_eq!(schema()["$defs"][name]["properties"]["type"]["const"], name);

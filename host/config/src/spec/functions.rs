@@ -1,6 +1,7 @@
 //! Functions: which component, with which configuration; which path; which SQL.
 
 use model::path::{InvalidPath, Path};
+use model::plugin::OnError;
 
 use super::{Component, Function, FunctionKind, Plugin, Role};
 use crate::Surroundings;
@@ -66,7 +67,22 @@ fn plugin(
         }
     };
     let config_json = given.config.clone();
-    Some(Plugin { role, component: component?, config_json, sink_type })
+    let on_error = match given.on_error {
+        None => OnError::default(),
+        Some(document::OnError::Retry) => OnError::Retry,
+        Some(document::OnError::DeadLetter) => OnError::DeadLetter,
+        Some(document::OnError::Pass) if role == Role::Filter => OnError::Pass,
+        Some(document::OnError::Pass) => {
+            let message =
+                format!("`on_error: pass` means nothing to {}", function.value.describe());
+            let help = "only a row that a filter fails on can pass as it is: `retry`, `dead_letter` or \
+                        `stop`";
+            report.error_with_help(function.place(&["on_error"]), message, help);
+            return None;
+        }
+        Some(document::OnError::Stop) => OnError::Stop,
+    };
+    Some(Plugin { role, component: component?, config_json, sink_type, on_error })
 }
 
 fn component(

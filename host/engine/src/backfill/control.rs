@@ -401,7 +401,7 @@ fn check_table(sink: &Facts, wanted: &Wanted) -> Result<(), Refused> {
 }
 
 /// A random UUID (version 4).
-fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     let bits = fastrand::Rng::new().u128(..);
     let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");

@@ -77,6 +77,11 @@ impl Disk {
 }
 
 impl Disk {
+    /// Whether there is a log of this stream.
+    pub(crate) fn has(&self, origin: &str) -> bool {
+        self.logs.lock().unwrap().contains_key(origin)
+    }
+
     /// The transactions of which a sink's changes are on the disk.
     pub(crate) fn commits_of(&self, origin: &str, sink: &str) -> HashSet<Lsn> {
         let Some(state) = self.logs.lock().unwrap().get(origin).map(Arc::clone) else {
@@ -120,6 +125,16 @@ impl ChangeLogs for Disk {
         }
         let log: Arc<dyn ChangeLog> = Arc::new(Open { state, faults: Arc::clone(&self.faults) });
         Box::pin(async move { Ok(log) })
+    }
+
+    fn exists<'a>(&'a self, origin: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let exists = self.has(origin);
+        Box::pin(async move { Ok(exists) })
+    }
+
+    fn forget<'a>(&'a self, _: Epoch, origin: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.logs.lock().unwrap().remove(origin);
+        Box::pin(async { Ok(()) })
     }
 }
 

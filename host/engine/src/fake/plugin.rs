@@ -7,8 +7,8 @@ use model::BoxFuture;
 use model::change::Change;
 use model::page::Value;
 use model::plugin::{
-    Data, Document, DocumentEffect, Fault, Outcome, Patch, Plugin, PluginError, Presence, Rows,
-    SetColumn,
+    Data, Document, DocumentEffect, Fault, OnError, Outcome, Patch, Plugin, PluginError, Presence,
+    Rows, SetColumn,
 };
 
 type Judge = Box<dyn Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync>;
@@ -30,6 +30,19 @@ pub(crate) fn named(
     judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
 ) -> Arc<dyn Plugin> {
     Arc::new(Function { name, digest: format!("sha256:{name}"), judge: Box::new(judge) })
+}
+
+/// A version of the function `f` that sets the column `v` to its number.
+pub(crate) fn version(number: u64) -> Arc<dyn Plugin> {
+    version_of(number, move |_| Ok(set([("v", text(&number.to_string()))])))
+}
+
+/// A version of the function `f`.
+pub(crate) fn version_of(
+    number: u64,
+    judge: impl Fn(&Change) -> Result<Outcome, PluginError> + Send + Sync + 'static,
+) -> Arc<dyn Plugin> {
+    Arc::new(Function { name: "f", digest: format!("sha256:{number}"), judge: Box::new(judge) })
 }
 
 /// A row that goes on with these columns.
@@ -106,5 +119,30 @@ impl Plugin for Slow {
             tokio::time::sleep_until(tokio::time::Instant::now() + self.0).await;
             rows.changes.iter().map(|_| Ok(Outcome::Keep)).collect()
         })
+    }
+}
+
+/// A plugin whose owner wants this done with rows that it fails on.
+pub(crate) fn owned(plugin: Arc<dyn Plugin>, on_error: OnError) -> Arc<dyn Plugin> {
+    Arc::new(Owned(plugin, on_error))
+}
+
+struct Owned(Arc<dyn Plugin>, OnError);
+
+impl Plugin for Owned {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn digest(&self) -> &str {
+        self.0.digest()
+    }
+
+    fn on_error(&self) -> OnError {
+        self.1
+    }
+
+    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
+        self.0.run(rows)
     }
 }

@@ -8,6 +8,7 @@ use model::acks::Settled;
 use model::groups::GroupKey;
 use model::lsn::Lsn;
 use model::position::Position;
+use model::rollout::Rollout;
 use model::source::Claim;
 use model::store::{
     Accepted, Backfill, Backfills, Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter,
@@ -33,6 +34,7 @@ struct State {
     states: HashMap<LetterId, LetterState>,
     edited: HashMap<LetterId, String>,
     backfills: Vec<Backfill>,
+    rollouts: Vec<Rollout>,
     begun: HashMap<String, Vec<TableName>>,
     /// Writes are refused while this is set.
     away: bool,
@@ -48,6 +50,10 @@ impl Store {
 
     pub(crate) fn letters(&self) -> Vec<Letter> {
         self.state.lock().unwrap().letters.clone()
+    }
+
+    pub(crate) fn rollouts(&self) -> Vec<Rollout> {
+        self.state.lock().unwrap().rollouts.clone()
     }
 
     /// The position of a stream that is recorded to be confirmed.
@@ -69,6 +75,23 @@ impl Store {
         }
         write(&mut state);
         Ok(())
+    }
+}
+
+impl model::store::Rollouts for Store {
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Rollout>, StoreError>> {
+        let all = self.rollouts();
+        Box::pin(async move { Ok(all) })
+    }
+
+    fn save(&self, epoch: Epoch, rollout: Rollout) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| {
+            match state.rollouts.iter_mut().find(|known| known.id == rollout.id) {
+                Some(known) => *known = rollout,
+                None => state.rollouts.push(rollout),
+            }
+        });
+        Box::pin(async move { written })
     }
 }
 
@@ -289,6 +312,12 @@ impl Owners for Store {
         let last = state.confirmed.iter().max_by_key(|(origin, _)| origin.as_str());
         let last = last.map(|(origin, confirmed)| (origin.clone(), confirmed.lsn));
         Box::pin(async move { Ok(last) })
+    }
+
+    fn streams<'a>(&'a self, _slot: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        let mut origins: Vec<_> = self.state.lock().unwrap().confirmed.keys().cloned().collect();
+        origins.sort();
+        Box::pin(async move { Ok(origins) })
     }
 
     fn accepted<'a>(

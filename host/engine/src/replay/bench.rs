@@ -19,6 +19,7 @@ use crate::budget::{Charge, ShareCharge, WakeOnDrop};
 use crate::desk::Desk;
 use crate::intake::Intake;
 use crate::ledger::Ledger;
+use crate::rollout::{Rolled, Seat};
 use crate::spec::SinkSpec;
 use crate::status::SinkStatus;
 
@@ -55,6 +56,7 @@ impl Bench {
             Arc::new(SinkStatus { id: Arc::clone(&spec.id), name, ..SinkStatus::default() });
         let mut burial = desk.burial.clone();
         (burial.spec, burial.status) = (Arc::clone(&spec), Arc::clone(&status));
+        let rolled = Arc::new(Rolled::nothing(&status));
         let (_, portions) = mpsc::channel(1);
         let (lanes, _) = mpsc::channel(1);
         let intake = Intake {
@@ -66,8 +68,12 @@ impl Bench {
             burial,
             portions,
             lanes,
+            is_live: false,
             routes: Default::default(),
             shapes: Default::default(),
+            rollouts: desk.rollouts.clone(),
+            seat: Seat::Replay { except: instead.map(|it| it.function.clone()) },
+            rolled,
             _gone: WakeOnDrop(Arc::clone(&desk.budget)),
         };
         Self { intake, reader: Reader::default() }

@@ -221,6 +221,7 @@ fn b198_jumps_of_the_wall_clock_change_nothing_but_what_is_shown() {
                 logs: Arc::<Disk>::clone(&store.disk),
                 owners: Arc::<Store>::clone(&store),
                 backfills: Arc::<Store>::clone(&store),
+                rollouts: Arc::<Store>::clone(&store),
                 epoch: store.next_epoch(),
             };
             let clock_us = || CLOCK_US.load(Ordering::Relaxed);

@@ -86,7 +86,8 @@ impl World {
         let owners = Arc::<Store>::clone(&self.store);
         let backfills = Arc::<Store>::default();
         let epoch = self.store.next_epoch();
-        let stores = Stores { progress, letters: memory, owners, logs, backfills, epoch };
+        let rollouts = Arc::<Store>::default();
+        let stores = Stores { progress, letters: memory, owners, logs, backfills, rollouts, epoch };
         let settings = Settings { clock_us: || 0, ..settings() };
         let budget = Budget::new(1 << 16);
         let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());

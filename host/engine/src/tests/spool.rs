@@ -305,9 +305,18 @@ fn a_share_is_of_what_is_left_for_all() {
     assert!(shares.iter().map(|share| share.bytes_max()).sum::<usize>() <= 750);
 }
 
+/// Whether a sink got all of the earlier streams before anything later: each stream by its first key.
+fn in_turn(sink: &Recording, firsts: &[u64]) -> bool {
+    let received = keys(sink);
+    firsts.iter().all(|first| {
+        let last_before = received.iter().rposition(|key| key < first);
+        last_before < received.iter().position(|key| key >= first)
+    })
+}
+
 /// A sink is behind when a standby takes over that has the slot further on than the sink is.
 #[tokio::test(start_paused = true)]
-async fn b186_what_was_logged_before_a_failover_is_delivered_before_the_new_server_is_read() {
+async fn b186_what_was_logged_before_a_failover_is_delivered_first_and_nobody_else_waits_for_it() {
     let log = Log::new();
     let dead = Arc::new(AtomicBool::new(true));
     let (sick, alive, store) = (switched(&dead), Recording::willing(), Arc::<Store>::default());
@@ -322,19 +331,71 @@ async fn b186_what_was_logged_before_a_failover_is_delivered_before_the_new_serv
     let (second, status, _) = engine(&log, specs(), &store, 50_000);
     let mut told = None;
     run_until(second, || {
-        told = told.take().or_else(|| status.slots.list()[0].problem.get());
-        if told.is_some() {
+        // Neither the neighbour nor the slot waits.
+        if alive.len() == 2_100 && log.confirmed() == log.end() && told.is_none() {
+            assert_eq!(sick.len(), 0);
+            assert_eq!(status.slots.list()[0].problem.get(), None);
+            told = warned(&status, "earlier_stream");
             dead.store(false, Ordering::Relaxed);
         }
-        log.settled()
+        log.settled() && !store.disk.has(ORIGIN) && warned(&status, "earlier_stream").is_none()
     })
     .await;
     let told = told.unwrap();
-    assert!(told.contains("sick") && told.contains("still owe some of it"), "{told}");
+    assert!(told.contains("sick still owe some") && !told.contains("alive"), "{told}");
     assert!(same(&sick, 0..2_100) && same(&alive, 0..2_100), "{}", sick.len());
+    assert!(in_turn(&sick, &[2_000]));
+}
+
+/// It stays dead through two failovers, and the process is killed again and again.
+#[test]
+fn b182_b186_the_logs_of_several_servers_are_delivered_in_turn_through_kills() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let (sick, alive, store) = (switched(&dead), Recording::willing(), Arc::<Store>::default());
+    let live_until = |done: &dyn Fn() -> bool, is_killed: bool| {
+        // Dropping the runtime ends every task where it waits.
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let specs = vec![sink_spec("sick", &sick), sink_spec("alive", &alive)];
+            let (run, _, _) = engine(&log, specs, &store, 50_000);
+            let killed = async {
+                let deadline = Instant::now() + Duration::from_secs(3_600);
+                while !(is_killed && done()) {
+                    assert!(Instant::now() < deadline, "it did not happen within an hour");
+                    tokio::time::sleep_until(Instant::now() + Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = killed => {}
+                () = run_until(run, || !is_killed && done()) => {}
+            }
+        });
+    };
+    for round in 1..=3_u64 {
+        commit(&log, (round - 1) * 500..round * 500);
+        let done = || alive.len() as u64 >= round * 500 && log.confirmed() == log.end();
+        live_until(&done, round == 2);
+        if round < 3 {
+            log.fail_over((round * 500) as usize);
+        }
+    }
+    assert_eq!(sick.len(), 0);
+    dead.store(false, Ordering::Relaxed);
+    for count in [100, 600, 1_100] {
+        live_until(&|| sick.len() > count, true);
+    }
+    live_until(&|| log.settled(), false);
+    let mut unique = sorted(&sick);
+    unique.dedup();
+    assert_eq!(unique, all(0..1_500));
+    // A kill repeats some, so each server's by what came of it first.
     let received = keys(&sick);
-    assert!(
-        received.iter().rposition(|key| *key < 2_000)
-            < received.iter().position(|key| *key >= 2_000)
-    );
+    let first = |from: u64| received.iter().position(|key| *key >= from).unwrap();
+    for (from, to) in [(500, 0..500), (1_000, 0..1_000)] {
+        let before: std::collections::BTreeSet<_> =
+            received[..first(from)].iter().copied().collect();
+        assert!(to.into_iter().all(|key| before.contains(&key)), "{from} came before its turn");
+    }
 }

@@ -82,3 +82,49 @@ async fn too_many_letters_stop_the_sink_until_it_is_resumed_and_no_other() {
         }
     }
 }
+
+/// What an owner wants done with rows that a plugin fails on: asked again, they go in their order
+/// once it is mended; a filter lets them pass; a sink that stops asks again once it is resumed.
+#[tokio::test(start_paused = true)]
+async fn b273_an_owner_says_what_becomes_of_rows_that_a_plugin_fails_on() {
+    use model::plugin::OnError;
+    for policy in [OnError::Retry, OnError::Stop, OnError::Pass] {
+        let log = Log::new();
+        for n in 0..20 {
+            log.commit((n * 10..n * 10 + 10).map(|n| Row::update(n, n)).collect());
+        }
+        let mended = Arc::new(AtomicBool::new(policy == OnError::Pass));
+        let asked = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let fails = {
+            let (mended, asked) = (Arc::clone(&mended), Arc::clone(&asked));
+            move |change: &model::change::Change| {
+                let third = change.position.ordinal == 3;
+                asked.fetch_add(u64::from(third), Ordering::Relaxed);
+                third && (policy == OnError::Pass || !mended.load(Ordering::Relaxed))
+            }
+        };
+        let plugin = function(move |change| match fails(change) {
+            true => Err(PluginError { fault: Fault::Guest, message: "no".into() }),
+            false => Ok(model::plugin::Outcome::Keep),
+        });
+        let sink = Recording::willing();
+        let mut spec = sink_spec("s", &sink);
+        spec.filters = vec![crate::fake::plugin::owned(plugin, policy)];
+        let store = Arc::<Store>::default();
+        let (engine, status, _) = engine(&log, vec![spec], &store, 8 * MIB);
+        let shown = Arc::clone(&status.slots.list()[0].sinks.list()[0]);
+        run_until(engine, || {
+            let many = asked.load(Ordering::Relaxed) > 40;
+            let stands = shown.trip.is_tripped();
+            if policy == OnError::Retry && many || policy == OnError::Stop && stands {
+                assert!(sink.len() < 200, "{policy:?}: they wait");
+                mended.store(true, Ordering::Relaxed);
+                shown.trip.resume();
+            }
+            sink.len() == 200
+        })
+        .await;
+        assert_eq!(shown.buried.get(), 0, "{policy:?}");
+        assert!(shown.plugin_failures.get() > 0, "{policy:?}");
+    }
+}

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use model::plugin::{Outcome, PluginError, Rows};
+use tokio::sync::Semaphore;
 
 use super::Guest;
 use crate::budget::Time;
@@ -31,7 +32,8 @@ impl Direct {
         warm: bool,
     ) -> Result<Self, Error> {
         let (program, limits) = (Arc::clone(program), Arc::new(limits.clone()));
-        let mut guest = Guest::new("bench", program, role, "webhook", config_json, limits)?;
+        let room = Arc::new(Semaphore::new(1));
+        let mut guest = Guest::new("bench", program, role, "webhook", config_json, limits, room)?;
         guest.idle = warm.then(Mutex::default);
         Ok(Self(guest))
     }

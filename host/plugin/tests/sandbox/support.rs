@@ -53,8 +53,17 @@ pub(crate) fn cached(limits: Limits) -> Host {
 
 /// The most memory that this process has had, in bytes.
 pub(crate) fn peak_bytes() -> u64 {
+    status_bytes("VmHWM:")
+}
+
+/// The memory that this process has now, in bytes.
+pub(crate) fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:")
+}
+
+fn status_bytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     let kilobytes = line.trim().strip_suffix("kB").unwrap().trim();
     kilobytes.parse::<u64>().unwrap() << 10
 }

@@ -51,7 +51,7 @@ pub(super) fn granted(found: &Inspection) -> Result<(), Failure> {
     )))
 }
 
-fn told(found: &Inspection) -> Map<String, Value> {
+pub(crate) fn told(found: &Inspection) -> Map<String, Value> {
     let roles: Vec<&str> = found.roles.iter().map(|role| role.as_str()).collect();
     let sdk = found
         .sdk

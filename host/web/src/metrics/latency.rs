@@ -1,6 +1,8 @@
 //! How long things took, as histograms. The engine counts by itself, so that a scrape reads and
 //! nothing waits for it.
 
+use std::sync::Arc;
+
 use engine::status::{Histogram, LATENCIES_US, SinkStatus};
 use prometheus::proto::{self, Bucket, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -40,9 +42,31 @@ fn family(name: &str, help: &str, metrics: Vec<Metric>) -> MetricFamily {
     family
 }
 
+/// How long calls of functions took; None if there was none: nothing can be encoded of that.
+pub(super) fn of_plugins(sinks: &[Arc<SinkStatus>]) -> Option<MetricFamily> {
+    let mut metrics = Vec::new();
+    for sink in sinks {
+        for (function, digest, calls) in sink.costs.list() {
+            let labels = vec![
+                label(SINK[0], &sink.id),
+                label(SINK[1], &sink.name),
+                label("function", &function),
+                label("digest", &digest),
+            ];
+            metrics.push(labelled(labels, &calls.took));
+        }
+    }
+    let help = "Microseconds that a call of a function took, waiting for a thread included.";
+    (!metrics.is_empty()).then(|| family("sequin_plugin_call_us", help, metrics))
+}
+
 fn metric(sink: &SinkStatus, success: Option<&str>, histogram: &Histogram) -> Metric {
     let mut labels = vec![label(SINK[0], &sink.id), label(SINK[1], &sink.name)];
     labels.extend(success.map(|success| label("success", success)));
+    labelled(labels, histogram)
+}
+
+fn labelled(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
     let buckets = LATENCIES_US.iter().zip(histogram.cumulative()).map(|(bound, count)| {
         let mut bucket = Bucket::default();
         #[expect(clippy::cast_precision_loss, reason = "at most fifty million")]

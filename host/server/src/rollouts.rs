@@ -1,0 +1,86 @@
+//! Rollouts of earlier processes, and of the configuration before: each gets its version, with the
+//! configuration that its function has now.
+
+use config::Spec;
+use engine::rollout::Rollouts;
+use engine::spec::SlotSpec;
+use model::rollout::{Rollout, RolloutState};
+
+use crate::bindings::Known;
+use crate::versions;
+use crate::wiring::{Place, Wiring};
+
+/// Before anything runs: rows that come again take the version that they had.
+///
+/// # Errors
+/// The store cannot be read; or the version that all rows of a sink take cannot be loaded.
+pub(crate) async fn restore(
+    rollouts: &Rollouts,
+    spec: &Spec,
+    wiring: &Wiring,
+    known: &Known,
+    slots: &[SlotSpec],
+) -> anyhow::Result<()> {
+    for rollout in rollouts.restore(slots).await? {
+        match tokio::task::block_in_place(|| load(spec, wiring, known, &rollout)) {
+            Ok(plugin) => rollouts.attach(&rollout.id, plugin),
+            // What was promoted is not taken back by a file that is gone.
+            Err(why) if rollout.state == RolloutState::Promoted => anyhow::bail!(
+                "sink `{}`: {} of function `{}` was promoted, and cannot be loaded: {why}; put it \
+                 back, or let the configuration name the version that is to run",
+                rollout.sink,
+                rollout.component,
+                rollout.function
+            ),
+            Err(why) => rollouts.lost(&rollout.id, &why).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Before another configuration is taken up.
+///
+/// # Errors
+/// A version that is rolled out cannot be had with it: nothing is changed then.
+pub(crate) fn refresh(
+    rollouts: &Rollouts,
+    spec: &Spec,
+    wiring: &Wiring,
+    known: &Known,
+    slots: &[SlotSpec],
+    is_restarted: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let mut loaded = Vec::new();
+    for rollout in rollouts.lie_over(slots) {
+        // A shadow goes on as it is: nobody depends on it.
+        if !is_restarted(&rollout.sink) || rollout.state == RolloutState::Shadow {
+            continue;
+        }
+        let plugin = load(spec, wiring, known, &rollout).map_err(|why| {
+            format!(
+                "rollout {} of function `{}` on sink `{}` cannot be had with this configuration: \
+                 {why}; abort it, or mend that",
+                rollout.id, rollout.function, rollout.sink
+            )
+        })?;
+        loaded.push((rollout, plugin));
+    }
+    for (rollout, plugin) in loaded {
+        rollouts.attach(&rollout.id, plugin);
+    }
+    Ok(())
+}
+
+/// By its digest: a name may be another version by now.
+fn load(
+    spec: &Spec,
+    wiring: &Wiring,
+    known: &Known,
+    rollout: &Rollout,
+) -> Result<std::sync::Arc<dyn model::plugin::Plugin>, String> {
+    let place = match rollout.state {
+        RolloutState::Shadow => Place::Aside,
+        _ => Place::Usual,
+    };
+    versions::load_of(spec.clone(), wiring, known, &rollout.function, &rollout.digest, place)
+}

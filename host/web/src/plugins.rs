@@ -1,0 +1,456 @@
+//! Versions of plugins, what sinks are bound to, and who did what:
+//!
+//! | | |
+//! |---|---|
+//! | `GET /api/plugins` | `{"data": [version…]}` |
+//! | `POST /api/plugins?name=&version=&digest=&comment=&by=` | the body is a component; `sequin-signature` headers hold detached signatures, in base64. 201, or 200 if it was there |
+//! | `GET /api/plugins/NAME/VERSION`, `DELETE …` | one of them |
+//! | `POST /api/plugins/collect` | removes bytes that nothing names: `{"removed": [digest…]}` |
+//! | `GET /api/bindings` | what all sinks run, and what is held |
+//! | `GET /api/sinks/SINK/bindings` | its generations, the newest first |
+//! | `POST /api/sinks/SINK/promote` | `{"to": "name@version", "role": …, "function": …, "config": {…}, "reason": …, "by": …}` |
+//! | `POST /api/sinks/SINK/rollback` | `{"role": …, "generation": N, "reason": …, "by": …}` |
+//! | `POST /api/sinks/SINK/release` | `{"role": …, "reason": …, "by": …}` |
+//! | `GET /api/audit?below=&limit=` | `{"data": [deed…], "next": id or null}`, the newest first |
+//!
+//! A refusal is `{"summary": "code: text"}`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::StreamExt as _;
+use model::BoxFuture;
+use model::store::StoreError;
+use model::versions::{Role, VersionsError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::access::Access;
+use crate::reply::{self, Refused};
+
+/// A component; what the sandbox loads at most.
+pub const UPLOAD_BYTES_MAX: usize = 64 << 20;
+
+/// For the whole body of an upload: a slow one must not keep the others waiting for ever.
+const UPLOAD_WAIT: Duration = Duration::from_secs(300);
+
+/// Signatures of one upload, and bytes of each.
+const SIGNATURES_MAX: usize = 16;
+const SIGNATURE_BYTES_MAX: usize = 1_024;
+
+/// Characters of what people say of an upload or of what they do.
+const TEXT_MAX: usize = 2_000;
+
+/// Deeds of a page, unless asked for otherwise, and at most.
+const DEEDS: usize = 50;
+const DEEDS_MAX: usize = 1_000;
+
+type Answer = BoxFuture<'static, Result<Value, VersionsError>>;
+
+/// What an upload says beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Upload {
+    /// Else what the component says.
+    pub name: Option<String>,
+    /// Likewise.
+    pub version: Option<String>,
+    /// What it must be.
+    pub digest: Option<String>,
+    /// What is to be remembered of it.
+    pub comment: String,
+    /// Who uploads: claimed, not proven.
+    pub by: String,
+    /// Of its bytes, in base64.
+    pub signatures: Vec<String>,
+}
+
+/// Something that is done to a binding by hand.
+#[derive(Clone, Debug)]
+pub enum ByHand {
+    /// Another version.
+    Promote {
+        /// `name@version` or a digest.
+        to: String,
+        /// Which of the chain.
+        function: Option<String>,
+        /// Another config, as a JSON object.
+        config: Option<String>,
+    },
+    /// What it was before.
+    Rollback {
+        /// Else the newest that was other than what runs.
+        to: Option<u64>,
+    },
+    /// `sequin.yaml` decides again.
+    Release,
+}
+
+/// On whose word something is done, and why: claimed, not proven.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What the platform does. Answers are JSON as it is told.
+pub trait Plugins: Send + Sync {
+    /// All versions.
+    fn versions(&self) -> Answer;
+    /// Checks and records a version; `created` says whether it was new.
+    fn upload(&self, upload: Upload, bytes: Vec<u8>) -> Answer;
+    /// Forgets a version.
+    fn remove(&self, name: String, version: String, audited: Audited) -> Answer;
+    /// Removes bytes that nothing names.
+    fn collect(&self, audited: Audited) -> Answer;
+    /// What all sinks run; of one, its generations.
+    fn bindings(&self, sink: Option<String>) -> Answer;
+    /// Changes a binding.
+    fn by_hand(&self, sink: String, role: Option<Role>, what: ByHand, audited: Audited) -> Answer;
+    /// Who did what.
+    fn deeds(&self, below: Option<i64>, limit: usize) -> Answer;
+}
+
+#[derive(Clone)]
+struct Context {
+    plugins: Arc<dyn Plugins>,
+    access: Access,
+    /// One at a time: each may take its size in memory.
+    uploads: Arc<Semaphore>,
+}
+
+pub(crate) fn routes(plugins: Arc<dyn Plugins>, access: Access) -> Router {
+    Router::new()
+        .route("/api/plugins", get(list).post(upload))
+        .route("/api/plugins/collect", post(collect))
+        .route("/api/plugins/{name}/{version}", get(one).delete(remove))
+        .route("/api/bindings", get(all_bindings))
+        .route("/api/sinks/{sink}/bindings", get(history))
+        .route("/api/sinks/{sink}/promote", post(promote))
+        .route("/api/sinks/{sink}/rollback", post(rollback))
+        .route("/api/sinks/{sink}/release", post(release))
+        .route("/api/audit", get(audit))
+        .with_state(Context { plugins, access, uploads: Arc::new(Semaphore::new(1)) })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    name: Option<String>,
+    version: Option<String>,
+    digest: Option<String>,
+    comment: Option<String>,
+    by: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    role: Option<String>,
+    to: Option<String>,
+    function: Option<String>,
+    config: Option<serde_json::Map<String, Value>>,
+    generation: Option<u64>,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    below: Option<i64>,
+    limit: Option<usize>,
+}
+
+fn answered(status: StatusCode, answer: Result<Value, Refused>) -> Response {
+    match answer {
+        Ok(value) => (status, Json(value)).into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn list(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        context.plugins.versions().await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn one(
+    State(context): State<Context>,
+    Path((name, version)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let all = context.plugins.versions().await.map_err(refused)?;
+        let has = |it: &Value, key: &str, wanted: &str| it.get(key).is_some_and(|is| is == wanted);
+        let is_it = |it: &&Value| has(it, "name", &name) && has(it, "version", &version);
+        let all = all.get("data").and_then(Value::as_array);
+        let found = all.and_then(|all| all.iter().find(is_it)).cloned();
+        found.ok_or_else(|| {
+            let told = format!("unknown_version: there is no {name:.100}@{version:.100}");
+            reply::error(StatusCode::NOT_FOUND, told)
+        })
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn upload(
+    State(context): State<Context>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let upload = Upload {
+            name: asked.name,
+            version: asked.version,
+            digest: asked.digest,
+            comment: text("comment", asked.comment)?,
+            by: text("by", asked.by)?,
+            signatures: signatures(&headers)?,
+        };
+        let bytes = async {
+            let turn = context.uploads.acquire().await;
+            let bytes = collected(&headers, body).await?;
+            drop(turn);
+            Ok::<_, Refused>(bytes)
+        };
+        let late = |_| {
+            let told = "upload_timeout: the component did not arrive within five minutes";
+            reply::error(StatusCode::REQUEST_TIMEOUT, told)
+        };
+        let bytes = tokio::time::timeout(UPLOAD_WAIT, bytes).await.map_err(late)??;
+        context.plugins.upload(upload, bytes).await.map_err(refused)
+    };
+    let answer = answer.await;
+    let created = answer.as_ref().is_ok_and(|told| told.get("created") == Some(&true.into()));
+    answered(if created { StatusCode::CREATED } else { StatusCode::OK }, answer)
+}
+
+/// The body, as far as a component may be large: what is beyond is not read.
+async fn collected(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
+    let too_large = || {
+        let told = format!("too_large: a component has {UPLOAD_BYTES_MAX} bytes at most");
+        reply::error(StatusCode::PAYLOAD_TOO_LARGE, told)
+    };
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let told = "encoded: send the component as it is, without Content-Encoding";
+        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, told));
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length: Option<usize> = length.and_then(|length| length.parse().ok());
+    if length.is_some_and(|length| length > UPLOAD_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let mut parts = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| {
+            reply::error(
+                StatusCode::BAD_REQUEST,
+                format!("truncated: the body ended early: {error}"),
+            )
+        })?;
+        if bytes.len() + part.len() > UPLOAD_BYTES_MAX {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+fn signatures(headers: &HeaderMap) -> Result<Vec<String>, Refused> {
+    let wrong = || {
+        let told = format!(
+            "bad_signature: at most {SIGNATURES_MAX} `sequin-signature` headers, each base64 of at \
+             most {SIGNATURE_BYTES_MAX} characters"
+        );
+        reply::error(StatusCode::UNPROCESSABLE_ENTITY, told)
+    };
+    let all = headers.get_all("sequin-signature").iter();
+    let all = all.map(|value| value.to_str().ok().map(|text| text.trim().to_owned()));
+    let all: Vec<String> = all.collect::<Option<_>>().ok_or_else(wrong)?;
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let good = |text: &String| text.len() <= SIGNATURE_BYTES_MAX && text.bytes().all(base64);
+    if all.len() > SIGNATURES_MAX || !all.iter().all(good) {
+        return Err(wrong());
+    }
+    Ok(all)
+}
+
+async fn remove(
+    State(context): State<Context>,
+    Path((name, version)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let audited = audited(None, None)?;
+        context.plugins.remove(name, version, audited).await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn collect(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        context.plugins.collect(audited(None, None)?).await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn all_bindings(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        context.plugins.bindings(None).await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn history(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        context.plugins.bindings(Some(sink)).await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn promote(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let what = |said: &mut Said| {
+        if said.generation.is_some() {
+            return Err(bad("`generation` is for a rollback"));
+        }
+        let to = said.to.take().ok_or_else(|| bad("`to` is missing: name@version or sha256:…"))?;
+        let config = said.config.take().map(|config| Value::Object(config).to_string());
+        Ok(ByHand::Promote { to, function: said.function.take(), config })
+    };
+    by_hand(context, sink, headers, body, what).await
+}
+
+async fn rollback(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let what = |said: &mut Said| Ok(ByHand::Rollback { to: said.generation.take() });
+    by_hand(context, sink, headers, body, what).await
+}
+
+async fn release(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    by_hand(context, sink, headers, body, |_| Ok(ByHand::Release)).await
+}
+
+/// `what` takes what it needs of what was said; nothing may be left of it.
+async fn by_hand(
+    context: Context,
+    sink: String,
+    headers: HeaderMap,
+    body: Bytes,
+    what: impl FnOnce(&mut Said) -> Result<ByHand, Refused>,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let mut said: Said = json_body(&headers, &body)?;
+        let known = |word: String| {
+            let told = || bad("which_role: `role` is filter, route or transform");
+            Role::from_word(&word).ok_or_else(told)
+        };
+        let role = said.role.take().map(known).transpose()?;
+        let what = what(&mut said)?;
+        let audited = audited(said.by.take(), said.reason.take())?;
+        if said != Said::default() {
+            return Err(bad("something that was said has no meaning here"));
+        }
+        context.plugins.by_hand(sink, role, what, audited).await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+async fn audit(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    Query(page): Query<Page>,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let limit = page.limit.unwrap_or(DEEDS).clamp(1, DEEDS_MAX);
+        context.plugins.deeds(page.below, limit).await.map_err(refused)
+    };
+    answered(StatusCode::OK, answer.await)
+}
+
+/// JSON, and said to be: a page of another host cannot send that without being asked first.
+fn json_body<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refused> {
+    let content = headers.get(header::CONTENT_TYPE).and_then(|content| content.to_str().ok());
+    if !content.is_some_and(|content| content.starts_with("application/json")) {
+        let told = "send JSON, with `Content-Type: application/json`";
+        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, told));
+    }
+    serde_json::from_slice(body).map_err(|error| bad(&format!("body: {error}")))
+}
+
+fn audited(by: Option<String>, reason: Option<String>) -> Result<Audited, Refused> {
+    Ok(Audited { by: text("by", by)?, reason: text("reason", reason)? })
+}
+
+/// What people say is shown on a terminal and in a log.
+fn text(name: &str, said: Option<String>) -> Result<String, Refused> {
+    let said = said.unwrap_or_default();
+    if said.chars().count() > TEXT_MAX || said.chars().any(char::is_control) {
+        let told = format!("`{name}` has at most {TEXT_MAX} characters, and no control characters");
+        return Err(bad(&told));
+    }
+    if said.is_empty() && name == "by" { Ok("api".to_owned()) } else { Ok(said) }
+}
+
+fn bad(told: &str) -> Refused {
+    reply::error(StatusCode::UNPROCESSABLE_ENTITY, told)
+}
+
+fn refused(error: VersionsError) -> Refused {
+    let status = match &error {
+        VersionsError::Refused { code, .. } => match *code {
+            "unknown_sink" | "unknown_version" | "unknown_generation" => StatusCode::NOT_FOUND,
+            "version_taken" | "in_use" | "conflict" | "unchanged" | "not_held" => {
+                StatusCode::CONFLICT
+            }
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        },
+        VersionsError::Store(StoreError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
+        VersionsError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    reply::error(status, error.to_string())
+}
+
+/// A list as all lists of the API are told.
+#[must_use]
+pub fn list_of(data: Vec<Value>) -> Value {
+    json!({ "data": data })
+}

@@ -1,0 +1,215 @@
+//! Other versions of functions on their way into use, and what functions cost:
+//!
+//! | | |
+//! |---|---|
+//! | `GET /api/sinks/SINK/rollouts` | `{"data": [rollout…]}`, the newest first |
+//! | `POST /api/sinks/SINK/rollouts` | `{"function": …, "plugin": …, "percent": N, "rules": {…}}`: without `percent` a shadow |
+//! | `GET /api/sinks/SINK/rollouts/ID` | one, with what both versions did |
+//! | `PATCH /api/sinks/SINK/rollouts/ID` | `{"percent": N}`, `{"state": "promoted"}`, `{"state": "aborted", "reason": …}` |
+//! | `GET /api/functions/costs` | `{"data": [cost…]}`, who took most CPU time first |
+//!
+//! A sink is named by its name or its id, a version by `NAME@VERSION` or `sha256:…`.
+
+mod show;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use engine::rollout::{Report, RolloutError, Start, Turn};
+use engine::status::Status;
+use model::BoxFuture;
+use model::plugin::Plugin;
+use model::rollout::{Rollout, RolloutState, Rules};
+use model::store::StoreError;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::access::Access;
+use crate::reply::{self, Refused};
+
+/// Loads another version of a function: its name, the component as a configuration names it, and
+/// whether it is to run where it takes nothing from the others.
+pub type Open = Arc<
+    dyn Fn(String, String, bool) -> BoxFuture<'static, Result<Arc<dyn Plugin>, String>>
+        + Send
+        + Sync,
+>;
+
+/// What the management of rollouts needs.
+#[derive(Clone)]
+pub struct Rollouts {
+    /// Of the engine.
+    pub rollouts: engine::rollout::Rollouts,
+    /// Of the engine.
+    pub status: Arc<Status>,
+    /// For versions.
+    pub open: Open,
+}
+
+#[derive(Clone)]
+struct Context {
+    of: Rollouts,
+    access: Access,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begin {
+    function: String,
+    plugin: String,
+    percent: Option<u8>,
+    #[serde(default)]
+    rules: Rules,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    percent: Option<u8>,
+    state: Option<String>,
+    reason: Option<String>,
+}
+
+pub(crate) fn routes(of: Rollouts, access: Access) -> Router {
+    Router::new()
+        .route("/api/sinks/{sink}/rollouts", get(list).post(begin))
+        .route("/api/sinks/{sink}/rollouts/{id}", get(one).patch(change))
+        .route("/api/functions/costs", get(costs))
+        .with_state(Context { of, access })
+}
+
+fn answered(answer: Result<Value, Refused>) -> Response {
+    match answer {
+        Ok(value) => Json(value).into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn list(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = || {
+        context.access.check(&headers)?;
+        let reports = context.of.rollouts.list();
+        let of = reports.iter().rev().filter(|report| is_of(&report.record, &sink));
+        let data: Vec<Value> = of.map(show::rollout).collect();
+        Ok(json!({ "data": data }))
+    };
+    answered(answer())
+}
+
+async fn one(
+    State(context): State<Context>,
+    Path((sink, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = || {
+        context.access.check(&headers)?;
+        Ok(show::whole(&context.find(&sink, &id)?))
+    };
+    answered(answer())
+}
+
+async fn begin(
+    State(context): State<Context>,
+    Path(sink): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let Begin { function, plugin: component, percent, rules } = read(&body)?;
+        let opened = (context.of.open)(function.clone(), component.clone(), percent.is_none());
+        let plugin = opened.await.map_err(bad)?;
+        let start = Start { sink, function, component, plugin, percent, rules };
+        let report = context.of.rollouts.start(start).await.map_err(refused)?;
+        Ok(show::whole(&report))
+    };
+    answered(answer.await)
+}
+
+async fn change(
+    State(context): State<Context>,
+    Path((sink, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = async {
+        context.access.check(&headers)?;
+        let record = context.find(&sink, &id)?.record;
+        let Change { percent, state, reason } = read(&body)?;
+        let turn = match (percent, state.as_deref()) {
+            (Some(percent), None) => Turn::Share(percent, context.open(&record).await?),
+            (None, Some("promoted")) => Turn::Promote(context.open(&record).await?),
+            (None, Some("aborted")) => {
+                let why = reason.unwrap_or_else(|| "by hand".to_owned());
+                Turn::Abort(why)
+            }
+            _ => return Err(bad("give `percent`, or `state`: promoted or aborted")),
+        };
+        let report = context.of.rollouts.turn(&id, turn).await.map_err(refused)?;
+        Ok(show::whole(&report))
+    };
+    answered(answer.await)
+}
+
+async fn costs(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let answer = || {
+        context.access.check(&headers)?;
+        let slots = context.of.status.slots.list();
+        let sinks: Vec<_> = slots.iter().flat_map(|slot| slot.sinks.list()).collect();
+        Ok(json!({ "data": show::costs(&sinks) }))
+    };
+    answered(answer())
+}
+
+impl Context {
+    fn find(&self, sink: &str, id: &str) -> Result<Report, Refused> {
+        let found = self.of.rollouts.get(id).filter(|report| is_of(&report.record, sink));
+        found.ok_or_else(|| {
+            let told = format!("Not found: sink `{sink:.200}` has no rollout `{id:.50}`");
+            reply::error(StatusCode::NOT_FOUND, told)
+        })
+    }
+
+    /// What was in the shadow, for use: the very version that was.
+    async fn open(&self, record: &Rollout) -> Result<Option<Arc<dyn Plugin>>, Refused> {
+        if record.state != RolloutState::Shadow {
+            return Ok(None);
+        }
+        let opened = (self.of.open)(record.function.to_string(), record.digest.to_string(), false);
+        opened.await.map(Some).map_err(bad)
+    }
+}
+
+fn is_of(record: &Rollout, sink: &str) -> bool {
+    *record.sink == *sink || *record.sink_id == *sink
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body)
+        .map_err(|error| reply::error(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+}
+
+fn bad(error: impl Into<String>) -> Refused {
+    reply::error(StatusCode::UNPROCESSABLE_ENTITY, error)
+}
+
+fn refused(error: RolloutError) -> Refused {
+    let status = match &error {
+        RolloutError::NotFound(_) => StatusCode::NOT_FOUND,
+        RolloutError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        RolloutError::Conflict(_) | RolloutError::Store(StoreError::Refused(_)) => {
+            StatusCode::CONFLICT
+        }
+        RolloutError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    reply::error(status, error.to_string())
+}
