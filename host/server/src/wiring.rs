@@ -152,12 +152,16 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
                 let name = BindingName { sink: sink.name.clone(), role };
                 let missing = bindings::functions(sink, role).iter();
                 let missing: Vec<_> = missing.filter_map(|name| wrong.get(name)).collect();
-                if !missing.is_empty() && !known.is_held(&name) {
-                    // What it runs stays on record as it was.
+                let chain = if missing.is_empty() {
+                    chain(&name, sink, &plugins, known)
+                } else if let Some(held) = known.held(&name) {
+                    // Whoever holds it needs nothing of what the file names.
+                    held
+                } else {
+                    // What it ran stays on record as it was.
                     why.extend(missing.into_iter().cloned());
                     continue;
-                }
-                let chain = chain(&name, sink, &plugins, known);
+                };
                 for link in &chain.links {
                     match ready(spec, wiring, known, &name, sink, link, &mut plugins) {
                         Ok(plugin) => bound.of(role).push(plugin),
