@@ -90,17 +90,10 @@ async fn deliver(rows: u64) -> Result<()> {
     Ok(())
 }
 
-/// How many rows: more, to see it by hand, with SEQUIN_TEST_ROWS.
-fn rows<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(
-    usual: T,
-) -> Result<T> {
-    std::env::var("SEQUIN_TEST_ROWS").map_or(Ok(usual), |rows| Ok(rows.parse()?))
-}
-
 /// Many times the budget, so that nothing of the size of the transaction is held.
 #[tokio::test(flavor = "multi_thread")]
 async fn b016_a_large_transaction_is_delivered_in_order_within_the_memory() -> Result<()> {
-    deliver(rows(500_000)?).await
+    deliver(500_000).await
 }
 
 async fn count(client: &Client) -> Result<i64> {
@@ -211,5 +204,5 @@ async fn bury(rows: u64) -> Result<()> {
 /// 90 MB of letters, more than the memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn b205_a_restart_with_many_letters_stays_within_the_memory() -> Result<()> {
-    bury(rows(5_000)?).await
+    bury(5_000).await
 }
