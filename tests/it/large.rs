@@ -175,8 +175,8 @@ async fn bury(rows: u64) -> Result<()> {
     })
     .await?;
     settled(&client).await?;
-    let peak = peak_mb(&sequin)?;
-    assert!(peak < CAP_MB, "{peak} MiB of {CAP_MB} MiB while they were put aside");
+    let before = peak_mb(&sequin)?;
+    assert!(before < CAP_MB, "{before} MiB of {CAP_MB} MiB while they were put aside");
     sequin.terminate().await?;
 
     sequin.restart().await?;
@@ -196,7 +196,7 @@ async fn bury(rows: u64) -> Result<()> {
         assert_eq!(found["data"].as_array().map(Vec::len), Some(0), "{found}");
     }
     let peak = peak_mb(&sequin)?;
-    println!("{rows} letters: {peak} MiB at most after the restart");
+    println!("{rows} letters: {before} MiB at most before, {peak} MiB after the restart");
     assert!(peak < CAP_MB, "{peak} MiB of {CAP_MB} MiB after a restart with {rows} letters");
     Ok(())
 }

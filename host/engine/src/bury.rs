@@ -62,7 +62,8 @@ impl Burial {
                 .flat_map(|letter| &letter.keys)
                 .for_each(|key| self.lettered.insert(*key));
         }
-        while let Err(error) = self.letters.bury(self.epoch, letters.clone()).await {
+        let letters: Arc<[Letter]> = letters.into();
+        while let Err(error) = self.letters.bury(self.epoch, Arc::clone(&letters)).await {
             error!(sink.name = %self.spec.name, %error, "dead letters cannot be stored; trying again");
             tokio::time::sleep_until(tokio::time::Instant::now() + STORE_RETRY).await;
         }

@@ -38,7 +38,14 @@ pub(crate) fn budget(cap: usize) -> Arc<Budget> {
             (resident + 2 * BUDGET_MIN) >> 20
         );
     }
-    Budget::new(left.max(least))
+    Budget::new(at_first(left).max(least))
+}
+
+/// The budget before anything came, of what is left. Much of what the program takes it takes with the
+/// first messages (code that runs for the first time, connections, the pages of the store), just when
+/// the budget fills: it grows to all of it while there is room, within three seconds.
+fn at_first(left: usize) -> usize {
+    left / 2
 }
 
 /// What may be charged of memory that is free. The rest is for what is not charged one by one (bodies of
@@ -104,6 +111,17 @@ mod tests {
         assert_eq!(next(50, 10, 60), 60, "nobody asks for more");
         assert_eq!(next(50, 32, 32), 33);
         assert_eq!(next(50, 50, 50), 50, "never more than is left if all of it is used");
+    }
+
+    #[test]
+    fn b016_with_room_the_whole_of_the_budget_is_there_within_three_seconds() {
+        let (cap, left) = (100 * MIB, 40 * MIB);
+        let mut budget = at_first(left);
+        assert!(budget < left);
+        for _ in 0..(Duration::from_secs(3).as_millis() / LOOK.as_millis()) {
+            budget = next(cap, 60 * MIB, budget, budget);
+        }
+        assert!(budget >= left, "{budget}");
     }
 
     #[test]

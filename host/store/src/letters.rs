@@ -7,6 +7,8 @@ mod retain;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use model::BoxFuture;
 use model::groups::GroupKey;
 use model::position::Position;
@@ -47,7 +49,7 @@ const SUPERSEDE: &str = "
     RETURNING id";
 
 impl Letters for Embedded {
-    fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn bury(&self, epoch: Epoch, letters: Arc<[Letter]>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.write(epoch, Durability::Synced, move |transaction| {
             letters.iter().try_for_each(|letter| bury(transaction, letter))
         }))

@@ -259,7 +259,7 @@ impl LetterBox for Mortal<Memory> {
 }
 
 impl Letters for Mortal<Memory> {
-    fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn bury(&self, epoch: Epoch, letters: Arc<[Letter]>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(
             async move { self.life.lives(async { self.port.0.bury(epoch, letters).await }).await },
         )

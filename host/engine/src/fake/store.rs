@@ -208,8 +208,8 @@ impl LetterBox for Store {
 }
 
 impl Letters for Store {
-    fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let written = self.write(epoch, |state| state.letters.extend(letters));
+    fn bury(&self, epoch: Epoch, letters: Arc<[Letter]>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let written = self.write(epoch, |state| state.letters.extend(letters.iter().cloned()));
         Box::pin(async move { written })
     }
 

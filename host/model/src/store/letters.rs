@@ -1,5 +1,7 @@
 //! Dead letters: messages put aside, and what can be done about them.
 
+use std::sync::Arc;
+
 use super::{Epoch, StoreError};
 use crate::BoxFuture;
 use crate::groups::GroupKey;
@@ -18,7 +20,7 @@ pub trait Letters: LetterBox {
     ///
     /// # Errors
     /// None of them is kept.
-    fn bury(&self, epoch: Epoch, letters: Vec<Letter>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn bury(&self, epoch: Epoch, letters: Arc<[Letter]>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Keys of the open letters of a sink behind this letter, a page at a time, with the letter to
     /// go on behind: None when there are no more.

@@ -41,8 +41,8 @@ async fn a_letter_comes_back_whole_and_another_failure_replaces_it() {
     let (_directory, store) = store();
     let message = Letter { stage: Stage::Message, message: Some("{}".into()), ..letter(0, "sent") };
     let first = vec![letter(0, "first"), letter(1, "second"), message.clone()];
-    store.bury(store.epoch(), first).await.unwrap();
-    store.bury(store.epoch(), vec![letter(0, "again")]).await.unwrap();
+    store.bury(store.epoch(), first.into()).await.unwrap();
+    store.bury(store.epoch(), vec![letter(0, "again")].into()).await.unwrap();
     // The row's change and a message of it are two letters.
     assert_eq!(errors(&store, all()).await, ["again", "second", "sent"]);
     let listed = store.list(all()).await.unwrap().letters.remove(2);
@@ -60,7 +60,7 @@ async fn lists_are_paged_and_filtered() {
     store.bury(store.epoch(), letters).await.unwrap();
     let other = Letter { sink: "b".into(), reason: "delivery".into(), ..letter(50, "other") };
     let other = Letter { table: "x.y".into(), ..other };
-    store.bury(store.epoch(), vec![other]).await.unwrap();
+    store.bury(store.epoch(), vec![other].into()).await.unwrap();
     let of_a = || LetterQuery { sink: Some("a".into()), ..all() };
     let mut query = LetterQuery { limit: 4, ..of_a() };
     let mut pages = Vec::new();
@@ -92,7 +92,7 @@ async fn lists_are_paged_and_filtered() {
 async fn newer_state_supersedes_letters_of_its_row_alone() {
     let (_directory, store) = store();
     let (epoch, keys) = (store.epoch(), || store.keys("a", 0));
-    store.bury(epoch, vec![letter(1, "x"), letter(2, "y")]).await.unwrap();
+    store.bury(epoch, vec![letter(1, "x"), letter(2, "y")].into()).await.unwrap();
     assert_eq!(keys().await.unwrap().0.len(), 4);
     let at = |ordinal| Position::new(Lsn(7), ordinal);
     let supersede = |origin, sink, key, ordinal| {
@@ -114,7 +114,7 @@ async fn newer_state_supersedes_letters_of_its_row_alone() {
 async fn an_edit_keeps_the_original_and_a_closed_letter_is_as_it_was() {
     let (_directory, store) = store();
     let epoch = store.epoch();
-    store.bury(epoch, vec![letter(1, "x")]).await.unwrap();
+    store.bury(epoch, vec![letter(1, "x")].into()).await.unwrap();
     let id = store.list(all()).await.unwrap().letters[0].id;
     for text in ["once", "twice"] {
         store.edit(epoch, id, Edit::Input(text.into())).await.unwrap();
@@ -150,10 +150,10 @@ async fn an_edit_keeps_the_original_and_a_closed_letter_is_as_it_was() {
 #[tokio::test]
 async fn an_older_process_changes_no_letter() {
     let (_directory, store) = store();
-    store.bury(store.epoch(), vec![letter(1, "x")]).await.unwrap();
+    store.bury(store.epoch(), vec![letter(1, "x")].into()).await.unwrap();
     let older = Epoch(store.epoch().0 - 1);
     let fenced = |result| assert!(matches!(result, Err(StoreError::Fenced { .. })), "{result:?}");
-    fenced(store.bury(older, vec![letter(2, "y")]).await);
+    fenced(store.bury(older, vec![letter(2, "y")].into()).await);
     fenced(store.close(older, 1, Close::Discarded, "").await);
     fenced(store.edit(older, 1, Edit::Input("x".into())).await);
     fenced(store.failed_again(older, 1, "x", 1).await);
