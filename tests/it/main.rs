@@ -1,5 +1,6 @@
 //! The tests against real servers and the real engine, linked once.
 
+mod access;
 mod author;
 mod backfills;
 mod backfills_of;

@@ -122,12 +122,11 @@ async fn serve(
     tell_access(&slots, &access);
     let mut beside = Beside::new(Arc::clone(&streams), stop.clone());
     beside.offer(streams_of(&slots), |_| true);
-    let engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
+    let mut engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
     let status = engine.status();
-    let handle = engine.handle();
     let known = Known::read(&store).await.map_err(anyhow::Error::from)?;
-    rollouts::restore(handle.rollouts(), &ready.loaded.spec, &wiring, &known, engine.slots())
-        .await?;
+    let unfit = rollouts::restore(&mut engine, &ready.loaded.spec, &wiring, &known).await?;
+    ready.loaded.faults.extend(unfit);
 
     info!(
         version = VERSION,
@@ -150,7 +149,6 @@ async fn serve(
     };
     let retaining = versions::retain(Arc::clone(&store), settings.letters, stop.clone());
     supervisor.spawn(TaskKind::Check, "letters", retaining);
-    let backfills = web::backfills(engine.handle().backfills().clone(), access.clone());
     let rollouts = web::Rollouts {
         rollouts: engine.handle().rollouts().clone(),
         status: Arc::clone(&status),
@@ -159,10 +157,16 @@ async fn serve(
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let compile = settings.plugin_compile;
     let platform = Platform::new(Arc::clone(&store), asks, source.clone(), compile);
-    let plugins = web::plugins(Arc::new(platform), access.clone());
-    let more = backfills.merge(plugins).merge(web::rollouts(rollouts.clone(), access.clone()));
+    let of = web::Api {
+        streams,
+        letters,
+        healths,
+        backfills: engine.handle().backfills().clone(),
+        plugins: Arc::new(platform),
+        rollouts: rollouts.clone(),
+    };
     let routes = [
-        (api, web::api(VERSION, streams, letters, healths, access).merge(more)),
+        (api, web::api(VERSION, of, access)),
         (metrics, web::metrics(Arc::clone(&status), rollouts, settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

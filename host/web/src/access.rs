@@ -6,8 +6,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 
 use crate::reply::{self, Refused};
 
@@ -63,8 +67,14 @@ impl Access {
         }
     }
 
+    /// These routes, for who may use them: asked before anything else of a request is looked at, and
+    /// in no handler, so that none can forget it.
+    pub(crate) fn guard(self, routes: Router) -> Router {
+        routes.route_layer(from_fn_with_state(self, admit))
+    }
+
     /// Whether this request may pass, or what it is told.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
         match self {
             Self::Token(token) => {
                 let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -86,6 +96,13 @@ impl Access {
                 Err(reply::error(StatusCode::FORBIDDEN, told))
             }
         }
+    }
+}
+
+async fn admit(State(access): State<Access>, request: Request, next: Next) -> Response {
+    match access.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
     }
 }
 

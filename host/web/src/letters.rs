@@ -26,7 +26,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use engine::desk::DeskError;
@@ -38,7 +38,6 @@ use model::plugin::Plugin;
 use model::store::{Edit, LetterId, StoreError};
 use serde_json::{Value, json};
 
-use crate::access::Access;
 use crate::reply::{self, Refused};
 use ask::Filter;
 
@@ -65,15 +64,9 @@ pub struct Letters {
     pub resolve: Resolve,
 }
 
-#[derive(Clone)]
-struct Context {
-    letters: Letters,
-    access: Access,
-}
-
 type Answer = Result<show::Raw, Refused>;
 
-pub(crate) fn routes(letters: Letters, access: Access) -> Router {
+pub(crate) fn routes(letters: Letters) -> Router {
     Router::new()
         .route("/api/letters", get(list))
         .route("/api/letters/counts", get(counts))
@@ -87,7 +80,7 @@ pub(crate) fn routes(letters: Letters, access: Access) -> Router {
         .route("/api/sinks/{sink}/messages/{id}/retry", post(retry_message))
         .route("/api/sinks/{sink}/messages/{id}/discard", post(discard_message))
         .route("/api/sinks/{sink}/trace", get(traced).post(trace))
-        .with_state(Context { letters, access })
+        .with_state(letters)
 }
 
 fn answered(answer: Answer) -> Response {
@@ -100,217 +93,155 @@ fn answered(answer: Answer) -> Response {
     }
 }
 
-async fn list(
-    State(context): State<Context>,
-    headers: HeaderMap,
-    Query(filter): Query<Filter>,
-) -> Response {
-    answered(context.list(&headers, filter).await)
+async fn list(State(letters): State<Letters>, Query(filter): Query<Filter>) -> Response {
+    answered(letters.list(filter).await)
 }
 
 async fn list_of_sink(
-    State(context): State<Context>,
+    State(letters): State<Letters>,
     Path(sink): Path<String>,
-    headers: HeaderMap,
     Query(filter): Query<Filter>,
 ) -> Response {
-    answered(context.list(&headers, Filter { sink: Some(sink), ..filter }).await)
+    answered(letters.list(Filter { sink: Some(sink), ..filter }).await)
 }
 
-async fn counts(State(context): State<Context>, headers: HeaderMap) -> Response {
+async fn counts(State(letters): State<Letters>) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
-        let counts = context.letters.handle.letter_counts().await.map_err(store)?;
+        let counts = letters.handle.letter_counts().await.map_err(store)?;
         Ok(show::told(&json!({"data": counts.iter().map(show::count).collect::<Vec<_>>()})))
     };
     answered(answer.await)
 }
 
-async fn one(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    answered(context.one(&headers, &id).await)
+async fn one(State(letters): State<Letters>, Path(id): Path<String>) -> Response {
+    answered(letters.one(&id).await)
 }
 
-async fn edit(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn edit(State(letters): State<Letters>, Path(id): Path<String>, body: Bytes) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
         let letter = letter_id(&id)?;
         let edit = match ask::edit(&body)? {
             ask::Edited { input: Some(input), message: None } => Edit::Input(input),
             ask::Edited { input: None, message: Some(message) } => Edit::Message(message),
             _ => return Err(bad("give either `input` or `message`")),
         };
-        context.letters.handle.edit_letter(letter, edit).await.map_err(managed)?;
-        context.one(&headers, &id).await
+        letters.handle.edit_letter(letter, edit).await.map_err(managed)?;
+        letters.one(&id).await
     };
     answered(answer.await)
 }
 
-async fn discard(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn discard(State(letters): State<Letters>, Path(id): Path<String>, body: Bytes) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
         let (letter, why) = (letter_id(&id)?, ask::reason(&body)?);
-        context.letters.handle.discard_letter(letter, &why).await.map_err(managed)?;
-        context.one(&headers, &id).await
+        letters.handle.discard_letter(letter, &why).await.map_err(managed)?;
+        letters.one(&id).await
     };
     answered(answer.await)
 }
 
-async fn retry(
-    State(context): State<Context>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn retry(State(letters): State<Letters>, Path(id): Path<String>) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
         let letter = letter_id(&id)?;
-        let found = context.letters.handle.letter(letter).await.map_err(store)?;
+        let found = letters.handle.letter(letter).await.map_err(store)?;
         let stored = found.ok_or_else(|| no_letter(&id))?;
         let replay = ask::Replay { letters: Some(vec![letter]), ..ask::Replay::default() };
-        context.replay(&stored.letter.sink, replay).await
+        letters.replay(&stored.letter.sink, replay).await
     };
     answered(answer.await)
 }
 
-async fn replay(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = async {
-        context.access.check(&headers)?;
-        context.replay(&sink, ask::body(&body)?).await
-    };
+async fn replay(State(letters): State<Letters>, Path(sink): Path<String>, body: Bytes) -> Response {
+    let answer = async { letters.replay(&sink, ask::body(&body)?).await };
     answered(answer.await)
 }
 
-async fn replayed(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn replayed(State(letters): State<Letters>, Path(sink): Path<String>) -> Response {
     let answer = || {
-        context.access.check(&headers)?;
-        let progress = context.letters.handle.replayed(&sink).map_err(desk)?;
+        let progress = letters.handle.replayed(&sink).map_err(desk)?;
         Ok(show::told(&show::progress(&progress)))
     };
     answered(answer())
 }
 
-async fn waiting(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn waiting(State(letters): State<Letters>, Path(sink): Path<String>) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
-        let waiting = context.letters.handle.waiting(&sink, WAITING).await.map_err(desk)?;
+        let waiting = letters.handle.waiting(&sink, WAITING).await.map_err(desk)?;
         Ok(list_of(waiting.iter().map(show::waiting), json!({})))
     };
     answered(answer.await)
 }
 
-async fn retry_all(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    answered(context.retry(&sink, None, &headers).await)
+async fn retry_all(State(letters): State<Letters>, Path(sink): Path<String>) -> Response {
+    answered(letters.retry(&sink, None).await)
 }
 
 async fn retry_message(
-    State(context): State<Context>,
+    State(letters): State<Letters>,
     Path((sink, id)): Path<(String, String)>,
-    headers: HeaderMap,
 ) -> Response {
-    answered(context.retry(&sink, Some(&id), &headers).await)
+    answered(letters.retry(&sink, Some(&id)).await)
 }
 
 async fn discard_message(
-    State(context): State<Context>,
+    State(letters): State<Letters>,
     Path((sink, id)): Path<(String, String)>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
         let (which, why) = (ask::message_id(&id)?, ask::reason(&body)?);
-        context.letters.handle.discard_now(&sink, which, &why).await.map_err(desk)?;
+        letters.handle.discard_now(&sink, which, &why).await.map_err(desk)?;
         Ok(show::told(&json!({"success": true})))
     };
     answered(answer.await)
 }
 
-async fn trace(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn trace(State(letters): State<Letters>, Path(sink): Path<String>, body: Bytes) -> Response {
     let answer = || {
-        context.access.check(&headers)?;
         let ask::Trace { rows, seconds } = ask::body(&body)?;
         let time = Duration::from_secs(seconds);
-        context.letters.handle.trace(&sink, rows, time).map_err(desk)?;
+        letters.handle.trace(&sink, rows, time).map_err(desk)?;
         Ok(show::told(&json!({"success": true})))
     };
     answered(answer())
 }
 
 async fn traced(
-    State(context): State<Context>,
+    State(letters): State<Letters>,
     Path(sink): Path<String>,
-    headers: HeaderMap,
     Query(after): Query<ask::After>,
 ) -> Response {
     let answer = || {
-        context.access.check(&headers)?;
-        let (events, on) = context.letters.handle.traced(&sink, after.after).map_err(desk)?;
+        let (events, on) = letters.handle.traced(&sink, after.after).map_err(desk)?;
         Ok(list_of(events.iter().map(show::event), json!({"on": on})))
     };
     answered(answer())
 }
 
-impl Context {
-    async fn list(&self, headers: &HeaderMap, mut filter: Filter) -> Answer {
-        self.access.check(headers)?;
+impl Letters {
+    async fn list(&self, mut filter: Filter) -> Answer {
         if let Some(sink) = filter.sink.take() {
             filter.sink = Some(self.sink(&sink).await?);
         }
-        let page = self.letters.handle.letters(filter.query()?).await.map_err(store)?;
+        let page = self.handle.letters(filter.query()?).await.map_err(store)?;
         let data: Vec<_> = page.letters.iter().map(show::listed).collect();
         Ok(show::told(&json!({"data": data, "next": page.next})))
     }
 
-    async fn one(&self, headers: &HeaderMap, id: &str) -> Answer {
-        self.access.check(headers)?;
-        let found = self.letters.handle.letter(letter_id(id)?).await.map_err(store)?;
+    async fn one(&self, id: &str) -> Answer {
+        let found = self.handle.letter(letter_id(id)?).await.map_err(store)?;
         Ok(show::whole(&found.ok_or_else(|| no_letter(id))?))
     }
 
     /// The name of a sink that runs, or that has letters.
     async fn sink(&self, id_or_name: &str) -> Result<String, Refused> {
-        let slots = self.letters.status.slots.list();
+        let slots = self.status.slots.list();
         let running: Vec<_> = slots.iter().flat_map(|slot| slot.sinks.list()).collect();
         let is_it = |name: &str, id: &str| name == id_or_name || id == id_or_name;
         if let Some(sink) = running.iter().find(|sink| is_it(&sink.name, &sink.id)) {
             return Ok(sink.name.to_string());
         }
-        let counts = self.letters.handle.letter_counts().await.map_err(store)?;
+        let counts = self.handle.letter_counts().await.map_err(store)?;
         let running = running.iter().map(|sink| sink.name.to_string());
         let known: std::collections::BTreeSet<String> =
             running.chain(counts.into_iter().map(|count| count.sink)).collect();
@@ -323,11 +254,11 @@ impl Context {
     }
 
     async fn replay(&self, sink: &str, replay: ask::Replay) -> Answer {
-        let handle = &self.letters.handle;
+        let handle = &self.handle;
         let instead = match (&replay.function, &replay.plugin) {
             (None, None) => None,
             (Some(function), Some(plugin)) => {
-                let found = (self.letters.resolve)(function.clone(), plugin.clone()).await;
+                let found = (self.resolve)(function.clone(), plugin.clone()).await;
                 Some(Instead { function: function.clone(), plugin: found.map_err(bad)? })
             }
             _ => return Err(bad("`function` and `plugin` go together")),
@@ -351,10 +282,9 @@ impl Context {
         Ok(show::told(&show::progress(&progress)))
     }
 
-    async fn retry(&self, sink: &str, id: Option<&str>, headers: &HeaderMap) -> Answer {
-        self.access.check(headers)?;
+    async fn retry(&self, sink: &str, id: Option<&str>) -> Answer {
         let which = id.map(ask::message_id).transpose()?;
-        let retried = self.letters.handle.retry_now(sink, which).await.map_err(desk)?;
+        let retried = self.handle.retry_now(sink, which).await.map_err(desk)?;
         if retried == 0 && which.is_some() {
             return Err(desk(DeskError::NoMessage));
         }

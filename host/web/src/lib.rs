@@ -36,35 +36,35 @@ use axum::routing::get;
 use engine::backfill::Backfills;
 use engine::status::Status;
 
-/// The main port (`SERVER_PORT`).
-pub fn api(
-    version: &'static str,
-    streams: Arc<Streams>,
-    letters: Letters,
-    healths: Healths,
-    access: Access,
-) -> Router {
-    let health = Router::new().route("/health", get(move || health::answer(version)));
-    let health = health.merge(resume::routes(Arc::clone(&letters.status), access.clone()));
-    let health = health.merge(healths::routes(healths, access.clone()));
-    let recording = record::routes(letters.handle.clone(), access.clone());
-    let management = letters::routes(letters, access.clone());
-    health.merge(management).merge(recording).merge(pull::routes(streams, access))
+/// What the API is about.
+pub struct Api {
+    /// Streams that consumers fetch from.
+    pub streams: Arc<Streams>,
+    /// Letters, messages that wait, traces, recordings.
+    pub letters: Letters,
+    /// Of slots and sinks.
+    pub healths: Healths,
+    /// Whole tables.
+    pub backfills: Backfills,
+    /// Versions of plugins, and what sinks are bound to.
+    pub plugins: Arc<dyn Plugins>,
+    /// Versions on their way into use, and what functions cost.
+    pub rollouts: Rollouts,
 }
 
-/// What the main port has of backfills, beside [`api()`].
-pub fn backfills(backfills: Backfills, access: Access) -> Router {
-    backfills::routes(backfills, access)
-}
-
-/// What the main port has of rollouts and of what functions cost, beside [`api()`].
-pub fn rollouts(rollouts: Rollouts, access: Access) -> Router {
-    rollouts::routes(rollouts, access)
-}
-
-/// What the main port has of plugins and bindings, beside [`api()`].
-pub fn plugins(plugins: Arc<dyn Plugins>, access: Access) -> Router {
-    plugins::routes(plugins, access)
+/// The main port (`SERVER_PORT`): all of the API for who has `access`, and liveness for everybody.
+pub fn api(version: &'static str, api: Api, access: Access) -> Router {
+    let Api { streams, letters, healths, backfills, plugins, rollouts } = api;
+    let guarded = resume::routes(Arc::clone(&letters.status))
+        .merge(healths::routes(healths))
+        .merge(record::routes(letters.handle.clone()))
+        .merge(letters::routes(letters))
+        .merge(backfills::routes(backfills))
+        .merge(plugins::routes(plugins))
+        .merge(rollouts::routes(rollouts))
+        .merge(pull::routes(streams));
+    let open = Router::new().route("/health", get(move || health::answer(version)));
+    open.merge(access.guard(guarded))
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

@@ -15,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
 use model::pull::{LeaseId, Pull, PullError};
 
-use crate::access::Access;
 use crate::reply::{self, Refused};
 use crate::streams::Streams;
 use parameters::Parameters;
@@ -24,10 +23,9 @@ use parameters::Parameters;
 #[derive(Clone)]
 struct Context {
     streams: Arc<Streams>,
-    access: Access,
 }
 
-pub(crate) fn routes(streams: Arc<Streams>, access: Access) -> Router {
+pub(crate) fn routes(streams: Arc<Streams>) -> Router {
     let mut router = Router::new();
     // The second is what the predecessor's streams were called before.
     for prefix in ["/api/sequin_streams", "/api/http_pull_consumers"] {
@@ -37,7 +35,7 @@ pub(crate) fn routes(streams: Arc<Streams>, access: Access) -> Router {
             .route(&path("ack"), post(ack))
             .route(&path("nack"), post(nack));
     }
-    router.route("/api/{*rest}", any(nothing)).with_state(Context { streams, access })
+    router.route("/api/{*rest}", any(nothing)).with_state(Context { streams })
 }
 
 /// What an extractor made of a request's query and body.
@@ -81,23 +79,17 @@ async fn nack(
     context.judge(&name, &headers, given, nack).unwrap_or_else(Refused::into_response)
 }
 
-async fn nothing(State(context): State<Context>, headers: HeaderMap) -> Response {
-    match context.access.check(&headers) {
-        Ok(()) => reply::error(StatusCode::NOT_FOUND, "Not found: the API has no such path"),
-        Err(refused) => refused,
-    }
-    .into_response()
+async fn nothing() -> Response {
+    reply::error(StatusCode::NOT_FOUND, "Not found: the API has no such path").into_response()
 }
 
 impl Context {
-    /// Who may not asks for nothing, so that is looked at first.
     fn open(
         &self,
         name: &str,
         headers: &HeaderMap,
         (query, body): Given,
     ) -> Result<(Arc<dyn Pull>, Parameters), Refused> {
-        self.access.check(headers)?;
         let stream = self.streams.find(name).ok_or_else(|| {
             let told = format!("Not found: there is no running sequin_stream `{name:.200}`");
             reply::error(StatusCode::NOT_FOUND, told)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use engine::run::Handle;
@@ -18,22 +18,13 @@ use model::scrub::Scrub;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::access::Access;
 use crate::reply::{self, Refused};
 
 /// A recording waits so long at most.
 const SECONDS_MAX: u64 = 600;
 
-#[derive(Clone)]
-struct Context {
-    handle: Handle,
-    access: Access,
-}
-
-pub(crate) fn routes(handle: Handle, access: Access) -> Router {
-    Router::new()
-        .route("/api/sinks/{sink}/record", post(record))
-        .with_state(Context { handle, access })
+pub(crate) fn routes(handle: Handle) -> Router {
+    Router::new().route("/api/sinks/{sink}/record", post(record)).with_state(handle)
 }
 
 #[derive(Deserialize)]
@@ -44,64 +35,50 @@ struct Wanted {
     scrub: Option<Box<RawValue>>,
 }
 
-async fn record(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    match context.record(&headers, &sink, &body).await {
+async fn record(State(handle): State<Handle>, Path(sink): Path<String>, body: Bytes) -> Response {
+    match lines(&handle, &sink, &body).await {
         Ok(lines) => ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response(),
         Err(refused) => refused.into_response(),
     }
 }
 
-impl Context {
-    async fn record(
-        &self,
-        headers: &HeaderMap,
-        sink: &str,
-        body: &[u8],
-    ) -> Result<String, Refused> {
-        self.access.check(headers)?;
-        let bad = |told: String| reply::error(StatusCode::BAD_REQUEST, told);
-        let Wanted { count, seconds, scrub } =
-            serde_json::from_slice(body).map_err(|error| bad(format!("Bad request: {error}")))?;
-        let max = engine::tap::MESSAGES_MAX;
-        if !(1..=max).contains(&count) || !(1..=SECONDS_MAX).contains(&seconds) {
-            let told = format!("Bad request: count is 1 to {max}, seconds 1 to {SECONDS_MAX}");
-            return Err(bad(told));
-        }
-        let scrub = match scrub {
-            Some(rules) => {
-                let scrub = Scrub::new(rules.get(), salt());
-                Some(scrub.map_err(|error| bad(format!("Bad request: scrub: {error}")))?)
-            }
-            None => None,
-        };
-        let mut messages = self.handle.record(sink, count).map_err(crate::letters::desk)?;
-        let mut lines = String::new();
-        let collect = async {
-            while let Some(message) = messages.recv().await {
-                let message = match &scrub {
-                    Some(scrub) => scrub.apply(&message).map_err(|error| error.to_string())?,
-                    None => message,
-                };
-                // A value of type json may hold line ends, between its tokens.
-                lines.extend(
-                    message.chars().map(|it| if matches!(it, '\n' | '\r') { ' ' } else { it }),
-                );
-                lines.push('\n');
-            }
-            Ok(())
-        };
-        // Over its time it ends with what there is.
-        let ended: Result<(), String> =
-            tokio::time::timeout(Duration::from_secs(seconds), collect).await.unwrap_or(Ok(()));
-        let unprocessable = |told| reply::error(StatusCode::UNPROCESSABLE_ENTITY, told);
-        ended.map_err(|told| unprocessable(format!("scrub: {told}")))?;
-        Ok(lines)
+async fn lines(handle: &Handle, sink: &str, body: &[u8]) -> Result<String, Refused> {
+    let bad = |told: String| reply::error(StatusCode::BAD_REQUEST, told);
+    let Wanted { count, seconds, scrub } =
+        serde_json::from_slice(body).map_err(|error| bad(format!("Bad request: {error}")))?;
+    let max = engine::tap::MESSAGES_MAX;
+    if !(1..=max).contains(&count) || !(1..=SECONDS_MAX).contains(&seconds) {
+        let told = format!("Bad request: count is 1 to {max}, seconds 1 to {SECONDS_MAX}");
+        return Err(bad(told));
     }
+    let scrub = match scrub {
+        Some(rules) => {
+            let scrub = Scrub::new(rules.get(), salt());
+            Some(scrub.map_err(|error| bad(format!("Bad request: scrub: {error}")))?)
+        }
+        None => None,
+    };
+    let mut messages = handle.record(sink, count).map_err(crate::letters::desk)?;
+    let mut lines = String::new();
+    let collect = async {
+        while let Some(message) = messages.recv().await {
+            let message = match &scrub {
+                Some(scrub) => scrub.apply(&message).map_err(|error| error.to_string())?,
+                None => message,
+            };
+            // A value of type json may hold line ends, between its tokens.
+            lines
+                .extend(message.chars().map(|it| if matches!(it, '\n' | '\r') { ' ' } else { it }));
+            lines.push('\n');
+        }
+        Ok(())
+    };
+    // Over its time it ends with what there is.
+    let ended: Result<(), String> =
+        tokio::time::timeout(Duration::from_secs(seconds), collect).await.unwrap_or(Ok(()));
+    let unprocessable = |told| reply::error(StatusCode::UNPROCESSABLE_ENTITY, told);
+    ended.map_err(|told| unprocessable(format!("scrub: {told}")))?;
+    Ok(lines)
 }
 
 /// Another one for each recording: the process seeds it from the system's randomness.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -29,7 +29,6 @@ use model::store::StoreError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::access::Access;
 use crate::reply::{self, Refused};
 
 /// Loads another version of a function: its name, the component as a configuration names it, and
@@ -51,12 +50,6 @@ pub struct Rollouts {
     pub open: Open,
 }
 
-#[derive(Clone)]
-struct Context {
-    of: Rollouts,
-    access: Access,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Begin {
@@ -75,12 +68,12 @@ struct Change {
     reason: Option<String>,
 }
 
-pub(crate) fn routes(of: Rollouts, access: Access) -> Router {
+pub(crate) fn routes(of: Rollouts) -> Router {
     Router::new()
         .route("/api/sinks/{sink}/rollouts", get(list).post(begin))
         .route("/api/sinks/{sink}/rollouts/{id}", get(one).patch(change))
         .route("/api/functions/costs", get(costs))
-        .with_state(Context { of, access })
+        .with_state(of)
 }
 
 fn answered(answer: Result<Value, Refused>) -> Response {
@@ -90,14 +83,9 @@ fn answered(answer: Result<Value, Refused>) -> Response {
     }
 }
 
-async fn list(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn list(State(of): State<Rollouts>, Path(sink): Path<String>) -> Response {
     let answer = || {
-        context.access.check(&headers)?;
-        let reports = context.of.rollouts.list();
+        let reports = of.rollouts.list();
         let of = reports.iter().rev().filter(|report| is_of(&report.record, &sink));
         let data: Vec<Value> = of.map(show::rollout).collect();
         Ok(json!({ "data": data }))
@@ -105,74 +93,58 @@ async fn list(
     answered(answer())
 }
 
-async fn one(
-    State(context): State<Context>,
-    Path((sink, id)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Response {
-    let answer = || {
-        context.access.check(&headers)?;
-        Ok(show::whole(&context.find(&sink, &id)?))
-    };
+async fn one(State(of): State<Rollouts>, Path((sink, id)): Path<(String, String)>) -> Response {
+    let answer = || Ok(show::whole(&of.find(&sink, &id)?));
     answered(answer())
 }
 
-async fn begin(
-    State(context): State<Context>,
-    Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn begin(State(of): State<Rollouts>, Path(sink): Path<String>, body: Bytes) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
         let Begin { function, plugin: component, percent, rules } = read(&body)?;
-        let opened = (context.of.open)(function.clone(), component.clone(), percent.is_none());
+        let opened = (of.open)(function.clone(), component.clone(), percent.is_none());
         let plugin = opened.await.map_err(bad)?;
         let start = Start { sink, function, component, plugin, percent, rules };
-        let report = context.of.rollouts.start(start).await.map_err(refused)?;
+        let report = of.rollouts.start(start).await.map_err(refused)?;
         Ok(show::whole(&report))
     };
     answered(answer.await)
 }
 
 async fn change(
-    State(context): State<Context>,
+    State(of): State<Rollouts>,
     Path((sink, id)): Path<(String, String)>,
-    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let answer = async {
-        context.access.check(&headers)?;
-        let record = context.find(&sink, &id)?.record;
+        let record = of.find(&sink, &id)?.record;
         let Change { percent, state, reason } = read(&body)?;
         let turn = match (percent, state.as_deref()) {
-            (Some(percent), None) => Turn::Share(percent, context.open(&record).await?),
-            (None, Some("promoted")) => Turn::Promote(context.open(&record).await?),
+            (Some(percent), None) => Turn::Share(percent, of.open(&record).await?),
+            (None, Some("promoted")) => Turn::Promote(of.open(&record).await?),
             (None, Some("aborted")) => {
                 let why = reason.unwrap_or_else(|| "by hand".to_owned());
                 Turn::Abort(why)
             }
             _ => return Err(bad("give `percent`, or `state`: promoted or aborted")),
         };
-        let report = context.of.rollouts.turn(&id, turn).await.map_err(refused)?;
+        let report = of.rollouts.turn(&id, turn).await.map_err(refused)?;
         Ok(show::whole(&report))
     };
     answered(answer.await)
 }
 
-async fn costs(State(context): State<Context>, headers: HeaderMap) -> Response {
+async fn costs(State(of): State<Rollouts>) -> Response {
     let answer = || {
-        context.access.check(&headers)?;
-        let slots = context.of.status.slots.list();
+        let slots = of.status.slots.list();
         let sinks: Vec<_> = slots.iter().flat_map(|slot| slot.sinks.list()).collect();
         Ok(json!({ "data": show::costs(&sinks) }))
     };
     answered(answer())
 }
 
-impl Context {
+impl Rollouts {
     fn find(&self, sink: &str, id: &str) -> Result<Report, Refused> {
-        let found = self.of.rollouts.get(id).filter(|report| is_of(&report.record, sink));
+        let found = self.rollouts.get(id).filter(|report| is_of(&report.record, sink));
         found.ok_or_else(|| {
             let told = format!("Not found: sink `{sink:.200}` has no rollout `{id:.50}`");
             reply::error(StatusCode::NOT_FOUND, told)
@@ -184,7 +156,7 @@ impl Context {
         if record.state != RolloutState::Shadow {
             return Ok(None);
         }
-        let opened = (self.of.open)(record.function.to_string(), record.digest.to_string(), false);
+        let opened = (self.open)(record.function.to_string(), record.digest.to_string(), false);
         opened.await.map(Some).map_err(bad)
     }
 }
