@@ -330,7 +330,7 @@ impl Crew {
         let place = &self.place;
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, false));
-        self.register(&member.spec, &ledger, &backlog);
+        self.register(&member, &ledger, &backlog);
         let (intake, _) = mpsc::channel(1);
         let hands = Hands { ledger, intake, share: self.place.budget.share(), backlog };
         let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
@@ -339,15 +339,18 @@ impl Crew {
         self.running.push(Running { leaving: true, ..running });
     }
 
-    fn register(&self, spec: &SinkSpec, ledger: &Arc<Ledger>, backlog: &Arc<Backlog>) {
-        let place = &self.place;
+    fn register(&self, member: &Member, ledger: &Arc<Ledger>, backlog: &Arc<Backlog>) -> Owner {
+        let (place, spec) = (&self.place, &member.spec);
         place.ledgers.set(&spec.name, ledger);
-        place.spool.add_owner(Owner {
+        let owner = Owner {
             sink: Arc::clone(&spec.name),
+            status: Arc::clone(&member.status),
             ledger: Arc::clone(ledger),
             backlog: Arc::clone(backlog),
             on_full: spec.on_full,
-        });
+        };
+        place.spool.add_owner(owner.clone());
+        owner
     }
 
     fn running(&mut self, member: Arc<Member>, stop: CancellationToken) -> Running {
@@ -368,7 +371,7 @@ impl Crew {
         let seat = Seat::Live { floor: settled.high };
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
-        self.register(spec, &ledger, &backlog);
+        let owner = self.register(&member, &ledger, &backlog);
         let share = place.budget.share();
         place.backfills.set_sink(View {
             spec: Arc::clone(spec),
@@ -427,10 +430,7 @@ impl Crew {
         };
         let read = Read {
             spool: Arc::clone(&place.spool),
-            sink: Arc::clone(&spec.name),
-            status: Arc::clone(status),
-            ledger: Arc::clone(&ledger),
-            backlog: Arc::clone(&backlog),
+            owner,
             share: Arc::clone(&share),
             budget: Arc::clone(&place.budget),
             portions: portions_in.clone(),

@@ -63,6 +63,8 @@ struct Facts {
     id: Arc<str>,
     name: Arc<str>,
     kind: SinkKind,
+    /// It cannot be built, so what it runs is not known.
+    is_unfit: bool,
     /// Name and digest of each plugin in its chains.
     functions: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -75,6 +77,7 @@ impl Facts {
             id: Arc::clone(&sink.id),
             name: Arc::clone(&sink.name),
             kind: sink.sink.kind(),
+            is_unfit: sink.fault.is_some(),
             functions: chains.into_iter().flatten().map(function).collect(),
         }
     }
@@ -217,13 +220,19 @@ impl Rollouts {
         self.0.lying.store(lying, Ordering::Release);
     }
 
-    /// Which rollouts still lie over these slots: they need their versions, with the configurations
-    /// of these slots.
+    /// Which rollouts still lie over these slots, but for sinks that cannot be built: they need their
+    /// versions, with the configurations of these slots.
     #[must_use]
     pub fn lie_over(&self, slots: &[SlotSpec]) -> Vec<Arc<Rollout>> {
         let sinks: Vec<Facts> = facts(slots);
         let records = self.entries().iter().map(|entry| entry.record()).collect::<Vec<_>>();
-        let open = records.into_iter().filter(|it| it.is_attached() && over(it, &sinks).is_none());
+        let runs = |it: &Rollout| {
+            let found = sinks.iter().find(|sink| sink.name == it.sink);
+            found.is_some_and(|sink| !sink.is_unfit)
+        };
+        let open = records
+            .into_iter()
+            .filter(|it| it.is_attached() && runs(it) && over(it, &sinks).is_none());
         open.collect()
     }
 
@@ -244,6 +253,8 @@ fn over(record: &Rollout, sinks: &[Facts]) -> Option<(RolloutState, String)> {
         return superseded(format!("sink `{sink}` does not run any more"));
     };
     match found.digest(function) {
+        // What is missing may come back, and finds the rollout as it was.
+        _ if found.is_unfit => None,
         None => superseded(format!("sink `{sink}` does not use function `{function}` any more")),
         Some(digest) if *digest == record.base => None,
         Some(digest) if *digest == record.digest => {

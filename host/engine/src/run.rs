@@ -18,7 +18,7 @@ use crate::health::Health;
 use crate::rollout::Rollouts;
 use crate::slot_run::SlotRun;
 use crate::spec::{SinkSpec, SlotSpec};
-use crate::status::{ConfigStatus, SinkStatus, SlotStatus, Status};
+use crate::status::{ConfigStatus, Fault, SinkStatus, SlotStatus, Status};
 use crate::supervise::{Supervisor, TaskKind};
 
 /// Edits that wait for the one before: each waits for its answer, so more are not asked for.
@@ -179,6 +179,14 @@ impl Engine {
     #[must_use]
     pub fn slots(&self) -> &[SlotSpec] {
         &self.slots
+    }
+
+    /// A sink of those that are to run first cannot be started after all.
+    pub fn unfit(&mut self, sink: &str, fault: &Fault) {
+        let sinks = self.slots.iter_mut().flat_map(|slot| &mut slot.sinks);
+        for spec in sinks.filter(|spec| *spec.name == *sink) {
+            spec.fault = Some(fault.clone());
+        }
     }
 
     /// What it shows of itself.

@@ -7,6 +7,7 @@
 //! ([`read`]).
 
 pub(crate) mod backlog;
+mod discard;
 pub(crate) mod keep;
 pub(crate) mod read;
 mod relations;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fan_out::ToLog;
 use crate::ledger::Ledger;
 use crate::spec::OnFull;
-use crate::status::SlotStatus;
+use crate::status::{SinkStatus, SlotStatus};
 
 use backlog::Backlog;
 pub(crate) use relations::Relations;
@@ -39,6 +40,7 @@ pub(crate) const PIECES_MAX: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Owner {
     pub(crate) sink: Arc<str>,
+    pub(crate) status: Arc<SinkStatus>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) on_full: OnFull,

@@ -286,6 +286,14 @@ pub struct Logged {
     pub bytes: Vec<u8>,
 }
 
+impl Logged {
+    /// Whether a change in it is void.
+    #[must_use]
+    pub fn is_void(&self, at: Position) -> bool {
+        at.commit_lsn >= self.void_from
+    }
+}
+
 /// The store refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -145,7 +145,7 @@ impl Rollouts {
             }
             *next_look = Instant::now() + LOOK;
         }
-        // What stands in another stream is finished before this one is read.
+        // What stands in an earlier stream was finished before the sink took part in this one.
         let last = record.steps.iter().rev().find(|step| *step.origin == *origin);
         if let Some(last) = last {
             let Ok(settled) = self.0.progress.load(origin, &record.sink).await else { return };

@@ -60,6 +60,8 @@ struct State {
     direct: bool,
     /// Everything of the stream's part below is to be thrown away.
     discard: Address,
+    /// Somebody reads it.
+    has_reader: bool,
 }
 
 impl Backlog {
@@ -123,8 +125,28 @@ impl Backlog {
         self.lock().discard
     }
 
+    /// Somebody reads it, as long as this is held.
+    pub(super) fn reading(&self) -> Reading<'_> {
+        self.lock().has_reader = true;
+        Reading(self)
+    }
+
+    /// Whether somebody reads it, and so passes by himself what is to be thrown away.
+    pub(super) fn has_reader(&self) -> bool {
+        self.lock().has_reader
+    }
+
     /// Resolves once something is to be thrown away.
     pub(super) async fn told(&self) {
         self.changed.notified().await;
+    }
+}
+
+/// See [`Backlog::reading`].
+pub(super) struct Reading<'a>(&'a Backlog);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.lock().has_reader = false;
     }
 }

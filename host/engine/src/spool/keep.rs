@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::write::{CHUNK_BYTES, retry, try_append, try_sync};
-use super::{Owner, Spool};
+use super::{Owner, Spool, discard};
 use crate::budget::Budget;
 use crate::ledger::{Ledger, Place};
 use crate::spec::OnFull;
@@ -127,7 +127,13 @@ async fn limit(spool: &Spool, owners: &[Owner]) {
                 let at = owner.backlog.at(|| spool.log.end(Part::Stream));
                 if part == Part::Stream && at < first {
                     match owner.on_full {
-                        OnFull::Discard => owner.backlog.discard(first),
+                        OnFull::Discard => {
+                            owner.backlog.discard(first);
+                            // One that cannot run must not hold up those that can.
+                            if !owner.backlog.has_reader() {
+                                discard::pass(spool, owner).await;
+                            }
+                        }
                         OnFull::Pause => strict.push(&owner.sink),
                     }
                 }

@@ -18,17 +18,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::Spool;
-use super::backlog::Backlog;
+use super::{Owner, Spool, discard};
 use crate::budget::{Budget, Share};
 use crate::fan_out::{Handed, Held, Portion};
-use crate::ledger::{Ledger, Place};
-use crate::status::SinkStatus;
+use crate::ledger::Place;
 
 /// Part of the change log cannot be read.
 const DAMAGED: &str = "change_log_damaged";
-/// Changes were thrown away because the change log was full.
-const DISCARDED: &str = "change_log_discarded";
 
 /// Between attempts while the disk gives nothing.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,10 +38,7 @@ type Kept = BTreeMap<Position, Address>;
 /// Everything the reader of one sink works with.
 pub(crate) struct Read {
     pub(crate) spool: Arc<Spool>,
-    pub(crate) sink: Arc<str>,
-    pub(crate) status: Arc<SinkStatus>,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) owner: Owner,
     pub(crate) share: Arc<Share>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) portions: mpsc::Sender<Portion>,
@@ -57,6 +50,7 @@ struct Gone;
 impl Read {
     /// Works until cancelled, or until the sink is gone.
     pub(crate) async fn run(self, cancelled: CancellationToken) {
+        let _reading = self.owner.backlog.reading();
         tokio::select! {
             biased;
             () = cancelled.cancelled() => {}
@@ -73,27 +67,27 @@ impl Read {
         loop {
             let mut appended = std::pin::pin!(self.spool.appended.notified());
             appended.as_mut().enable();
-            self.pass_discarded().await;
-            let at = self.backlog.at(|| self.spool.log.end(Part::Stream));
+            discard::pass(&self.spool, &self.owner).await;
+            let at = self.owner.backlog.at(|| self.spool.log.end(Part::Stream));
             let logged = self.read(Part::Stream, at).await;
             if !caught_up && (logged.is_none() || at >= end) {
                 self.hand_over_kept(&mut kept, None).await?;
                 caught_up = true;
-                self.backlog.catch_up();
+                self.owner.backlog.catch_up();
                 self.spool.settled.notify_one();
             }
             match logged {
                 Some(logged) if self.room().await? => {
                     let next = logged.next;
                     self.hand_over(&logged, &mut kept).await?;
-                    self.backlog.passed(next);
+                    self.owner.backlog.passed(next);
                 }
                 // Something is to be thrown away.
                 Some(_) => {}
                 None => {
                     tokio::select! {
                         () = appended => {}
-                        () = self.backlog.told() => {}
+                        () = self.owner.backlog.told() => {}
                     }
                 }
             }
@@ -112,14 +106,14 @@ impl Read {
             if self.share.has_room() && may_hold {
                 return tokio::select! {
                     place = self.portions.reserve() => place.map(|_| true).map_err(|_| Gone),
-                    () = self.backlog.told() => Ok(false),
+                    () = self.owner.backlog.told() => Ok(false),
                 };
             }
             tokio::select! {
                 () = share => {}
                 () = budget => {}
                 () = self.portions.closed() => return Err(Gone),
-                () = self.backlog.told() => return Ok(false),
+                () = self.owner.backlog.told() => return Ok(false),
             }
         }
     }
@@ -133,7 +127,7 @@ impl Read {
                     self.tell_damage(&what);
                     from = next;
                     if part == Part::Stream {
-                        self.backlog.passed(next);
+                        self.owner.backlog.passed(next);
                     }
                 }
                 Err(error) => self.retry(&error).await,
@@ -142,28 +136,28 @@ impl Read {
     }
 
     async fn retry(&self, error: &StoreError) {
-        warn!(sink.name = %self.sink, %error, "the change log cannot be read; trying again");
-        self.status.waiting.set(format!("the change log cannot be read: {error}"));
+        warn!(sink.name = %self.owner.sink, %error, "the change log cannot be read; trying again");
+        self.owner.status.waiting.set(format!("the change log cannot be read: {error}"));
         tokio::time::sleep_until(Instant::now() + RETRY).await;
-        self.status.waiting.set(None);
+        self.owner.status.waiting.set(None);
     }
 
     /// Changes of this sink may be lost: nothing else in the engine loses any.
     fn tell_damage(&self, what: &str) {
-        let read = self.ledger.lock().offered().unwrap_or_default();
+        let read = self.owner.ledger.lock().offered().unwrap_or_default();
         let problem = format!(
             "{what}: changes of this sink behind position {} are lost that stood there; load its \
              tables again to have them",
             read.commit_lsn
         );
-        if self.status.warnings.raise(DAMAGED, what, problem) {
-            error!(sink.name = %self.sink, code = DAMAGED, what, "part of the change log is lost");
+        if self.owner.status.warnings.raise(DAMAGED, what, problem) {
+            error!(sink.name = %self.owner.sink, code = DAMAGED, what, "part of the change log is lost");
         }
     }
 
     /// What of the chunk the sink owes.
     fn owes<'a>(&'a self, logged: &'a Logged) -> impl Fn(Position) -> bool + 'a {
-        |at| at.commit_lsn < logged.void_from && !self.ledger.lock().was_settled(at)
+        |at| !logged.is_void(at) && !self.owner.ledger.lock().was_settled(at)
     }
 
     /// What was kept of what the sink had been handed.
@@ -172,7 +166,7 @@ impl Read {
         while let Some(logged) = self.read(Part::Kept, from).await {
             from = logged.next;
             let positions =
-                Chunk::open(&logged.bytes).and_then(|chunk| chunk.positions_of(&self.sink));
+                Chunk::open(&logged.bytes).and_then(|chunk| chunk.positions_of(&self.owner.sink));
             match positions {
                 Ok(positions) => {
                     let owed = positions.into_iter().filter(|at| self.owes(&logged)(*at));
@@ -201,8 +195,9 @@ impl Read {
                 }
             };
             let owes = self.owes(logged);
-            let changes = chunk
-                .changes_of(&self.sink, &relations, |position| owes(position) && wanted(position));
+            let changes = chunk.changes_of(&self.owner.sink, &relations, |position| {
+                owes(position) && wanted(position)
+            });
             changes.map_err(|error| error.to_string())
         };
         read.await.unwrap_or_else(|what| {
@@ -276,7 +271,7 @@ impl Read {
         place: impl Fn(Position) -> Place,
     ) -> Result<(), Gone> {
         {
-            let mut acks = self.ledger.lock();
+            let mut acks = self.owner.ledger.lock();
             changes.retain(|change| acks.admit_logged(change.position, place(change.position)));
         }
         if changes.is_empty() {
@@ -287,34 +282,6 @@ impl Read {
         let handed = Handed { changes, read_at: Instant::now(), bytes, _charge: charge };
         let held = Held::new(&Arc::new(handed), picks.len(), &self.share);
         self.portions.send(Portion { held, picks }).await.map_err(|_| Gone)
-    }
-
-    /// Passes by what is to be thrown away, and counts it.
-    async fn pass_discarded(&self) {
-        let mut count = 0;
-        loop {
-            let at = self.backlog.at(|| self.spool.log.end(Part::Stream));
-            if at >= self.backlog.discarded() {
-                break;
-            }
-            let Some(logged) = self.read(Part::Stream, at).await else { break };
-            let positions =
-                Chunk::open(&logged.bytes).and_then(|chunk| chunk.positions_of(&self.sink));
-            let owed = positions.unwrap_or_default();
-            count += owed.into_iter().filter(|at| self.owes(&logged)(*at)).count() as u64;
-            self.backlog.passed(logged.next);
-        }
-        if count > 0 {
-            self.status.discarded.add(count);
-            let total = self.status.discarded.get();
-            let problem = format!(
-                "{total} changes were thrown away, the oldest first, because the change log was \
-                 full (load_shedding_policy: discard_on_full)"
-            );
-            self.status.warnings.clear(DISCARDED, &self.sink);
-            self.status.warnings.raise(DISCARDED, &self.sink, problem);
-            warn!(sink.name = %self.sink, code = DISCARDED, count, total, "changes are thrown away: the change log is full");
-        }
     }
 }
 

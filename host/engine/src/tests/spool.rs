@@ -16,7 +16,7 @@ use crate::fake::store::Store;
 use crate::fake::{engine, engine_with, run_until, settings, sink_spec};
 use crate::run::Settings;
 use crate::spec::{OnFull, SinkSpec};
-use crate::status::{SinkStatus, Status};
+use crate::status::{Fault, SinkStatus, Status};
 
 const ORIGIN: &str = "fake/0/slot";
 
@@ -264,6 +264,38 @@ async fn b204_at_the_limit_of_the_log_the_oldest_is_thrown_away_and_counted_if_a
     assert!(received.ends_with(&[2_998, 2_999]), "the newest are kept");
     assert!(warned(&status, "change_log_discarded").unwrap().contains(&discarded.to_string()));
     assert!(same(&alive, 0..3_000));
+}
+
+/// Nobody reads for it: what it would rather lose must hold up nobody all the same.
+#[tokio::test(start_paused = true)]
+async fn b201_b204_at_the_limit_a_sink_that_cannot_start_loses_the_oldest_and_holds_up_nobody() {
+    let log = Log::new();
+    let (unfit, alive) = (Recording::willing(), Recording::willing());
+    let fault = Fault { code: "c", message: "m".to_owned(), help: "h".to_owned() };
+    let loses = |fault| SinkSpec { on_full: OnFull::Discard, fault, ..sink_spec("unfit", &unfit) };
+    let store = Arc::<Store>::default();
+    let specs = vec![loses(Some(fault)), sink_spec("alive", &alive)];
+    let (first, status, _) = engine_with(&log, specs, &store, 50_000, small_log());
+    let mut committed = 0;
+    run_until(first, || {
+        if committed < 3_000 && alive.len() as u64 == committed {
+            commit(&log, committed..committed + 20);
+            committed += 20;
+        }
+        assert_eq!(warned(&status, "change_log_full"), None);
+        committed == 3_000 && log.confirmed() == log.end()
+    })
+    .await;
+    assert!(same(&alive, 0..3_000) && unfit.len() == 0);
+    let discarded = sink(&status, "unfit").discarded.get();
+    assert!(discarded > 1_000, "{discarded}");
+    assert!(warned(&status, "change_log_discarded").unwrap().contains(&discarded.to_string()));
+    let specs = vec![loses(None), sink_spec("alive", &alive)];
+    let (second, _, _) = engine_with(&log, specs, &store, 50_000, small_log());
+    run_until(second, || log.settled()).await;
+    let received = sorted(&unfit);
+    assert_eq!(received.len() as u64 + discarded, 3_000, "each is delivered or counted");
+    assert!(received.ends_with(&[2_998, 2_999]), "the newest are kept");
 }
 
 /// What was read back is charged for, and a sink of which nothing is left in memory goes on even while
