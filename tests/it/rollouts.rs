@@ -233,3 +233,34 @@ async fn b270_a_failing_canary_keeps_the_old_version_and_is_told() -> Result<()>
     assert!(!told.status.success(), "it is over");
     Ok(())
 }
+
+/// What was promoted is not taken back because its bytes are gone: its sink stands, with all that it
+/// misses, and the engine with all others runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn b201_b270_a_promoted_version_that_is_gone_stops_its_sink_alone() -> Result<()> {
+    let mut world = Rolling::start().await?;
+    let digest = world.digest.clone();
+    world.rollout(&["canary", "hook", "f", &digest, "--percent", "100"]).await?;
+    world.rollout(&["promote", "hook"]).await?;
+    world.write(20, "set-text").await?;
+    world.receiver.until_messages(20, LATER).await?;
+    world.sequin.terminate().await?;
+    let component = world._plugins.path().join("new.wasm");
+    let aside = world._plugins.path().join("aside");
+    std::fs::rename(&component, &aside)?;
+    std::fs::remove_dir_all(world.sequin.data_dir().join("plugins"))?;
+    world.write(20, "set-text").await?;
+    world.sequin.restart().await?;
+    streaming(&world.sequin).await?;
+    settled(&world.client).await?;
+    let up = [("consumer_name", "hook")];
+    assert_eq!(world.sequin.metric("sequin_sink_up", &up).await?, 0.0);
+    assert!(world.sequin.log().contains("rollout_version_missing"), "{}", world.sequin.log());
+    assert_eq!(world.report().await?["state"], "promoted");
+    assert_eq!(world.receiver.messages().len(), 20, "nothing goes the old way");
+    std::fs::rename(&aside, &component)?;
+    world.receiver.until_messages(40, LATER).await.with_context(|| world.sequin.log())?;
+    assert!(world.arrived().values().all(|(_, _, is_new)| *is_new));
+    assert_eq!(world.sequin.metric("sequin_sink_up", &up).await?, 1.0);
+    Ok(())
+}

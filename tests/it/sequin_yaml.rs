@@ -221,9 +221,11 @@ async fn components_are_found_by_name_and_by_digest() -> Result<()> {
 
     let missing = format!("sha256:{}", "0".repeat(64));
     let validate = ["config", "validate", "{config}"];
+    // What is not here may be pushed to the platform that this file is for.
     let told = run("public-row@0.1.0", &missing).await.command(&validate).await?;
     let output = String::from_utf8(told.stderr)?;
-    assert_eq!(told.status.code(), Some(64), "{output}");
+    assert_eq!(told.status.code(), Some(0), "{output}");
+    assert!(output.contains("warning: function `keep`"), "{output}");
     assert!(output.contains("did you mean `public-rows@0.1.0`?"), "{output}");
     assert!(output.contains(&format!("there is no plugin {missing}")), "{output}");
     assert!(output.contains("pick@0.1.0, public-rows@0.1.0"), "{output}");

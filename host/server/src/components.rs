@@ -45,19 +45,27 @@ impl<'a> Components<'a> {
         Self { directory, known, limits: Limits::default(), entries: None }
     }
 
+    /// What is to be said of a named component that is nowhere here; None of one that is somewhere,
+    /// and of a file.
+    pub(crate) fn missing(&mut self, component: &Component) -> Option<String> {
+        if matches!(component, Component::File(_)) || self.known.component(component).is_some() {
+            return None;
+        }
+        let (directory, limits) = (self.directory, &self.limits);
+        match self.entries.get_or_insert_with(|| Entries::read(directory, limits)) {
+            Ok(entries) if entries.known.iter().any(|entry| entry.is_it(component)) => None,
+            Ok(entries) => Some(entries.missing(component, directory)),
+            Err(error) => Some(error.clone()),
+        }
+    }
+
     /// The component's bytes.
     ///
     /// # Errors
     /// It is not there, it cannot be read, or it is not clear which one is meant; with what is
     /// there instead.
     pub(crate) fn find(&mut self, component: &Component) -> Result<Found, String> {
-        let is_meant = |entry: &Entry| match component {
-            Component::File(_) => false,
-            Component::Digest(digest) => entry.digest == *digest,
-            Component::Named { name, version } => {
-                entry.name.as_ref() == Some(name) && entry.version.as_ref() == Some(version)
-            }
-        };
+        let is_meant = |entry: &Entry| entry.is_it(component);
         if let Component::File(path) = component {
             let bytes = std::fs::read(path);
             let failed = |error| format!("file {}: {error}", path.display());
@@ -160,6 +168,16 @@ impl Entries {
 }
 
 impl Entry {
+    fn is_it(&self, component: &Component) -> bool {
+        match component {
+            Component::File(_) => false,
+            Component::Digest(digest) => self.digest == *digest,
+            Component::Named { name, version } => {
+                self.name.as_ref() == Some(name) && self.version.as_ref() == Some(version)
+            }
+        }
+    }
+
     fn show(&self) -> String {
         match (&self.name, &self.version) {
             (Some(name), Some(version)) => format!("{name}@{version}"),

@@ -1,41 +1,60 @@
 //! Rollouts of earlier processes, and of the configuration before: each gets its version, with the
 //! configuration that its function has now.
 
+use std::collections::BTreeMap;
+
 use config::Spec;
 use engine::rollout::Rollouts;
+use engine::run::Engine;
 use engine::spec::SlotSpec;
+use engine::status::Fault;
 use model::rollout::{Rollout, RolloutState};
 
 use crate::bindings::Known;
 use crate::versions;
 use crate::wiring::{Place, Wiring};
 
-/// Before anything runs: rows that come again take the version that they had.
+/// Before anything runs: rows that come again take the version that they had. Returns the sinks that
+/// cannot be started without the version that all their rows take.
 ///
 /// # Errors
-/// The store cannot be read; or the version that all rows of a sink take cannot be loaded.
+/// The store cannot be read.
 pub(crate) async fn restore(
-    rollouts: &Rollouts,
+    engine: &mut Engine,
     spec: &Spec,
     wiring: &Wiring,
     known: &Known,
-    slots: &[SlotSpec],
-) -> anyhow::Result<()> {
-    for rollout in rollouts.restore(slots).await? {
+) -> anyhow::Result<BTreeMap<String, Fault>> {
+    let handle = engine.handle();
+    let rollouts = handle.rollouts();
+    let mut faults = BTreeMap::new();
+    for rollout in rollouts.restore(engine.slots()).await? {
         match tokio::task::block_in_place(|| load(spec, wiring, known, &rollout)) {
             Ok(plugin) => rollouts.attach(&rollout.id, plugin),
             // What was promoted is not taken back by a file that is gone.
-            Err(why) if rollout.state == RolloutState::Promoted => anyhow::bail!(
-                "sink `{}`: {} of function `{}` was promoted, and cannot be loaded: {why}; put it \
-                 back, or let the configuration name the version that is to run",
-                rollout.sink,
-                rollout.component,
-                rollout.function
-            ),
+            Err(why) if rollout.state == RolloutState::Promoted => {
+                let fault = missing(&rollout, &why);
+                engine.unfit(&rollout.sink, &fault);
+                faults.insert(rollout.sink.to_string(), fault);
+            }
             Err(why) => rollouts.lost(&rollout.id, &why).await?,
         }
     }
-    Ok(())
+    Ok(faults)
+}
+
+fn missing(rollout: &Rollout, why: &str) -> Fault {
+    let Rollout { component, function, .. } = rollout;
+    Fault {
+        code: "rollout_version_missing",
+        message: format!(
+            "{component} of function `{function}` was promoted, and cannot be loaded: {why}"
+        ),
+        help:
+            "put it back, or let the configuration name the version that is to run; the sink then \
+               starts by itself, with all that it missed"
+                .to_owned(),
+    }
 }
 
 /// Before another configuration is taken up.

@@ -39,6 +39,12 @@ impl Rollouts for Embedded {
     }
 }
 
+/// Those whose version rows may need.
+pub(crate) fn attached(connection: &Connection) -> Result<Vec<Rollout>, Error> {
+    let attached = all(connection)?.into_iter().filter(Rollout::is_attached);
+    Ok(attached.collect())
+}
+
 fn all(connection: &Connection) -> Result<Vec<Rollout>, Error> {
     let mut statement =
         connection.prepare("SELECT record FROM rollouts ORDER BY created_us, id")?;
@@ -51,17 +57,16 @@ fn all(connection: &Connection) -> Result<Vec<Rollout>, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use model::lsn::Lsn;
     use model::position::Position;
     use model::rollout::{RolloutState, Rules};
 
     use super::*;
 
-    #[tokio::test]
-    async fn b270_what_is_decided_of_a_rollout_outlives_the_process() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut rollout = Rollout {
+    /// A share of `sha256:2`.
+    pub(crate) fn canary() -> Rollout {
+        Rollout {
             id: "r".into(),
             sink_id: "i".into(),
             sink: "s".into(),
@@ -78,7 +83,13 @@ mod tests {
             resumed: 0,
             created_us: 7,
             updated_us: 7,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn b270_what_is_decided_of_a_rollout_outlives_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rollout = canary();
         {
             let store = Embedded::open(directory.path()).unwrap();
             Rollouts::save(&store, store.epoch(), rollout.clone()).await.unwrap();

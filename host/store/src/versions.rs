@@ -12,6 +12,7 @@ use model::versions::{
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use crate::embedded::{Durability, Embedded, unavailable};
+use crate::rollouts;
 use bytes::Bytes;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, VersionsError>>;
@@ -77,10 +78,12 @@ impl Versions for Embedded {
         let bytes = Bytes::new(self.directory());
         // In the transaction: nobody names what is removed here at the same time.
         self.judged(epoch, move |transaction| {
-            let needed: Vec<String> = transaction
+            let mut needed: Vec<String> = transaction
                 .prepare(NEEDED)?
                 .query_map((), |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
+            let rolled = rollouts::attached(transaction)?.into_iter();
+            needed.extend(rolled.map(|rollout| rollout.digest.to_string()));
             let failed =
                 |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
             let removed = bytes.collect(&needed).map_err(failed)?;
@@ -246,6 +249,16 @@ fn remove(
         let what = format!(
             "{name}@{version} is what the {role} of sink `{sink}` runs, ran before, or holds: bind it \
              to other versions first"
+        );
+        return Ok(Err(VersionsError::refused("in_use", what)));
+    }
+    let rollouts = rollouts::attached(transaction)?;
+    if let Some(rollout) = rollouts.iter().find(|rollout| *rollout.digest == *digest) {
+        let what = format!(
+            "{name}@{version} is {} on sink `{}`: end rollout {} first",
+            rollout.state.as_str(),
+            rollout.sink,
+            rollout.id
         );
         return Ok(Err(VersionsError::refused("in_use", what)));
     }

@@ -75,7 +75,7 @@ pub(crate) struct BeginArguments {
     pub(crate) sink: String,
     /// The function, by its name in the configuration.
     pub(crate) function: String,
-    /// The version: NAME@VERSION or sha256:… of the plugin directory.
+    /// The version: NAME@VERSION or sha256:…, pushed or of the plugin directory.
     pub(crate) plugin: String,
     /// Judge nothing before the version has had so many rows in the window.
     #[arg(long, value_name = "ROWS")]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use config::spec::FunctionKind;
 use config::{Diagnostic, Severity, Spec};
 use engine::status::Fault;
 use serde_json::json;
@@ -15,6 +16,7 @@ use super::{check, lines, text};
 use crate::Failure;
 use crate::bindings::Known;
 use crate::cli::{ConfigCommand, InterpolateArguments, ValidateArguments};
+use crate::components::Components;
 use crate::settings::{self, environment};
 use crate::wiring::Wiring;
 
@@ -33,9 +35,9 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     let (path, text) = input(&arguments.file)?;
     let read = check(&path, &text);
     if arguments.json {
-        let (faults, diagnostics) = match &read {
+        let ((faults, unseen), diagnostics) = match &read {
             Ok((spec, warnings)) => (faults(spec)?, warnings),
-            Err(diagnostics) => (BTreeMap::new(), diagnostics),
+            Err(diagnostics) => (Default::default(), diagnostics),
         };
         let good = read.is_ok() && faults.is_empty();
         let told: Vec<_> = diagnostics.iter().map(told).collect();
@@ -47,7 +49,8 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
                 })
             })
             .collect();
-        let told = json!({"valid": good, "diagnostics": told, "cannot_start": sinks});
+        let told =
+            json!({"valid": good, "diagnostics": told, "cannot_start": sinks, "unseen": unseen});
         print(&format!("{told:#}\n"))?;
         // What is wrong was told in a form for programs.
         return if good { Ok(()) } else { Err(Failure::Usage(String::new())) };
@@ -56,7 +59,10 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     if !warnings.is_empty() {
         crate::tell(&lines(&warnings));
     }
-    let faults = faults(&spec)?;
+    let (faults, unseen) = faults(&spec)?;
+    for warning in &unseen {
+        crate::tell(&format!("warning: {warning}\n"));
+    }
     if !faults.is_empty() {
         let line = |(sink, fault): (&String, &Fault)| {
             format!(
@@ -69,8 +75,9 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     print(&format!("{} is valid: {}\n", path.display(), summary(&spec)))
 }
 
-/// Sinks that could not be started here: all is built as for a start, and nothing is sent.
-fn faults(spec: &Spec) -> Result<BTreeMap<String, Fault>, Failure> {
+/// Sinks that could not be started here: all is built as for a start, and nothing is sent. And what
+/// only the engine can tell, because it may have been pushed there.
+fn faults(spec: &Spec) -> Result<(BTreeMap<String, Fault>, Vec<String>), Failure> {
     // What is compiled for this is of no use later.
     let dir = tempfile::tempdir().context("make a directory for compiled plugins")?;
     let guard = settings::http_guard(&environment).map_err(Failure::Usage)?;
@@ -79,7 +86,32 @@ fn faults(spec: &Spec) -> Result<BTreeMap<String, Fault>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.context("start the runtime")?;
     let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
-    Ok(Wiring::new(dir.path(), guard).build(spec, &known).faults)
+    let (spec, unseen) = without_unseen(spec, &known);
+    Ok((Wiring::new(dir.path(), guard).build(&spec, &known).faults, unseen))
+}
+
+/// The configuration without functions whose component is named and nowhere here, and a warning for
+/// each of them.
+fn without_unseen(spec: &Spec, known: &Known) -> (Spec, Vec<String>) {
+    let mut components = Components::new(&spec.plugin_dir, known);
+    let mut seen = spec.clone();
+    let mut warnings = Vec::new();
+    for function in &spec.functions {
+        let FunctionKind::Plugin(plugin) = &function.kind else { continue };
+        let Some(missing) = components.missing(&plugin.component) else { continue };
+        let name = &function.name;
+        warnings.push(format!(
+            "function `{name}`: {missing} here; whether it was pushed, and takes its configuration, \
+             the engine alone can tell"
+        ));
+        seen.functions.retain(|known| known.name != *name);
+        for sink in &mut seen.sinks {
+            for chain in [&mut sink.filters, &mut sink.routers, &mut sink.transforms] {
+                chain.retain(|used| used != name);
+            }
+        }
+    }
+    (seen, warnings)
 }
 
 /// "1 database, 2 functions, 3 sinks".

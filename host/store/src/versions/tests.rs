@@ -1,7 +1,11 @@
 use model::lsn::Lsn;
+use model::rollout::{Rollout, RolloutState};
+use model::store::Rollouts;
 use model::versions::{How, Link};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::rollouts::tests::canary;
 
 fn version(name: &str, number: &str, digest: &str) -> Version {
     Version {
@@ -103,4 +107,32 @@ async fn b270_generations_are_kept_and_what_is_held_or_used_stays() {
     store.bind(epoch, vec![made("s", 4, "sha256:2", true)]).await.unwrap();
     store.bind(epoch, vec![made("s", 5, "sha256:2", false)]).await.unwrap();
     assert_eq!(store.bindings().await.unwrap()[0].hold, None, "another generation ends it");
+}
+
+#[tokio::test]
+async fn b250_b270_what_rows_take_in_a_rollout_is_neither_deleted_nor_collected() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Embedded::open(directory.path()).unwrap();
+    let epoch = store.epoch();
+    let bytes = b"some bytes";
+    let hash: [u8; 32] = Sha256::digest(bytes).into();
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = format!("sha256:{hash}");
+    let mut rollout = Rollout { digest: digest.as_str().into(), ..canary() };
+    store.keep(&digest, bytes).unwrap();
+    store.add(epoch, version("a", "2.0.0", &digest)).await.unwrap();
+    Rollouts::save(&store, epoch, rollout.clone()).await.unwrap();
+    let remove = || store.remove(epoch, "a", "2.0.0", Deed::default());
+    assert_eq!(code(remove().await), "in_use");
+    rollout.state = RolloutState::Aborted;
+    Rollouts::save(&store, epoch, rollout.clone()).await.unwrap();
+    remove().await.unwrap();
+    // Without a name, as what comes from the plugin directory.
+    rollout.state = RolloutState::Promoted;
+    Rollouts::save(&store, epoch, rollout.clone()).await.unwrap();
+    assert_eq!(store.collect(epoch, Deed::default()).await.unwrap(), [""; 0]);
+    assert_eq!(store.bytes(&digest).unwrap(), bytes);
+    rollout.state = RolloutState::Completed;
+    Rollouts::save(&store, epoch, rollout).await.unwrap();
+    assert_eq!(store.collect(epoch, Deed::default()).await.unwrap(), [digest]);
 }
