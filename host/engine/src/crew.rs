@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::backfill::{Registry, View};
-use crate::budget::{Budget, WakeOnDrop};
+use crate::budget::{Budget, Share, WakeOnDrop};
 use crate::bury::Burial;
-use crate::deliver::Deliver;
+use crate::deliver::{Deliver, Room};
 use crate::derive::Shapes;
 use crate::desk::Desks;
 use crate::fan_out::{Hands, Outlet};
@@ -330,16 +330,23 @@ impl Crew {
         let place = &self.place;
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, false));
-        self.register(&member.spec, &ledger, &backlog);
+        let share = self.place.budget.share();
+        self.register(&member.spec, &ledger, &backlog, &share);
         let (intake, _) = mpsc::channel(1);
-        let hands = Hands { ledger, intake, share: self.place.budget.share(), backlog };
+        let hands = Hands { ledger, intake, share, backlog };
         let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
         self.outlets.push(Outlet::new(spec, status, hands));
         let running = self.running(member, CancellationToken::new());
         self.running.push(Running { leaving: true, ..running });
     }
 
-    fn register(&self, spec: &SinkSpec, ledger: &Arc<Ledger>, backlog: &Arc<Backlog>) {
+    fn register(
+        &self,
+        spec: &SinkSpec,
+        ledger: &Arc<Ledger>,
+        backlog: &Arc<Backlog>,
+        share: &Arc<Share>,
+    ) {
         let place = &self.place;
         place.ledgers.set(&spec.name, ledger);
         place.spool.add_owner(Owner {
@@ -347,6 +354,7 @@ impl Crew {
             ledger: Arc::clone(ledger),
             backlog: Arc::clone(backlog),
             on_full: spec.on_full,
+            share: Arc::downgrade(share),
         });
     }
 
@@ -368,8 +376,8 @@ impl Crew {
         let seat = Seat::Live { floor: settled.high };
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
-        self.register(spec, &ledger, &backlog);
         let share = place.budget.share();
+        self.register(spec, &ledger, &backlog, &share);
         place.backfills.set_sink(View {
             spec: Arc::clone(spec),
             status: Arc::clone(status),
@@ -420,6 +428,12 @@ impl Crew {
             status: Arc::clone(status),
             ledger: Arc::clone(&ledger),
             burial,
+            room: Room {
+                scratch: Arc::clone(&place.stores.scratch),
+                budget: Arc::clone(&place.budget),
+                share: Arc::clone(&share),
+                bytes_max: place.settings.change_log_bytes_max,
+            },
             admitted,
             commands,
             paused: paused.subscribe(),
