@@ -96,13 +96,6 @@ async fn b016_a_large_transaction_is_delivered_in_order_within_the_memory() -> R
     deliver(500_000).await
 }
 
-/// By hand, in an optimised build: minutes.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes"]
-async fn b016_five_million_rows() -> Result<()> {
-    deliver(5_000_000).await
-}
-
 async fn count(client: &Client) -> Result<i64> {
     Ok(client.query_one("SELECT count(*) FROM t", &[]).await?.get(0))
 }
@@ -212,11 +205,4 @@ async fn bury(rows: u64) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn b205_a_restart_with_many_letters_stays_within_the_memory() -> Result<()> {
     bury(5_000).await
-}
-
-/// By hand: 2.5 GB.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes and 8 GB of disk"]
-async fn b205_as_many_letters_as_the_predecessor_had() -> Result<()> {
-    bury(140_000).await
 }

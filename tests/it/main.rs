@@ -1,6 +1,8 @@
 //! The tests against real servers and the real engine, linked once.
 
 mod author;
+mod backfills;
+mod backfills_of;
 mod bench;
 mod change_log;
 mod chaos;
@@ -25,6 +27,7 @@ mod reload;
 mod rollouts;
 mod sequin_yaml;
 mod source;
+mod standby;
 mod stdout;
 mod story;
 mod stream;

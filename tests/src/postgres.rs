@@ -109,6 +109,37 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A standby that follows this cluster, which is stopped and started again for the copy.
+    pub async fn standby(&mut self) -> Result<Self> {
+        self.stop().await?;
+        let dir = tempfile::Builder::new().prefix("sequin-pg-").tempdir_in("/tmp")?;
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(self.data()).arg(dir.path());
+        let copied = tokio::process::Command::from(copy).kill_on_drop(true).status().await?;
+        ensure!(copied.success(), "the data of the primary cannot be copied");
+        if is_root() {
+            chown(dir.path(), Some(NOBODY), Some(NOBODY)).context("give it to the server")?;
+        }
+        self.start_again().await?;
+        let (bin, password) = (self.bin.clone(), self.password.clone());
+        let mut standby = Self { process: None, bin, port: 0, password, certificates: None, dir };
+        std::fs::write(standby.data().join("standby.signal"), "")?;
+        let path = standby.data().join("postgresql.conf");
+        let mut file = File::options().append(true).open(path).context("open postgresql.conf")?;
+        let (socket, port) = (self.socket_dir().display(), self.port);
+        writeln!(
+            file,
+            "primary_conninfo = 'host={socket} port={port} user=postgres dbname=postgres'\n\
+             hot_standby_feedback = on\nwal_receiver_status_interval = 1s"
+        )?;
+        until("the standby to start", START, async || {
+            standby.port = ports::free()?;
+            standby.launch().await
+        })
+        .await?;
+        Ok(standby)
+    }
+
     /// Its TCP port, the same after `start_again`.
     pub fn port(&self) -> u16 {
         self.port

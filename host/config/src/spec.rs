@@ -87,12 +87,27 @@ pub struct Database {
     pub username: String,
     pub password: Secret,
     pub tls: Tls,
+    /// Of a read replica: what has to be written into the source's log is written there.
+    pub primary: Option<Server>,
     pub slot: Slot,
     pub publication: Publication,
     /// After so much time without changes, a message is written into the source's log.
     pub heartbeat: Option<Duration>,
     /// A JSON object.
     pub annotations: String,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub hostname: String,
+    pub port: u16,
+    /// As [`Database::more_hosts`].
+    pub more_hosts: Vec<(String, u16)>,
+    pub database: String,
+    pub username: String,
+    pub password: Secret,
+    pub tls: Tls,
 }
 
 /// How connections to a database are encrypted. The words are libpq's.

@@ -128,6 +128,8 @@ pairs! {
     fn tls;
     fn tls_mistakes;
     fn slot_mistakes;
+    fn b178_primary;
+    fn b178_primary_mistakes;
     fn several_hosts;
     fn signature_mistakes;
     fn signatures;

@@ -21,6 +21,7 @@ mod range;
 mod registry;
 
 use model::relation::{Identity, Relation, Rendered};
+use model::source::SourceError;
 
 pub(crate) use arrive::arrive;
 pub(crate) use conductor::Conductor;
@@ -36,6 +37,14 @@ const TABLES_AT_ONCE: usize = 4;
 const PAGES_AT_ONCE: usize = 3;
 /// Ranges of one backfill that are read at once.
 const RANGES_AT_ONCE: usize = 3;
+
+/// What the source says, as it is kept of a backfill that failed.
+fn told(error: &SourceError) -> String {
+    match error {
+        SourceError::Definite { code, .. } => format!("{code}: {error}"),
+        SourceError::Transient(reason) => reason.clone(),
+    }
+}
 
 /// A table by its name alone, for choices.
 fn relation_of(oid: u32, schema: &str, table: &str) -> Relation {

@@ -278,7 +278,7 @@ impl Slot {
                 // 4
                 event = source.next(), if can_read => {
                     let event = event?;
-                    self.judge(source, &event)?;
+                    self.judge(&event)?;
                     self.take(event);
                     self.confirm_settled(source);
                 }
@@ -296,12 +296,9 @@ impl Slot {
         (all_are_logged || self.budget.has_room()) && self.spool.has_room()
     }
 
-    /// Whether the slot is still ours. A standby's log has the claims of its primary's slots, too.
-    fn judge(&mut self, source: &dyn Source, event: &Event) -> Result<(), SourceError> {
+    /// Whether the slot is still ours.
+    fn judge(&mut self, event: &Event) -> Result<(), SourceError> {
         let Event::Changes(batch) = event else { return Ok(()) };
-        if source.server_position().is_none() {
-            return Ok(());
-        }
         if let Some(until) = self.owner.judge(&batch.claims)? {
             let (owners, epoch) = (Arc::clone(&self.stores.owners), self.stores.epoch);
             let name = Arc::clone(&self.status.name);

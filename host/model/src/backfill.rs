@@ -123,6 +123,8 @@ pub struct Ask {
     pub after: Option<Cursor>,
     /// At most this many rows (1 or more).
     pub rows_max: usize,
+    /// And of these no more than have about so many bytes, but one at least.
+    pub bytes_max: usize,
     /// The server gives up after this time.
     pub timeout: Duration,
 }

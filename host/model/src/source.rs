@@ -91,7 +91,8 @@ pub struct Changes {
     pub commits: Vec<Commit>,
     /// The marks that came among the changes, in order.
     pub marks: Vec<Mark>,
-    /// Who said to read a slot, in order, each with the commit that said so.
+    /// Who said to read a slot, in order, each with the commit that said so. Of a standby, whose log
+    /// has what is said of its primary's slots too, only what is said of its own.
     pub claims: Vec<(Lsn, Claim)>,
     /// The memory that the batch takes, in bytes.
     pub bytes: usize,

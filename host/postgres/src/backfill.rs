@@ -74,8 +74,10 @@ pub struct Tables {
     readers: Arc<Sessions>,
     /// Where marks are written.
     writers: Arc<Sessions>,
-    /// Whether these are two servers.
+    /// Whether what is read may be behind what was streamed.
     replicated: bool,
+    /// Whether these are two servers.
+    two: bool,
 }
 
 impl Tables {
@@ -83,9 +85,17 @@ impl Tables {
     /// a standby, `primary` is the same database on its primary: marks are written there.
     #[must_use]
     pub fn new(options: Options, primary: Option<Options>) -> Self {
-        let replicated = primary.is_some();
+        let two = primary.is_some();
         let writers = Sessions::new(primary.unwrap_or_else(|| options.clone()), 1);
-        Self { readers: Sessions::new(options, SESSIONS_MAX), writers, replicated }
+        Self { readers: Sessions::new(options, SESSIONS_MAX), writers, replicated: two, two }
+    }
+
+    /// The stream comes from the server that is read: it never has more than that shows, however far
+    /// behind its primary it is.
+    #[must_use]
+    pub fn of_the_stream(mut self) -> Self {
+        self.replicated = false;
+        self
     }
 
     async fn write_mark(&self, text: &str) -> Result<(), SourceError> {
@@ -97,39 +107,18 @@ impl Tables {
             )));
         }
         let prefix = std::str::from_utf8(marks::PREFIX).unwrap_or_default();
-        let written = self.ask_writer(MARK, &[(&prefix, Type::TEXT), (&text, Type::TEXT)]).await?;
+        let parameters: [Parameter<'_>; 2] = [(&prefix, Type::TEXT), (&text, Type::TEXT)];
+        // A standby that was promoted writes its own.
+        if self.two && ask(&self.readers, MARK, &parameters).await?.is_some() {
+            return Ok(());
+        }
+        let written = ask(&self.writers, MARK, &parameters).await?;
         written.map(drop).ok_or_else(|| self.no_primary())
     }
 
     /// How far the log of the primary is written, and so whatever was streamed of it.
     async fn flushed(&self) -> Result<String, SourceError> {
-        self.ask_writer(FLUSHED, &[]).await?.ok_or_else(|| self.no_primary())
-    }
-
-    /// The only value of a query on the primary.
-    async fn ask_writer(
-        &self,
-        query: &str,
-        parameters: &[Parameter<'_>],
-    ) -> Result<Option<String>, SourceError> {
-        let mut tries = Tries::default();
-        loop {
-            let mut held = self.writers.take(tries.anew).await?;
-            let asked = held.session()?.sql.rows(query, parameters).await;
-            let read = |rows: Vec<tokio_postgres::Row>| match rows.first() {
-                Some(row) => Ok(row.try_get(0)?),
-                None => Ok(None),
-            };
-            match asked.map_err(Failure::Query).and_then(read) {
-                Ok(value) => {
-                    held.keep();
-                    return Ok(value);
-                }
-                Err(failure) => {
-                    tries.again(failure, held.fresh, &self.writers.options, |_| None)?;
-                }
-            }
-        }
+        ask(&self.writers, FLUSHED, &[]).await?.ok_or_else(|| self.no_primary())
     }
 
     fn no_primary(&self) -> SourceError {
@@ -186,6 +175,32 @@ impl Tables {
                 Err(failure) => {
                     tries.again(failure, held.fresh, &self.readers.options, |_| None)?;
                 }
+            }
+        }
+    }
+}
+
+/// The only value of a query.
+async fn ask(
+    sessions: &Arc<Sessions>,
+    query: &str,
+    parameters: &[Parameter<'_>],
+) -> Result<Option<String>, SourceError> {
+    let mut tries = Tries::default();
+    loop {
+        let mut held = sessions.take(tries.anew).await?;
+        let asked = held.session()?.sql.rows(query, parameters).await;
+        let read = |rows: Vec<tokio_postgres::Row>| match rows.first() {
+            Some(row) => Ok(row.try_get(0)?),
+            None => Ok(None),
+        };
+        match asked.map_err(Failure::Query).and_then(read) {
+            Ok(value) => {
+                held.keep();
+                return Ok(value);
+            }
+            Err(failure) => {
+                tries.again(failure, held.fresh, &sessions.options, |_| None)?;
             }
         }
     }

@@ -84,6 +84,9 @@ const CLAIM: &str = "
     select case when not pg_catalog.pg_is_in_recovery()
         then pg_catalog.pg_logical_emit_message(true, $1, $2)::text end";
 
+/// Whether anything can be written here.
+const IS_STANDBY: &str = "select pg_catalog.pg_is_in_recovery()";
+
 /// What was seen of the server.
 #[derive(Debug)]
 pub(crate) enum Look {
@@ -107,20 +110,22 @@ pub(crate) struct Words {
 pub(crate) struct Catalog {
     options: Arc<Options>,
     sql: Option<Sql>,
+    /// To the primary of a standby, once something was written there.
+    primary: Option<Box<Sql>>,
     /// What the server keeps for the slot.
     retained: Box<Retained>,
 }
 
 impl Catalog {
     pub(crate) fn new(options: Arc<Options>, sql: Sql, retained: Retained) -> Self {
-        Self { options, sql: Some(sql), retained: Box::new(retained) }
+        Self { options, sql: Some(sql), primary: None, retained: Box::new(retained) }
     }
 
     /// A catalog whose session is yet to be opened.
     #[cfg(test)]
     pub(crate) fn unopened(options: Arc<Options>) -> Self {
         let retained = Retained::new(model::source::Held::default(), Arc::default());
-        Self { options, sql: None, retained: Box::new(retained) }
+        Self { options, sql: None, primary: None, retained: Box::new(retained) }
     }
 
     /// Answers a question.
@@ -151,8 +156,8 @@ impl Catalog {
 
     async fn look_around(&mut self, words: &Words) -> Look {
         if let Some(sql) = &mut self.sql {
-            match ask_around(sql, words, &self.options, &mut self.retained).await {
-                Ok(()) => return Look::Fine,
+            match self.retained.look(sql, &self.options).await {
+                Ok(()) => return self.write(words).await,
                 Err(error) => tracing::debug!(%error, "the session broke, opening another"),
             }
         }
@@ -162,23 +167,69 @@ impl Catalog {
             Err(Refused::Unreached(error)) => return Look::Failed(error.to_string()),
             Err(Refused::Sql(error)) => return Look::Failed(error.to_string()),
         };
-        match ask_around(sql, words, &self.options, &mut self.retained).await {
-            Ok(()) => Look::Fine,
+        match self.retained.look(sql, &self.options).await {
+            Ok(()) => self.write(words).await,
             Err(error) => Look::Failed(error.to_source(&self.options).to_string()),
         }
+    }
+
+    /// Writes what is to be written: at the primary, if this is a standby and it is known.
+    async fn write(&mut self, words: &Words) -> Look {
+        if *words == Words::default() {
+            return Look::Fine;
+        }
+        let options = Arc::clone(&self.options);
+        let there = match self.primary_of_standby().await {
+            Ok(Some(primary)) => write_words(primary, words, Some(&options)).await,
+            Ok(None) => {
+                let Some(sql) = &mut self.sql else { return Look::Fine };
+                return match write_words(sql, words, None).await {
+                    Ok(()) => Look::Fine,
+                    Err(error) => Look::Failed(error.to_source(&options).to_string()),
+                };
+            }
+            Err(error) => return Look::Failed(error.to_string()),
+        };
+        match there {
+            Ok(()) => Look::Fine,
+            Err(error) => {
+                // It may have been cut while nobody looked: the next look opens another.
+                self.primary = None;
+                let options = options.primary.as_deref().unwrap_or(&options);
+                Look::Failed(format!("the primary: {}", error.to_source(options)))
+            }
+        }
+    }
+
+    /// A session at the primary, if the server is a standby whose primary is known. One that was
+    /// promoted writes for itself.
+    async fn primary_of_standby(&mut self) -> Result<Option<&mut Sql>, SourceError> {
+        let (Some(options), Some(sql)) = (&self.options.primary, &mut self.sql) else {
+            return Ok(None);
+        };
+        let asked = sql.rows(IS_STANDBY, &[]).await;
+        let rows = asked.map_err(|error| error.to_source(&self.options))?;
+        let is_standby = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(false);
+        if !is_standby {
+            return Ok(None);
+        }
+        if self.primary.is_none() {
+            self.primary = Some(Box::new(Sql::open(options).await?));
+        }
+        Ok(self.primary.as_deref_mut())
     }
 
     /// Writes the claim, as the last thing: it stands behind what was confirmed, so that the next
     /// reader of the slot gets it. Best effort.
     pub(crate) async fn say(&mut self, claim: &Claim) {
-        let Some(sql) = &mut self.sql else { return };
-        if let Ok(Err(error)) = timeout(ANSWER_TIMEOUT, write_claim(sql, claim)).await {
+        let words = Words { heartbeat: false, claim: Some(claim.clone()) };
+        if let Ok(Look::Failed(error)) = timeout(ANSWER_TIMEOUT, self.write(&words)).await {
             tracing::debug!(%error, "the claim of the slot was not written");
         }
     }
 
     pub(crate) async fn close(self) {
-        if let Some(sql) = self.sql {
+        for sql in [self.sql, self.primary.map(|primary| *primary)].into_iter().flatten() {
             sql.close().await;
         }
     }
@@ -198,26 +249,24 @@ impl Catalog {
     }
 }
 
-/// Notes what the server keeps for the slot, then writes what is to be written.
-async fn ask_around(
+/// Writes these; for the slot of a standby if its options are given.
+async fn write_words(
     sql: &mut Sql,
     words: &Words,
-    options: &Options,
-    retained: &mut Retained,
+    standby: Option<&Options>,
 ) -> Result<(), QueryError> {
-    retained.look(sql, options).await?;
     if let Some(claim) = &words.claim {
-        write_claim(sql, claim).await?;
+        let mut claim = claim.clone();
+        if let Some(standby) = standby {
+            claim.slot = standby.slot_on_standby().into();
+        }
+        let (prefix, text) = (Claim::PREFIX, claim.to_text());
+        sql.rows(CLAIM, &[(&prefix, Type::TEXT), (&text, Type::TEXT)]).await?;
     }
     if words.heartbeat {
         sql.rows(HEARTBEAT, &[]).await?;
     }
     Ok(())
-}
-
-async fn write_claim(sql: &mut Sql, claim: &Claim) -> Result<(), QueryError> {
-    let (prefix, text) = (Claim::PREFIX, claim.to_text());
-    sql.rows(CLAIM, &[(&prefix, Type::TEXT), (&text, Type::TEXT)]).await.map(drop)
 }
 
 /// Answers a question on this session.

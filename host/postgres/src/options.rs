@@ -60,6 +60,8 @@ pub struct Options {
     /// After so much time without changes, a message is written into the server's log; None:
     /// nothing is written there.
     pub heartbeat: Option<Duration>,
+    /// Where a standby's primary is: what has to be written into the log is written there.
+    pub primary: Option<Box<Self>>,
 }
 
 /// Where changes come from, as a subscription's `origin` says it.
@@ -171,6 +173,7 @@ impl Options {
             slot_failover: false,
             origin: Origin::Any,
             heartbeat: None,
+            primary: None,
         }
     }
 
@@ -201,6 +204,13 @@ impl Options {
     /// All hosts, for messages.
     pub(crate) fn addresses(&self) -> String {
         self.hosts().map(|address| address.to_string()).collect::<Vec<_>>().join(",")
+    }
+
+    /// What a claim calls the slot of a standby: its primary, where claims are written, may have one
+    /// of the same name. No slot has such a name.
+    pub(crate) fn slot_on_standby(&self) -> String {
+        let address = Address { host: self.host.clone(), port: self.port };
+        format!("{}@{address}", self.slot)
     }
 
     /// What can be told to be wrong without a server.

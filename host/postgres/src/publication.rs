@@ -38,6 +38,12 @@ const WITHOUT_IDENTITY: &str = "
 /// How many tables a message names; the query takes one more to tell that there are more.
 const NAMED_MAX: usize = 20;
 
+/// Whether there is one of its name.
+pub(crate) async fn exists(sql: &mut Sql, options: &Options) -> Result<bool, SourceError> {
+    let found = sql.rows(FIND, &[(&options.publication, Type::TEXT)]).await;
+    found.map(|rows| !rows.is_empty()).map_err(|error| error.to_source(options))
+}
+
 /// Makes sure that the publication is there. With a slot that exists, it is not created.
 pub(crate) async fn ensure(
     sql: &mut Sql,

@@ -20,6 +20,7 @@ mod open;
 mod pace;
 mod pulse;
 mod reader;
+mod standby;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,7 @@ impl Connect for Connector {
                 .name(format!("slot-{}", options.slot))
                 .spawn(move || work(options, missing, link, opened_sender, done_sender))
                 .map_err(|error| error::transient(format!("cannot start a thread: {error}")))?;
+            let standby_slot = self.options.slot_on_standby();
             let Opened { origin, server_position, slot_position, decoded_before } =
                 opened.await.unwrap_or_else(|_| Err(ended(None)))?;
             let stream = Stream {
@@ -94,6 +96,8 @@ impl Connect for Connector {
                 server_position,
                 slot_position,
                 decoded_before,
+                slot: self.options.slot.as_str().into(),
+                standby_slot,
                 claim,
                 held,
                 events,
@@ -202,6 +206,9 @@ struct Stream {
     server_position: Option<Lsn>,
     slot_position: Lsn,
     decoded_before: Option<u64>,
+    slot: Arc<str>,
+    /// What claims call it if this is a standby.
+    standby_slot: String,
     claim: watch::Sender<Option<Claim>>,
     held: Held,
     events: mpsc::Receiver<Result<Event, SourceError>>,
@@ -241,6 +248,14 @@ impl Source for Stream {
     fn next(&mut self) -> BoxFuture<'_, Result<Event, SourceError>> {
         Box::pin(async {
             match self.events.recv().await {
+                Some(Ok(Event::Changes(mut batch))) if self.server_position.is_none() => {
+                    // The log of a standby has the claims of its primary's slots, too.
+                    batch.claims.retain(|(_, claim)| *claim.slot == *self.standby_slot);
+                    for (_, claim) in &mut batch.claims {
+                        claim.slot = Arc::clone(&self.slot);
+                    }
+                    Ok(Event::Changes(batch))
+                }
                 Some(event) => event,
                 None => Err(ended(self.thread.take())),
             }

@@ -92,9 +92,11 @@ impl Known {
         self
     }
 
-    /// Whether somebody holds a chain.
-    pub(crate) fn is_held(&self, name: &BindingName) -> bool {
-        self.bindings.get(name).is_some_and(|binding| binding.hold.is_some())
+    /// What somebody holds, whatever `sequin.yaml` wants.
+    pub(crate) fn held(&self, name: &BindingName) -> Option<Chain> {
+        let binding = self.bindings.get(name)?;
+        let (links, hold) = (binding.current.links.clone(), binding.hold.clone()?);
+        Some(Chain { links, refused: Some(hold), met: false })
     }
 
     /// The chain that runs where `sequin.yaml` wants this one.

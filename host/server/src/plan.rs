@@ -202,6 +202,7 @@ fn database(old: &Database, new: &Database) -> Vec<String> {
         .shown("username", &old.username, &new.username)
         .of("password (changed)", &old.password, &new.password)
         .of("tls", &old.tls, &new.tls)
+        .of("primary", &old.primary, &new.primary)
         .of("slot", &old.slot, &new.slot)
         .of("publication", &old.publication, &new.publication)
         .of("annotations", &old.annotations, &new.annotations)

@@ -152,12 +152,16 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
                 let name = BindingName { sink: sink.name.clone(), role };
                 let missing = bindings::functions(sink, role).iter();
                 let missing: Vec<_> = missing.filter_map(|name| wrong.get(name)).collect();
-                if !missing.is_empty() && !known.is_held(&name) {
-                    // What it runs stays on record as it was.
+                let chain = if missing.is_empty() {
+                    chain(&name, sink, &plugins, known)
+                } else if let Some(held) = known.held(&name) {
+                    // Whoever holds it needs nothing of what the file names.
+                    held
+                } else {
+                    // What it ran stays on record as it was.
                     why.extend(missing.into_iter().cloned());
                     continue;
-                }
-                let chain = chain(&name, sink, &plugins, known);
+                };
                 for link in &chain.links {
                     match ready(spec, wiring, known, &name, sink, link, &mut plugins) {
                         Ok(plugin) => bound.of(role).push(plugin),
@@ -185,7 +189,7 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
             },
             connect,
             backfill: Some(engine::backfill::Source {
-                tables: Arc::new(postgres::Tables::new(source(database), None)),
+                tables: Arc::new(tables(database)),
                 catalog: Arc::new(postgres::Published::new(source(database))),
             }),
             sinks: specs,
@@ -510,8 +514,36 @@ fn grouping(sink: &Sink) -> Grouping {
     Grouping::On { scope, tables: tables.collect() }
 }
 
-/// How the database is reached.
+/// Whole tables of the database.
+fn tables(database: &Database) -> postgres::Tables {
+    let source = source(database);
+    let primary = source.primary.as_deref().cloned();
+    let tables = postgres::Tables::new(source, primary);
+    // Of several hosts, the one that is read need not be the one that streams.
+    if database.more_hosts.is_empty() { tables.of_the_stream() } else { tables }
+}
+
+/// How the database is reached, and its primary.
 pub(crate) fn source(database: &Database) -> postgres::Options {
+    let mut options = server(database);
+    options.primary = database.primary.as_ref().map(|primary| {
+        let spec::Server { hostname, port, more_hosts, database: name, username, password, tls } =
+            primary.clone();
+        Box::new(server(&Database {
+            hostname,
+            port,
+            more_hosts,
+            database: name,
+            username,
+            password,
+            tls,
+            ..database.clone()
+        }))
+    });
+    options
+}
+
+fn server(database: &Database) -> postgres::Options {
     let mut options = postgres::Options::new(
         &database.hostname,
         &database.username,

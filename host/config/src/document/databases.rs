@@ -17,8 +17,7 @@ pub(crate) const NEEDLESS: [(&str, &str); 5] = [
     ("ipv6", "both versions are tried"),
     ("await_database", "a database that is down is tried until it is up"),
 ];
-pub(crate) const NOT_YET: [keys::NotYet; 2] =
-    [("use_local_tunnel", keys::is_false), ("primary", keys::never)];
+pub(crate) const NOT_YET: [keys::NotYet; 1] = [("use_local_tunnel", keys::is_false)];
 
 pub(crate) struct Database {
     pub(crate) fields: Fields,
@@ -45,6 +44,8 @@ pub(crate) struct Fields {
     pub(crate) sslcert: Option<String>,
     pub(crate) sslkey: Option<String>,
     pub(crate) channel_binding: Option<String>,
+    /// Of a read replica.
+    pub(crate) primary: Option<Server>,
     pub(crate) slot: Option<Slot>,
     /// The older form of `slot`.
     pub(crate) slot_name: Option<String>,
@@ -55,6 +56,47 @@ pub(crate) struct Fields {
     /// Taken out before, and here to be named among the keys that are known.
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,
+}
+
+/// How a server is reached, as [`Fields`] say it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    pub(crate) url: Option<Secret>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) port: Option<i64>,
+    pub(crate) database: Option<String>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) ssl: Option<bool>,
+    pub(crate) sslmode: Option<String>,
+    pub(crate) sslrootcert: Option<String>,
+    pub(crate) sslcert: Option<String>,
+    pub(crate) sslkey: Option<String>,
+    pub(crate) channel_binding: Option<String>,
+    /// Needless.
+    pub(crate) ipv6: Option<IgnoredAny>,
+}
+
+impl Fields {
+    /// How the database itself is reached.
+    pub(crate) fn server(&self) -> Server {
+        Server {
+            url: self.url.clone(),
+            hostname: self.hostname.clone(),
+            port: self.port,
+            database: self.database.clone(),
+            username: self.username.clone(),
+            password: self.password.clone(),
+            ssl: self.ssl,
+            sslmode: self.sslmode.clone(),
+            sslrootcert: self.sslrootcert.clone(),
+            sslcert: self.sslcert.clone(),
+            sslkey: self.sslkey.clone(),
+            channel_binding: self.channel_binding.clone(),
+            ipv6: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]

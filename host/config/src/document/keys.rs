@@ -51,11 +51,6 @@ pub(crate) fn is_false(node: &Node) -> bool {
     matches!(node.kind, Kind::Bool(false)) || node.text() == Some("false")
 }
 
-/// There is no default that could be spelled out.
-pub(crate) fn never(_: &Node) -> bool {
-    false
-}
-
 /// Takes a map that is handed on as JSON.
 pub(crate) fn json_map(node: &mut Node, key: &str, report: &mut Report<'_>) -> String {
     match node.take(key).map(|entry| entry.value) {

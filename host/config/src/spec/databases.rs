@@ -1,18 +1,16 @@
 //! Databases: how to connect, and what to replicate from.
 
+mod server;
 mod tls;
 
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use options::Secret;
-use percent_encoding::percent_decode_str;
-use url::{Host, Url};
-
-use super::{CreatePublication, Database, OnMismatch, Origin, Publication, Slot, Tls, id};
+use super::{CreatePublication, Database, OnMismatch, Origin, Publication, Slot, id};
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
+use server::{Part, primary, server};
 
 /// Postgres cuts off longer names.
 const NAME_BYTES_MAX: usize = 63;
@@ -21,11 +19,6 @@ const NAME_BYTES_MAX: usize = 63;
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// A second to a day.
 const HEARTBEAT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
-/// The predecessor's defaults.
-const PORT: i64 = 5432;
-const USERNAME: &str = "postgres";
-const PASSWORD: &str = "postgres";
-
 pub(super) fn resolve(
     databases: &Resources<document::Database>,
     base_dir: &Path,
@@ -34,11 +27,15 @@ pub(super) fn resolve(
     let mut resolved = Vec::new();
     for database in &databases.list {
         report.enter(format!("database `{}`", database.name));
-        let server = server(database, base_dir, report);
+        let part = Part { of: database, key: None, fields: &database.value.fields.server() };
+        let server = server(&part, None, base_dir, report);
+        let primary = primary(database, server.as_ref(), base_dir, report);
         let slot = slot(database, report);
         let publication = publication(database, report);
         let heartbeat = heartbeat(database, report);
-        if let (Some(server), Some(slot), Some(publication)) = (server, slot, publication) {
+        if let (Some(server), Some(primary), Some(slot), Some(publication)) =
+            (server, primary, slot, publication)
+        {
             resolved.push(Database {
                 name: database.name.clone(),
                 id: id("database", &database.name),
@@ -49,6 +46,7 @@ pub(super) fn resolve(
                 username: server.username,
                 password: server.password,
                 tls: server.tls,
+                primary,
                 slot,
                 publication,
                 heartbeat,
@@ -58,176 +56,6 @@ pub(super) fn resolve(
     }
     report.leave();
     resolved
-}
-
-struct Server {
-    hostname: String,
-    port: u16,
-    more_hosts: Vec<(String, u16)>,
-    database: String,
-    username: String,
-    password: Secret,
-    tls: Tls,
-}
-
-fn server(
-    from: &Resource<document::Database>,
-    base_dir: &Path,
-    report: &mut Report<'_>,
-) -> Option<Server> {
-    let fields = &from.value.fields;
-    let mut parameters = Vec::new();
-    let mut further = Vec::new();
-    let (hostname, port, database, username, password) = match &fields.url {
-        Some(url) => {
-            let given = [
-                ("hostname", fields.hostname.is_some()),
-                ("port", fields.port.is_some()),
-                ("database", fields.database.is_some()),
-                ("username", fields.username.is_some()),
-                ("password", fields.password.is_some()),
-            ];
-            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
-                let message = format!("`{key}` and `url` cannot be given together");
-                report.error_with_help(from.place(&[key]), message, "it is part of the `url`");
-            }
-            match parse_url(url) {
-                Ok((parts, given, more)) => {
-                    (parameters, further) = (given, more);
-                    parts
-                }
-                Err(message) => {
-                    let help = "it looks like `postgresql://user:password@host:5432/database`";
-                    report.error_with_help(from.place(&["url"]), message, help);
-                    return None;
-                }
-            }
-        }
-        None => {
-            let hostname = required(from, "hostname", fields.hostname.as_ref(), report);
-            let database = required(from, "database", fields.database.as_ref(), report);
-            let port = fields.port.unwrap_or(PORT);
-            (hostname?, port, database?, fields.username.clone(), fields.password.clone())
-        }
-    };
-    let hostname_key = if fields.url.is_some() { "url" } else { "hostname" };
-    let mut names = hostname.split(',').map(str::trim);
-    let first = names.next().unwrap_or_default().to_owned();
-    let more = names.map(|name| (name.to_owned(), port));
-    let more_hosts: Vec<(String, i64)> = more.chain(further).collect();
-    let hostname = first;
-    for name in std::iter::once(&hostname).chain(more_hosts.iter().map(|(name, _)| name)) {
-        if name.is_empty() {
-            report.error(from.place(&[hostname_key]), "a host has no name");
-        }
-        if let Some((message, help)) = pooled(name) {
-            report.error_with_help(from.place(&[hostname_key]), message, help);
-        }
-    }
-    let port = u16::try_from(port).ok().filter(|port| *port > 0);
-    if port.is_none() {
-        report.error(from.place(&["port"]), "`port` must be between 1 and 65535");
-    }
-    let checked = more_hosts
-        .into_iter()
-        .map(|(name, port)| Some((name, u16::try_from(port).ok().filter(|port| *port > 0)?)));
-    let more_hosts = checked.collect::<Option<Vec<_>>>();
-    let tls = tls::resolve(from, &parameters, base_dir, report);
-    Some(Server {
-        hostname,
-        port: port?,
-        more_hosts: more_hosts?,
-        database,
-        username: username.unwrap_or_else(|| USERNAME.to_owned()),
-        password: password.unwrap_or_else(|| Secret::new(PASSWORD)),
-        tls: tls?,
-    })
-}
-
-/// Why a host cannot serve, and what can: poolers do not pass replication on.
-fn pooled(host: &str) -> Option<(&'static str, String)> {
-    if host.contains("pooler.supabase") {
-        let help = "use the address of the direct connection".to_owned();
-        return Some(("the pooler of Supabase cannot replicate", help));
-    }
-    // Neon: `ep-name-123-pooler.region.aws.neon.tech`, whose direct host is without the `-pooler`.
-    let (endpoint, rest) = host.split_once('.')?;
-    let direct = endpoint.strip_suffix("-pooler").filter(|_| rest.ends_with("neon.tech"))?;
-    let help = format!("use the direct host, {direct}.{rest}");
-    Some(("the pooler of Neon cannot replicate", help))
-}
-
-type Parts = (String, i64, String, Option<String>, Option<Secret>);
-
-/// Hosts and ports.
-type Hosts = Vec<(String, i64)>;
-
-/// Names and values.
-type Parameters = Vec<(String, String)>;
-
-/// A URL with its first host alone, and the others: several stand as libpq takes them, with commas
-/// between.
-fn split_hosts(url: &str) -> (String, Vec<&str>) {
-    let begin = url.find("://").map_or(0, |at| at + 3);
-    let (head, rest) = url.split_at(begin);
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(end);
-    let (user, hosts) = match authority.rsplit_once('@') {
-        Some((user, hosts)) => (format!("{user}@"), hosts),
-        None => (String::new(), authority),
-    };
-    let mut hosts = hosts.split(',');
-    let first = hosts.next().unwrap_or_default();
-    (format!("{head}{user}{first}{tail}"), hosts.collect())
-}
-
-/// The parts of a connection URL. Errors do not repeat it: it holds a password.
-fn parse_url(url: &Secret) -> Result<(Parts, Parameters, Hosts), String> {
-    let (url, further) = split_hosts(url.reveal());
-    let mut more = Vec::new();
-    for host in further {
-        let alone = Url::parse(&format!("postgresql://{host}/"));
-        let alone = alone.map_err(|error| format!("`url` has a host that is none: {error}"))?;
-        let name = match alone.host() {
-            Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
-            Some(Host::Ipv4(ip)) => ip.to_string(),
-            Some(Host::Ipv6(ip)) => ip.to_string(),
-            _ => return Err("`url` has a host without a name".to_owned()),
-        };
-        more.push((name, alone.port().map_or(PORT, i64::from)));
-    }
-    let url = Url::parse(&url).map_err(|error| format!("`url` is no URL: {error}"))?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err("`url` must begin with `postgresql://`".to_owned());
-    }
-    if url.fragment().is_some() {
-        return Err("`url` holds a `#`: inside of a part it is written as %23".to_owned());
-    }
-    let decode = |text: &str| {
-        let text = percent_decode_str(text).decode_utf8();
-        text.map(String::from).map_err(|_| "`url` holds bytes that are no text".to_owned())
-    };
-    let hostname = match url.host() {
-        Some(Host::Domain(name)) if !name.is_empty() => decode(name)?,
-        Some(Host::Ipv4(ip)) => ip.to_string(),
-        Some(Host::Ipv6(ip)) => ip.to_string(),
-        _ => return Err("`url` names no host".to_owned()),
-    };
-    let database = decode(url.path().trim_start_matches('/'))?;
-    if database.is_empty() {
-        return Err("`url` names no database".to_owned());
-    }
-    let username = decode(url.username())?;
-    let username = (!username.is_empty()).then_some(username);
-    let password = url.password().map(decode).transpose()?.map(Secret::new);
-    let parameters = url.query().unwrap_or_default().split('&').filter(|text| !text.is_empty());
-    let parameters = parameters.map(|parameter| {
-        let (name, value) = parameter.split_once('=').ok_or("`url` has a parameter without `=`")?;
-        Ok((decode(name)?, decode(value)?))
-    });
-    let parameters = parameters.collect::<Result<_, String>>()?;
-    let port = url.port().map_or(PORT, i64::from);
-    Ok(((hostname, port, database, username, password), parameters, more))
 }
 
 fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Slot> {
@@ -377,18 +205,4 @@ fn creates(sql: &str, name: &str) -> bool {
 fn twice(from: &Resource<document::Database>, block: &str, flat: &str, report: &mut Report<'_>) {
     let message = format!("`{block}` and `{flat}` cannot be given together");
     report.error_with_help(from.place(&[flat]), message, format!("keep `{block}`"));
-}
-
-fn required(
-    from: &Resource<document::Database>,
-    key: &str,
-    value: Option<&String>,
-    report: &mut Report<'_>,
-) -> Option<String> {
-    let value = value.filter(|value| !value.is_empty());
-    if value.is_none() {
-        let help = "give it, or a `url` in its place";
-        report.error_with_help(from.place(&[key]), format_args!("`{key}` is missing"), help);
-    }
-    value.cloned()
 }

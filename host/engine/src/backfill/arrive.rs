@@ -37,6 +37,7 @@ pub(crate) fn arrive(registry: &Registry, mark: &Mark, outlets: &mut [Outlet], n
         let picks = (0..changes.len()).collect();
         let (read_at, bytes) = (Instant::now(), page.bytes);
         let handed = Handed { changes, read_at, bytes, _charge: page.charge };
+        registry.add_reads(&page.sink, handed.changes.len() as u64);
         let refused = outlet.hand_over_picks(&Arc::new(handed), picks);
         debug_assert!(refused.is_empty(), "it had room this very moment");
         if !refused.is_empty() {

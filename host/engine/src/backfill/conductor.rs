@@ -70,6 +70,8 @@ impl Conductor {
         loop {
             let mut changed = std::pin::pin!(self.backfills.changed());
             changed.as_mut().enable();
+            let mut sinks = std::pin::pin!(self.registry.sinks_changed());
+            sinks.as_mut().enable();
             let mut next = Instant::now() + LOOK;
             match self.backfills.load().await {
                 Ok(()) => {
@@ -84,6 +86,7 @@ impl Conductor {
                 biased;
                 () = stop.cancelled() => break,
                 () = changed => {}
+                () = sinks => {}
                 Some((id, end)) = ends.next(), if !ends.is_empty() => {
                     let panic = running.remove(&id);
                     if end.is_none() {

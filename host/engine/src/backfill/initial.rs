@@ -59,6 +59,8 @@ pub(super) struct Initials {
     registry: Arc<Registry>,
     /// Sinks that nothing more is to be begun for, as they are.
     done: HashSet<(Arc<str>, u64)>,
+    /// Sinks, as they are, whose tables were looked for once.
+    looked: HashSet<(Arc<str>, u64)>,
     due: Option<Instant>,
     told: bool,
 }
@@ -70,8 +72,8 @@ impl Initials {
         catalog: Arc<dyn Catalog>,
         registry: Arc<Registry>,
     ) -> Self {
-        let done = HashSet::new();
-        Self { backfills, database, catalog, registry, done, due: None, told: false }
+        let (done, looked) = (HashSet::new(), HashSet::new());
+        Self { backfills, database, catalog, registry, done, looked, due: None, told: false }
     }
 
     /// Begins what there is to begin. Some time if it has to be tried again then.
@@ -87,19 +89,19 @@ impl Initials {
                 pending.push((facts.clone(), revision, view.spec.initial.clone()));
             }
         }
-        // What comes later is looked for now and then.
-        if pending.iter().all(|(_, _, initial)| initial.later)
-            && self.due.is_some_and(|due| due > Instant::now())
-        {
+        // What comes later is looked for now and then, and once a sink is another.
+        let is_later = |(facts, revision, initial): &(Facts, u64, Initial)| {
+            initial.later && self.looked.contains(&(Arc::clone(&facts.name), *revision))
+        };
+        if pending.iter().all(is_later) && self.due.is_some_and(|due| due > Instant::now()) {
             return None;
         }
         for (facts, revision, initial) in pending {
             match self.begin(&facts, &initial, &mut tables).await {
                 Ok(()) => {
                     self.told = false;
-                    if !initial.later {
-                        self.done.insert((facts.name, revision));
-                    }
+                    let looked = if initial.later { &mut self.looked } else { &mut self.done };
+                    looked.insert((facts.name, revision));
                 }
                 Err(reason) => {
                     again = true;

@@ -120,7 +120,7 @@ impl Job {
             match self.place.tables.survey(&wanted).await {
                 Ok(survey) => break survey,
                 Err(error @ SourceError::Definite { .. }) => {
-                    return Err(Left::Failed(error.to_string()));
+                    return Err(Left::Failed(super::told(&error)));
                 }
                 Err(SourceError::Transient(reason)) => {
                     failures += 1;
@@ -228,9 +228,11 @@ impl Job {
         }
     }
 
-    /// Changes of the stream and rows of pages that the sink was handed.
-    pub(super) fn received(&self) -> u64 {
-        self.place.registry.view(&self.sink).map_or(0, |view| view.status.received.get())
+    /// How many changes of the stream the sink was handed, of this table and others.
+    pub(super) fn live(&self) -> u64 {
+        let Place { registry, .. } = &self.place;
+        let received = registry.view(&self.sink).map_or(0, |view| view.status.received.get());
+        received.saturating_sub(registry.reads(&self.sink))
     }
 
     /// Whether somebody has paused or cancelled it, or the stream is over.

@@ -12,6 +12,7 @@ use model::change::{Change, Operation, Transaction};
 use model::lsn::Lsn;
 use model::position::Position;
 use model::source::SourceError;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -49,6 +50,8 @@ pub(super) struct Reader<'a> {
     job: &'a Job,
     index: usize,
     pace: Pace,
+    /// Changes of the stream that the sink was handed, when it was last looked.
+    live: u64,
     recording: Option<Recording>,
     /// The page before showed as much.
     floor: Option<Arc<Snapshot>>,
@@ -63,7 +66,8 @@ impl<'a> Reader<'a> {
         let pace = Pace::new(job.place.budget.bytes_max());
         let range = job.entry.range(index);
         let beyond = range.map(|range| range.beyond.into_iter().collect()).unwrap_or_default();
-        Self { job, index, pace, recording: None, floor: None, began: 0, beyond }
+        let live = job.live();
+        Self { job, index, pace, live, recording: None, floor: None, began: 0, beyond }
     }
 
     /// Reads and hands over what is left of the range.
@@ -75,24 +79,52 @@ impl<'a> Reader<'a> {
         let mut fresh = self.read(range.after).await?;
         loop {
             let Some(Fresh { page, read, known, next }) = fresh else { return Err(Left::Told) };
-            let handed_at = Instant::now();
-            let Some(handed) = self.hand_over(page, read).await? else {
+            self.look_for_live();
+            // While changes of the stream come, they find one page before them at most.
+            let turn = match self.pace.is_live() {
+                true => self.turn().await?,
+                false => None,
+            };
+            let Some((handed, handed_at)) = self.hand_over(page, read).await? else {
+                drop(turn);
                 fresh = self.read(self.cursor()).await?;
                 continue;
             };
             let rows = handed.rows.len();
-            let received = self.job.received();
             let done = Done { handed, read, known, next: next.clone() };
-            let (settled, ahead) = tokio::join!(self.job.settled(self.index, done), async {
+            let (job, index) = (self.job, self.index);
+            let settled = async {
+                let settled = job.settled(index, done).await;
+                drop(turn);
+                settled.map(|()| handed_at.elapsed())
+            };
+            let (settled, ahead) = tokio::join!(settled, async {
                 if next.is_some() { self.read(next.clone()).await } else { Ok(None) }
             });
-            settled?;
-            let live = self.job.received() > received;
-            self.pace.settled(rows, handed_at.elapsed(), live);
+            let took = settled?;
+            self.look_for_live();
+            self.pace.settled(rows, took);
             if next.is_none() {
                 return Ok(());
             }
             fresh = ahead?;
+        }
+    }
+
+    /// Notes whether changes of the stream came for the sink since it was last asked.
+    fn look_for_live(&mut self) {
+        let live = self.job.live();
+        if std::mem::replace(&mut self.live, live) != live {
+            self.pace.live();
+        }
+    }
+
+    /// The place of the one page of the sink that changes of the stream may find before them.
+    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, Left> {
+        let turns = self.job.place.registry.turns(&self.job.sink);
+        tokio::select! {
+            turn = turns.acquire_owned() => Ok(turn.ok()),
+            () = self.job.told() => Err(Left::Told),
         }
     }
 
@@ -125,7 +157,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 Err(error @ SourceError::Definite { .. }) => {
-                    return Err(Left::Failed(error.to_string()));
+                    return Err(Left::Failed(super::told(&error)));
                 }
                 Err(SourceError::Transient(reason)) => {
                     failures += 1;
@@ -168,6 +200,7 @@ impl<'a> Reader<'a> {
                 range: range.unwrap_or_else(|| model::backfill::Range("".into())),
                 after,
                 rows_max: self.pace.rows(),
+                bytes_max: self.pace.bytes_max(),
                 timeout: record.limits.page_timeout,
             }
         };
@@ -249,14 +282,15 @@ impl<'a> Reader<'a> {
         Ok(Fresh { page: Box::new(page), read: count as u64, known, next })
     }
 
-    /// Writes the page's mark, and waits until it has come. None if it has to be read again.
+    /// Writes the page's mark, and waits until it has come, which is told with the time of it. None if
+    /// it has to be read again.
     async fn hand_over(
         &mut self,
         mut page: Box<OpenPage>,
         read: u64,
-    ) -> Result<Option<HandedPage>, Left> {
+    ) -> Result<Option<(HandedPage, Instant)>, Left> {
         if read == 0 {
-            return Ok(Some(HandedPage { rows: Vec::new(), evicted: 0 }));
+            return Ok(Some((HandedPage { rows: Vec::new(), evicted: 0 }, Instant::now())));
         }
         loop {
             let (waiting, answer) = self.job.place.registry.await_page(page);
@@ -281,7 +315,7 @@ impl<'a> Reader<'a> {
                 Ok(Arrived::Handed(handed)) => {
                     self.job.invalid.store(0, Ordering::Relaxed);
                     self.job.entry.waiting.set(None);
-                    return Ok(Some(handed));
+                    return Ok(Some((handed, Instant::now())));
                 }
                 Ok(Arrived::NoRoom(same)) => {
                     page = same;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use model::backfill::Snapshot;
 use model::change::{Change, Transaction};
 use model::position::Position;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::notes::Notes;
 use crate::budget::{Charge, Share};
@@ -88,6 +88,10 @@ struct State {
     marks: HashMap<Arc<str>, u64>,
     awaited: HashMap<u64, Awaited>,
     sinks: HashMap<Arc<str>, View>,
+    /// Rows of pages that sinks were handed.
+    reads: HashMap<Arc<str>, u64>,
+    /// See [`Registry::turns`].
+    turns: HashMap<Arc<str>, Arc<Semaphore>>,
 }
 
 /// Shared by the task of one stream and the backfills that run beside it.
@@ -95,6 +99,8 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     /// Something was settled or confirmed, or a sink is another.
     changed: Notify,
+    /// A sink is another.
+    sinks_changed: Notify,
     recorded: Arc<Recorded>,
     /// Tells our marks from those of others who read the same source.
     instance: u64,
@@ -104,8 +110,9 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(recorded: Arc<Recorded>) -> Arc<Self> {
         let instance = fastrand::Rng::new().u64(..);
-        let (state, changed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { state, changed, recorded, instance, next: AtomicU64::new(1) })
+        let (state, changed, sinks_changed) = (Mutex::default(), Notify::new(), Notify::new());
+        let next = AtomicU64::new(1);
+        Arc::new(Self { state, changed, sinks_changed, recorded, instance, next })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -120,12 +127,14 @@ impl Registry {
     pub(crate) fn set_sink(&self, view: View) {
         self.lock().sinks.insert(Arc::clone(&view.spec.name), view);
         self.changed.notify_waiters();
+        self.sinks_changed.notify_waiters();
     }
 
     /// There is no such sink any more.
     pub(crate) fn remove_sink(&self, name: &str) {
         self.lock().sinks.remove(name);
         self.changed.notify_waiters();
+        self.sinks_changed.notify_waiters();
     }
 
     /// Something was settled or confirmed.
@@ -135,6 +144,27 @@ impl Registry {
 
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
+    }
+
+    pub(super) fn sinks_changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.sinks_changed.notified()
+    }
+
+    /// A page of this sink takes the only one, while changes of the stream come for the sink.
+    pub(super) fn turns(&self, sink: &Arc<str>) -> Arc<Semaphore> {
+        let mut state = self.lock();
+        let turns = state.turns.entry(Arc::clone(sink));
+        Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+
+    /// A sink was handed so many rows of a page.
+    pub(super) fn add_reads(&self, sink: &Arc<str>, rows: u64) {
+        *self.lock().reads.entry(Arc::clone(sink)).or_default() += rows;
+    }
+
+    /// How many rows of pages a sink was handed.
+    pub(super) fn reads(&self, sink: &str) -> u64 {
+        self.lock().reads.get(sink).copied().unwrap_or(0)
     }
 
     pub(super) fn view(&self, sink: &str) -> Option<View> {

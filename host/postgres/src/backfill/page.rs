@@ -21,6 +21,9 @@ use crate::options::Options;
 use crate::relation::Table;
 use crate::sql::{Parameter, QueryError, Sql};
 
+/// Rows of a page that are fetched before it is known how wide they are.
+const FETCHED_FIRST: usize = 8;
+
 /// A table by its id.
 const NAME: &str = "
     select pg_catalog.format('%I.%I', n.nspname, c.relname)
@@ -135,10 +138,12 @@ async fn read(
     };
     let parameters: Vec<Parameter<'_>> =
         query.parameters.iter().map(|value| (value as &(dyn ToSql + Sync), Type::TEXT)).collect();
-    let answers = sql.rows_within(&query.sql, &parameters, ask.timeout).await?;
+    let declare = format!("declare page no scroll cursor for {}", query.sql);
+    sql.rows_within(&declare, &parameters, ask.timeout).await?;
+    let (answers, is_full) = fetch(sql, ask, rows_max, started).await?;
     let took = started.elapsed();
     sql.batch("commit", ask.timeout).await?;
-    let next = next(&part.by, &query, &answers, rows_max)?;
+    let next = next(&part.by, &query, &answers, is_full)?;
     let (rows, bytes) = rows(&described.table, &answers, query.ordered_by + 1)?;
     Ok(Page {
         relation,
@@ -148,6 +153,36 @@ async fn read(
         next: next.map(|next| next.write()),
         took,
     })
+}
+
+/// The rows of the cursor, as long as there is room for them, and whether there may be more. Rows are
+/// wide or not, which nobody knows before: a few tell how many are fetched next.
+async fn fetch(
+    sql: &mut Sql,
+    ask: &Ask,
+    rows_max: usize,
+    started: Instant,
+) -> Result<(Vec<Row>, bool), QueryError> {
+    let mut answers: Vec<Row> = Vec::new();
+    let mut bytes = 0;
+    let mut wanted = rows_max.min(FETCHED_FIRST);
+    loop {
+        let fetch = format!("fetch forward {wanted} from page");
+        let fetched = sql.rows_within(&fetch, &[], ask.timeout).await?;
+        let ended = fetched.len() < wanted;
+        bytes += fetched.iter().map(Row::raw_size_bytes).sum::<usize>();
+        answers.extend(fetched);
+        let room = ask.bytes_max.saturating_sub(bytes);
+        let row_bytes = bytes.checked_div(answers.len()).unwrap_or(0).max(1);
+        // No more than came already: those behind may be wider.
+        let fitting = (room / row_bytes).min(answers.len());
+        wanted = fitting.min(rows_max - answers.len().min(rows_max));
+        // Each is ended by the server after the time for a page: no other is begun late.
+        let late = started.elapsed() >= ask.timeout / 2;
+        if ended || wanted == 0 || late {
+            return Ok((answers, !ended));
+        }
+    }
 }
 
 /// The name of a table, quoted, if it is there.
@@ -280,10 +315,10 @@ fn next(
     by: &By,
     query: &Query,
     answers: &[Row],
-    rows_max: usize,
+    is_full: bool,
 ) -> Result<Option<Reached>, Failure> {
     let at_block = || query.next_block.map(|block| Reached::Place { block, row: 0 });
-    let Some(last) = answers.last().filter(|_| answers.len() >= rows_max) else {
+    let Some(last) = answers.last().filter(|_| is_full) else {
         return Ok(at_block());
     };
     let value = |n| {

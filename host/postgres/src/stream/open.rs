@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::feedback::Feedback;
 use super::reader::Reader;
-use super::{Link, Opened};
+use super::{Link, Opened, standby};
 use crate::catalog::Catalog;
 use crate::error::{self, Phase};
 use crate::options::{Options, Origin};
@@ -51,13 +51,16 @@ pub(super) async fn open(
     let mut sql = within(&options, "open an SQL session", Sql::open(&options)).await?;
 
     let settings = check_settings(&mut sql, &options).await?;
-    check_version(&connection, &options)?;
+    check_version(&connection, &settings, &options)?;
     let decoded_before = if options.slot_temporary {
         publication::ensure(&mut sql, &options, false).await?;
         slot::create_temporary(&mut connection, &options).await?;
         None
     } else {
         let at = (!settings.is_standby).then_some(system.position);
+        if settings.is_standby {
+            standby::publish(&mut sql, &options).await?;
+        }
         prepare(&mut connection, &mut sql, missing, at, &options).await?
     };
 
@@ -112,7 +115,7 @@ async fn prepare(
     publication::ensure(sql, options, found.is_some()).await?;
     let slot = match found {
         Some(slot) => slot,
-        None => slot::create(sql, options).await?,
+        None => standby::create_slot(sql, at.is_none(), options).await?,
     };
     if options.slot_failover && !slot.is_failover() {
         let set = connection.set_failover(&options.slot).await;
@@ -125,12 +128,14 @@ async fn prepare(
 /// Refuses what is asked for and the server does not know.
 fn check_version<S: AsyncRead + AsyncWrite + Unpin>(
     connection: &Connection<S>,
+    settings: &Settings,
     options: &Options,
 ) -> Result<(), SourceError> {
     let Some(major) = connection.major_version() else { return Ok(()) };
     for (wanted, what, since) in [
         (options.slot_failover, "a slot with failover", 17),
         (options.origin == Origin::None, "origin none", 16),
+        (settings.is_standby, "a slot on a standby", 16),
     ] {
         if wanted && major < since {
             return Err(error::definite(

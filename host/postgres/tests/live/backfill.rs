@@ -47,6 +47,7 @@ pub(super) fn ask(wanted: &Wanted, survey: &Survey, range: &Range, rows_max: usi
         range: range.clone(),
         after: None,
         rows_max,
+        bytes_max: usize::MAX,
         timeout: PATIENCE,
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::super::{ChannelBinding, ClientCertificate, Roots, SslMode, Tls};
+use super::server::Part;
 use crate::diagnostic::{Place, Report};
-use crate::document::{self, Resource};
 
 /// One option: its name, what was given, and where.
 struct Word<'a> {
@@ -13,12 +13,12 @@ struct Word<'a> {
 }
 
 pub(super) fn resolve(
-    from: &Resource<document::Database>,
+    from: &Part<'_>,
     parameters: &[(String, String)],
     base_dir: &Path,
     report: &mut Report<'_>,
 ) -> Option<Tls> {
-    let fields = &from.value.fields;
+    let fields = from.fields;
     let word = |name, value: Option<_>| Word {
         name,
         given: value.map(|value| (value, from.place(&[name]))),
@@ -109,8 +109,8 @@ pub(super) fn resolve(
     (report.errors() == before).then_some(tls)
 }
 
-fn mode_place(from: &Resource<document::Database>, url: Place) -> Place {
-    if from.value.fields.sslmode.is_some() { from.place(&["sslmode"]) } else { url }
+fn mode_place(from: &Part<'_>, url: Place) -> Place {
+    if from.fields.sslmode.is_some() { from.place(&["sslmode"]) } else { url }
 }
 
 fn read_mode(text: &str, place: Place, report: &mut Report<'_>) -> Option<SslMode> {

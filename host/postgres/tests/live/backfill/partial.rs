@@ -125,7 +125,7 @@ async fn b168_a_page_over_its_time_says_so_and_is_ended_at_the_server() {
     ask.rows_max = 20;
     ask.wanted.condition = Some("pg_sleep(20) is not null".into());
     let running = "select count(*) from pg_stat_activity
-        where state = 'active' and query like '%pg_sleep(20)%' and pid <> pg_backend_pid()";
+        where state = 'active' and query like 'fetch forward % from page' and pid <> pg_backend_pid()";
     {
         let pages = tables.page(&ask);
         tokio::pin!(pages);
@@ -138,4 +138,44 @@ async fn b168_a_page_over_its_time_says_so_and_is_ended_at_the_server() {
     crate::cluster::until("it ended", async || db.sql.value(running).await == "0").await;
     assert!(started.elapsed() < 10 * SECOND, "its sleep takes twice that");
     assert_eq!(sorted(column(&read(&tables, &super::wanted("t"), 5).await, 0)), numbers(20));
+}
+
+/// A thousand rows of a megabyte are not read at once, and none is left out.
+#[tokio::test]
+async fn b172_a_page_ends_where_its_bytes_do() {
+    let mut db = Database::create().await;
+    db.sql
+        .run(
+            "create table t (id int primary key, note text);
+             insert into t select n, repeat('x', case when n <= 60 then 300000 else 10 end)
+             from generate_series(1, 260) n;
+             create table p (note text);
+             alter table p replica identity full;
+             insert into p select note || id from t",
+        )
+        .await;
+    let tables = tables(&db);
+    for table in ["t", "p"] {
+        let wanted = wanted(table);
+        let survey = survey(&tables, &wanted).await;
+        let mut ask = ask(&wanted, &survey, &survey.ranges[0], 1_000);
+        ask.bytes_max = 2 << 20;
+        let (mut rows, mut most, mut pages) = (0, 0, 0);
+        loop {
+            let page = page(&tables, &ask).await;
+            (rows, most, pages) = (rows + page.rows.len(), most.max(page.bytes), pages + 1);
+            ask.after = page.next;
+            if ask.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(rows, 260, "{table}");
+        assert!(most < 3 << 20 && pages >= 6, "{table}: {most} bytes in one of {pages} pages");
+    }
+    // One that is larger than a page is a page.
+    let wanted = wanted("t");
+    let survey = survey(&tables, &wanted).await;
+    let mut ask = ask(&wanted, &survey, &survey.ranges[0], 1_000);
+    ask.bytes_max = 1;
+    assert!((1..=8).contains(&page(&tables, &ask).await.rows.len()));
 }
