@@ -11,7 +11,6 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Paper {
     bytes: AtomicU64,
-    puts: AtomicU64,
     gets: AtomicU64,
     /// Nothing can be written.
     full: AtomicBool,
@@ -41,11 +40,6 @@ impl Paper {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// How often something was written.
-    pub(crate) fn puts(&self) -> u64 {
-        self.puts.load(Ordering::Relaxed)
-    }
-
     /// How often something was read back.
     pub(crate) fn gets(&self) -> u64 {
         self.gets.load(Ordering::Relaxed)
@@ -64,7 +58,6 @@ impl Scratch for Desk {
                 return Err(StoreError::Full("full".into()));
             }
             self.0.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            self.0.puts.fetch_add(1, Ordering::Relaxed);
             let scrap: Arc<dyn Scrap> = Arc::new(Written { paper: Arc::clone(&self.0), bytes });
             Ok(scrap)
         })

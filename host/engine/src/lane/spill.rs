@@ -43,6 +43,9 @@ pub(crate) struct Piece {
     messages: usize,
 }
 
+/// A message that was read back, and what it is charged with.
+type Returned = (Ticket, Arc<Message>, Option<(Charge, ShareCharge)>);
+
 /// A gap that may be filled from its beginning.
 #[derive(Debug)]
 pub(crate) struct Wanted {
@@ -222,13 +225,9 @@ impl Lanes {
     }
 
     /// Fills a gap from its beginning. False if these are not the messages that came first in it.
-    pub(crate) fn fill(
-        &mut self,
-        wanted: &Wanted,
-        messages: Vec<(Ticket, Arc<Message>, Option<(Charge, ShareCharge)>)>,
-    ) -> bool {
+    pub(crate) fn fill(&mut self, wanted: &Wanted, messages: Vec<Returned>) -> bool {
         let Wanted { gap: name, piece } = wanted;
-        let keys = |(_, message, _): &(_, Arc<Message>, _)| message.groups.keys().next();
+        let keys = |(_, message, _): &Returned| message.groups.keys().next();
         let key = messages.first().and_then(keys);
         let is_it = messages.len() == piece.messages
             && messages.first().is_some_and(|(ticket, ..)| *ticket == piece.first)

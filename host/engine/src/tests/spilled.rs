@@ -213,3 +213,36 @@ async fn b093_what_cannot_be_read_back_comes_from_the_change_log_in_order() {
     assert!(even == (0..600).step_by(2).collect::<Vec<_>>());
     assert_eq!(odd.len(), 300, "nothing is sent twice");
 }
+
+/// A page that came with a blocked row is let go of soon where one sink of several has little room: or
+/// the pages would fill its share, and its other groups would wait for that.
+#[tokio::test(start_paused = true)]
+async fn b093_the_pages_of_what_waits_leave_memory_too() {
+    let (log, store) = (Log::new(), Arc::<Store>::default());
+    let is_sick = Arc::new(AtomicBool::new(true));
+    let sink = sick(&[3], &is_sick);
+    let mut specs = vec![sink_spec("a", &sink)];
+    specs.extend(["b", "c", "d"].map(|name| sink_spec(name, &Recording::willing())));
+    let (engine, status, _) = engine(&log, specs, &store, 4 * BYTES_MAX);
+    let (start, mut committed) = (Instant::now(), 0);
+    let others = || parted(&sink).1.len() as u64;
+    run_until(engine, || {
+        let elapsed = start.elapsed();
+        if committed < 60 && elapsed >= Duration::from_secs(committed) {
+            assert_eq!(others(), committed, "the one before is there within a second");
+            let number = |n| format!("{n:01000}");
+            let rows = (0..10).map(|n| Row::update(3, number(committed * 20 + n * 2)));
+            let other = Row::update(1_000 + committed, number(committed * 20 + 1));
+            log.commit(rows.chain([other]).collect());
+            committed += 1;
+        }
+        if committed == 60 && others() == 60 {
+            is_sick.store(false, Ordering::Relaxed);
+        }
+        assert!(status.budget.used() < 4 * BYTES_MAX);
+        committed == 60 && log.settled()
+    })
+    .await;
+    let (even, _) = parted(&sink);
+    assert!(even.is_sorted() && even.len() == 600);
+}
