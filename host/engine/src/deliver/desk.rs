@@ -37,11 +37,6 @@ impl Beside {
         if self.replays.contains_key(&ticket) { usual.or(Some(ATTEMPTS)) } else { usual }
     }
 
-    /// Whether it is of a letter: somebody waits for what becomes of it.
-    pub(super) fn is_replay(&self, ticket: Ticket) -> bool {
-        self.replays.contains_key(&ticket)
-    }
-
     pub(super) fn failed(&mut self, ticket: Ticket, error: &str) {
         let error = error.get(..error.floor_char_boundary(ERROR_MAX)).unwrap_or_default();
         self.errors.insert(ticket, error.into());

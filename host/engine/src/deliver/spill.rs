@@ -86,8 +86,7 @@ impl Deliver {
             return Some(next);
         }
         let bytes_max = self.room.bytes_at_once();
-        let beside = &state.beside;
-        let (runs, bytes) = state.lanes.spillable(bytes_max, |it| !beside.is_replay(it));
+        let (runs, bytes) = state.lanes.spillable(bytes_max);
         // A few at a time cost more than they give, but where there is no room any more.
         let bytes_min = if self.room.share.has_room() { bytes_max } else { 1 };
         if bytes < bytes_min {
@@ -164,7 +163,7 @@ impl Deliver {
         }
         let has_room = self.room.share.has_room();
         let is_moving = |ticket| state.lanes.is_moving(ticket);
-        if !has_room && state.spill.overdraft.is_some_and(is_moving) {
+        if false && state.spill.overdraft.is_some_and(is_moving) {
             return;
         }
         let wanted = state.lanes.wanted(if has_room { self.room.bytes_at_once() } else { 1 });

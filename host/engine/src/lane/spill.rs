@@ -106,12 +106,8 @@ impl Lanes {
     }
 
     /// What may leave memory, up to about so many bytes: who waits behind a message that waits for its
-    /// next attempt, longest first. `may` is asked about each.
-    pub(crate) fn spillable(
-        &self,
-        bytes_max: usize,
-        may: impl Fn(Ticket) -> bool,
-    ) -> (Vec<Run>, usize) {
+    /// next attempt, longest first.
+    pub(crate) fn spillable(&self, bytes_max: usize) -> (Vec<Run>, usize) {
         let (mut runs, mut bytes) = (Vec::new(), 0);
         for (_, head) in self.delayed.iter().rev() {
             let Some(head) = self.entries.get(head) else { continue };
@@ -122,7 +118,7 @@ impl Lanes {
                         break;
                     }
                     let entry = self.entries.get(ticket).filter(|entry| entry.is_fresh());
-                    if let Some(entry) = entry.filter(|_| may(*ticket)) {
+                    if let Some(entry) = entry {
                         bytes += entry.message.bytes();
                         tickets.push(*ticket);
                     } else if !tickets.is_empty() {

@@ -246,3 +246,40 @@ async fn b093_the_pages_of_what_waits_leave_memory_too() {
     let (even, _) = parted(&sink);
     assert!(even.is_sorted() && even.len() == 600);
 }
+
+/// Many rows are taken again at once by a destination that is slow: what waits of them comes back as
+/// there is room for it, and in order.
+#[tokio::test(start_paused = true)]
+async fn b093_what_comes_back_finds_room_or_waits() {
+    let (log, store) = (Log::new(), Arc::<Store>::default());
+    let is_sick = Arc::new(AtomicBool::new(true));
+    let sick = Arc::clone(&is_sick);
+    let sink = Recording::new(Grouping::Apart, 1, move |_| {
+        let is_sick = sick.load(Ordering::Relaxed);
+        let rejected = is_sick.then_some((0, Retry::Later { after: None }));
+        let after = Duration::from_secs(u64::from(!is_sick));
+        Answer { rejected: rejected.into_iter().collect(), after, ..Answer::default() }
+    });
+    for n in 0..350 {
+        log.commit(vec![Row::update(n % 10, format!("{n:0400}"))]);
+    }
+    let (engine, status, _) = engine(&log, vec![sink_spec("a", &sink)], &store, BYTES_MAX);
+    let mut highest = 0;
+    run_until(engine, || {
+        if log.confirmed() == log.end() && status_of(&status).spilled.get() > 300 {
+            is_sick.store(false, Ordering::Relaxed);
+        }
+        if !is_sick.load(Ordering::Relaxed) {
+            highest = highest.max(status.budget.used());
+        }
+        log.settled()
+    })
+    .await;
+    assert!(highest <= BYTES_MAX, "{highest}");
+    assert_eq!(sink.len(), 350);
+    let mut last: HashMap<u64, u64> = HashMap::new();
+    for message in sink.received() {
+        let (key, value) = of(&message);
+        assert!(last.insert(key, value).is_none_or(|before| before < value), "{key}: {value}");
+    }
+}

@@ -96,7 +96,7 @@ impl Bench {
 
     /// What was begun to be written.
     fn write(&mut self, bytes_max: usize) -> Vec<Writing> {
-        let (runs, _) = self.lanes.spillable(bytes_max, |_| true);
+        let (runs, _) = self.lanes.spillable(bytes_max);
         let written = runs.into_iter().map(|run| {
             let mut writer = Writer::new(&mut self.shared);
             self.lanes.write(&run, &mut writer);
@@ -251,7 +251,7 @@ async fn b089_b092_b093_random_spills_keep_the_order_of_each_group() {
         let mut bench = Bench::new(if together { Grouping::Together } else { Grouping::Apart });
         let (mut under_way, mut writing, mut reading) = (Vec::new(), Vec::new(), Vec::new());
         let mut lasts: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut settled = 0;
+        let (mut settled, mut truncated) = (0, 0);
         let mut steps = 0;
         while settled < 150 {
             steps += 1;
@@ -281,6 +281,12 @@ async fn b089_b092_b093_random_spills_keep_the_order_of_each_group() {
                             let last = lasts.insert(key.0, number).unwrap_or(0);
                             assert!(last < number, "seed {seed}: {last} before {number}");
                         }
+                        // A truncate goes behind all that is before it, and before all behind it.
+                        if groups == Groups::All {
+                            assert_eq!(settled, number - 1, "seed {seed}");
+                        }
+                        truncated = truncated.max(u64::from(groups == Groups::All) * number);
+                        assert!(number >= truncated, "seed {seed}: {number} behind {truncated}");
                         bench.settle(number);
                         settled += 1;
                     }
