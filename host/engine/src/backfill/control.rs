@@ -40,6 +40,8 @@ pub(crate) struct Facts {
 pub(super) struct Entry {
     record: Mutex<Backfill>,
     saving: tokio::sync::Mutex<()>,
+    /// Since when the record says more than the store.
+    noted: Mutex<Option<Instant>>,
     /// Why it does not go on at the moment.
     pub(super) waiting: Note,
     rate: Mutex<Rate>,
@@ -353,9 +355,14 @@ impl Backfills {
             let mut record = entry.record();
             update(&mut record);
             record.updated_us = (self.0.clock_us)();
+            *locked(&entry.noted) = None;
             record.clone()
         };
-        self.0.store.save(self.0.epoch, next).await
+        let saved = self.0.store.save(self.0.epoch, next).await;
+        if saved.is_err() {
+            entry.note(|_| ());
+        }
+        saved
     }
 }
 
@@ -414,6 +421,7 @@ impl Entry {
         Arc::new(Self {
             record: Mutex::new(record),
             saving: tokio::sync::Mutex::default(),
+            noted: Mutex::default(),
             waiting: Note::default(),
             rate: Mutex::default(),
             changed: Notify::new(),
@@ -422,6 +430,17 @@ impl Entry {
 
     pub(super) fn record(&self) -> MutexGuard<'_, Backfill> {
         locked(&self.record)
+    }
+
+    /// Changes what is known of it; [`Backfills::update`] keeps it.
+    pub(super) fn note(&self, update: impl FnOnce(&mut Backfill)) {
+        update(&mut self.record());
+        locked(&self.noted).get_or_insert_with(Instant::now);
+    }
+
+    /// Since when something is noted that is not kept.
+    pub(super) fn noted_since(&self) -> Option<Instant> {
+        *locked(&self.noted)
     }
 
     pub(super) fn range(&self, index: usize) -> Option<BackfillRange> {
