@@ -29,8 +29,8 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(500), cap: Duratio
 /// At the latest it is looked as often whether a page is settled: everything that settles tells.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What sinks have settled is kept so long after that, or when the range is left.
-const KEEP_AFTER: Duration = Duration::from_millis(100);
+/// How often it is kept what sinks have settled, at the most, but for the end of a range.
+const KEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// What all backfills of a stream share.
 #[derive(Clone)]
@@ -336,15 +336,16 @@ impl Job {
 
     /// Keeps what was noted, trying until the store takes it.
     pub(super) async fn keep_noted(&self) -> Result<(), Left> {
-        if self.entry.noted_since().is_some() { self.keep(|_| ()).await } else { Ok(()) }
+        if self.entry.is_noted() { self.keep(|_| ()).await } else { Ok(()) }
     }
 
-    /// As [`Job::keep_noted`], but not for what was noted only now: what a kill makes it read again
-    /// is little, and a disk that is waited for at every page would set the pace.
-    pub(super) async fn keep_old(&self) -> Result<(), Left> {
-        match self.entry.noted_since() {
-            Some(since) if since.elapsed() >= KEEP_AFTER => self.keep_noted().await,
-            _ => Ok(()),
+    /// As [`Job::keep_noted`], but now and then: what a kill makes it read again is little, and a disk
+    /// that is waited for at every part would set the pace.
+    pub(super) async fn keep_often(&self) -> Result<(), Left> {
+        let kept = self.entry.kept_at();
+        match kept.is_none_or(|at| at.elapsed() >= KEEP_EVERY) {
+            true => self.keep_noted().await,
+            false => Ok(()),
         }
     }
 

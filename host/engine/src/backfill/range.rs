@@ -117,10 +117,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Hands a page over, part by part. The keys of what was delivered of it are added to `delivered`.
+    /// Hands a page over, part by part. `delivered` has the keys of what was delivered of it, until the
+    /// cursor is behind all of them.
     async fn page(&mut self, page: Fresh, delivered: &mut Vec<String>) -> Result<After, Left> {
         let Fresh { mut parts, read, known, next } = page;
         let (job, index) = (self.job, self.index);
+        let mut passed = Some((read, known));
         let mut ahead = None;
         while let Some(part) = parts.pop_front() {
             self.look_for_live();
@@ -133,23 +135,32 @@ impl<'a> Reader<'a> {
                 return Ok(After::Again);
             };
             let rows = handed.rows.len();
+            let is_last = parts.is_empty();
             let settled = async {
-                let settled = job.settled(handed, delivered).await;
+                job.settled(handed, delivered).await?;
+                let took = handed_at.elapsed();
+                // The next part need not wait for the disk.
                 drop(turn);
-                settled.map(|()| handed_at.elapsed())
+                if is_last && let Some((read, known)) = passed.take() {
+                    job.passed(index, read, known, next.clone());
+                    delivered.clear();
+                }
+                job.keep_often().await.map(|()| took)
             };
-            // What was settled before goes to the store meanwhile: nobody waits for that.
-            let is_last = parts.is_empty() && next.is_some();
-            let (settled, kept, read) = tokio::join!(settled, job.keep_old(), async {
-                if is_last { self.read(next.clone()).await } else { Ok(None) }
+            let (settled, read) = tokio::join!(settled, async {
+                match next.is_some() && is_last {
+                    true => self.read(next.clone()).await,
+                    false => Ok(None),
+                }
             });
-            let took = settled?;
-            kept?;
             ahead = Some(read);
             self.look_for_live();
-            self.pace.settled(rows, took);
+            self.pace.settled(rows, settled?);
         }
-        job.passed(index, read, known, next.clone());
+        if let Some((read, known)) = passed {
+            // All of it was delivered before.
+            job.passed(index, read, known, next.clone());
+        }
         match (next, ahead) {
             (None, _) => Ok(After::End),
             (Some(_), Some(ahead)) => Ok(After::Next(ahead?)),
