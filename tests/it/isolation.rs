@@ -65,6 +65,52 @@ sinks:
     Ok(())
 }
 
+/// A row is refused, and so much comes of it that it does not fit into memory: it waits on the disk,
+/// and the other rows of the same sink flow. Once the row is taken it comes in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn b093_what_waits_behind_a_refused_row_goes_to_the_disk_and_other_rows_flow() -> Result<()> {
+    let postgres = Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    let schema = "CREATE TABLE t (id bigint PRIMARY KEY, n bigint, pad text);
+                  ALTER TABLE t ALTER pad SET STORAGE plain";
+    client.batch_execute(schema).await?;
+    let receiver = Receiver::start().await?;
+    let sinks = "sinks:
+  - {name: hook, database: source, batch_size: 1,
+     destination: {type: webhook, http_endpoint: receiver}}
+";
+    let config = yaml(postgres.port(), &receiver.url(), sinks);
+    let sequin = engine(&config).env("SEQUIN_MEMORY_MB", "4").start().await?;
+    streaming(&sequin).await?;
+    receiver.set_predicate(|body| {
+        let message = if body["data"].is_array() { &body["data"][0] } else { body };
+        (message["record"]["id"] == 3).then_some(400)
+    });
+    let work = "INSERT INTO t VALUES (3, 0, '');
+                DO $$ BEGIN FOR i IN 1..3000 LOOP
+                  UPDATE t SET n = i, pad = repeat('x', 3000) WHERE id = 3;
+                  INSERT INTO t VALUES (1000 + i, i, '');
+                END LOOP; END $$";
+    client.batch_execute(work).await?;
+    let messages = receiver.until_messages(3_000, LATER).await?;
+    assert!(messages.iter().all(|message| message["record"]["id"] != 3));
+    let metric = async |name: &str| sequin.metric(name, &[("consumer_name", "hook")]).await;
+    assert!(metric("sequin_messages_spilled").await? > 1_000.0);
+    assert!(metric("sequin_messages_spilled_count").await? > 1_000.0);
+    assert!(metric("sequin_messages_pending_bytes").await? < f64::from(4 << 20));
+    receiver.clear_predicate();
+    let messages = receiver.until_messages(6_001, LATER).await?;
+    assert_eq!(messages.len(), 6_001, "each once");
+    let of_row = messages.iter().filter(|message| message["record"]["id"] == 3);
+    let numbers: Vec<_> = of_row.filter_map(|message| message["record"]["n"].as_u64()).collect();
+    assert!(numbers.iter().copied().eq(0..=3_000), "in order");
+    until("nothing to be on the disk", LATER, async || {
+        let left = metric("sequin_messages_spilled").await?;
+        Ok(if left == 0.0 { Ok(()) } else { Err(format!("{left}")) })
+    })
+    .await
+}
+
 /// A sink whose component is not there, and one whose address is forbidden, stand beside one that
 /// runs, and say why; the slot forgets what is logged for them. The first starts by itself once its
 /// file is there, also after a restart, with all that it missed.

@@ -117,6 +117,12 @@ impl Share {
         self.used() < self.bytes_max()
     }
 
+    /// Whether it holds so much that it should hold less.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.used() > self.bytes_max() / 2
+    }
+
     /// Whether it has nearly nothing to do.
     #[must_use]
     pub fn is_hungry(&self) -> bool {

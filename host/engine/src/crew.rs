@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::backfill::{Registry, View};
-use crate::budget::{Budget, WakeOnDrop};
+use crate::budget::{Budget, Share, WakeOnDrop};
 use crate::bury::Burial;
-use crate::deliver::Deliver;
+use crate::deliver::{Deliver, Room};
 use crate::derive::Shapes;
 use crate::desk::Desks;
 use crate::fan_out::{Hands, Outlet};
@@ -330,16 +330,23 @@ impl Crew {
         let place = &self.place;
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, false));
-        self.register(&member, &ledger, &backlog);
+        let share = self.place.budget.share();
+        self.register(&member, &ledger, &backlog, &share);
         let (intake, _) = mpsc::channel(1);
-        let hands = Hands { ledger, intake, share: self.place.budget.share(), backlog };
+        let hands = Hands { ledger, intake, share, backlog };
         let (spec, status) = (Arc::clone(&member.spec), Arc::clone(&member.status));
         self.outlets.push(Outlet::new(spec, status, hands));
         let running = self.running(member, CancellationToken::new());
         self.running.push(Running { leaving: true, ..running });
     }
 
-    fn register(&self, member: &Member, ledger: &Arc<Ledger>, backlog: &Arc<Backlog>) -> Owner {
+    fn register(
+        &self,
+        member: &Member,
+        ledger: &Arc<Ledger>,
+        backlog: &Arc<Backlog>,
+        share: &Arc<Share>,
+    ) -> Owner {
         let (place, spec) = (&self.place, &member.spec);
         place.ledgers.set(&spec.name, ledger);
         let owner = Owner {
@@ -348,6 +355,7 @@ impl Crew {
             ledger: Arc::clone(ledger),
             backlog: Arc::clone(backlog),
             on_full: spec.on_full,
+            share: Arc::downgrade(share),
         };
         place.spool.add_owner(owner.clone());
         owner
@@ -371,8 +379,8 @@ impl Crew {
         let seat = Seat::Live { floor: settled.high };
         let ledger = Arc::new(Ledger::new(settled, Arc::clone(&place.settled)));
         let backlog = Arc::new(Backlog::new(begin, place.spool.is_empty()));
-        let owner = self.register(&member, &ledger, &backlog);
         let share = place.budget.share();
+        let owner = self.register(&member, &ledger, &backlog, &share);
         place.backfills.set_sink(View {
             spec: Arc::clone(spec),
             status: Arc::clone(status),
@@ -423,6 +431,12 @@ impl Crew {
             status: Arc::clone(status),
             ledger: Arc::clone(&ledger),
             burial,
+            room: Room {
+                scratch: Arc::clone(&place.stores.scratch),
+                budget: Arc::clone(&place.budget),
+                share: Arc::clone(&share),
+                bytes_max: place.settings.change_log_bytes_max,
+            },
             admitted,
             commands,
             paused: paused.subscribe(),

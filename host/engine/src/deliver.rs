@@ -6,6 +6,7 @@ mod breaker;
 mod desk;
 mod outage;
 mod rate;
+mod spill;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use model::message::Message;
 use model::position::Position;
 use model::sent::Requests;
 use model::sink::{Retry, SinkError, Verdict};
-use model::store::{Letter, LetterId};
+use model::store::{Letter, LetterId, Scrap, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +38,10 @@ use crate::trace::Happened;
 use breaker::Breaker;
 use desk::Beside;
 use rate::Rate;
+use spill::{Back, Spill, Written};
 
 pub use rate::RateLimit;
+pub(crate) use spill::Room;
 
 /// No delivery of a batch lasts longer, whatever the sink does: the longest time-out that any sink's
 /// options allow is an hour, and a batch is two requests after each other at the most. Only where
@@ -61,6 +64,8 @@ pub(crate) struct Deliver {
     pub(crate) status: Arc<SinkStatus>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) burial: Burial,
+    /// Where messages go that wait for long.
+    pub(crate) room: Room,
     pub(crate) admitted: mpsc::Receiver<Admitted>,
     /// What operators ask.
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -84,6 +89,10 @@ enum Done {
     Buried { tickets: Vec<Ticket>, marked: Vec<LetterId>, bytes: usize },
     /// The store was asked about a letter that is to be sent again.
     Checked { again: Again, is_open: Option<bool>, marks: u64 },
+    /// Messages that wait were written, or not.
+    Spilled { written: Vec<Written>, scrap: Result<Arc<dyn Scrap>, StoreError> },
+    /// They were read back, or not.
+    ReadBack(Result<Vec<Back>, String>),
 }
 
 struct State {
@@ -102,6 +111,7 @@ struct State {
     probed: Option<Ticket>,
     rate: Option<Rate>,
     beside: Beside,
+    spill: Spill,
 }
 
 /// A message that is put aside, and why.
@@ -132,6 +142,7 @@ impl Deliver {
             probed: None,
             rate: self.spec.rate_limit.map(Rate::new),
             beside: Beside::default(),
+            spill: Spill::default(),
         };
         let mut tripped = self.status.trip.watch();
         self.status.breaker.close();
@@ -141,13 +152,18 @@ impl Deliver {
             () = self.burial.learn() => {}
         }
         loop {
+            if self.is_broken(&mut state, &cancelled) {
+                break;
+            }
             let gate = self.send_what_is_due(&mut state);
+            let spill = self.spill(&mut state);
             self.status.pending.set(state.lanes.len() as u64);
             self.status.pending_bytes.set(state.lanes.bytes() as u64);
             self.show_times(&state, gate);
             let can_send = self.can_send(&state) && gate.is_none();
             let deadline = state.lanes.next_deadline(&state.policy, can_send);
-            let deadline = [deadline, gate, self.status.trip.until()].into_iter().flatten().min();
+            let deadline =
+                [deadline, gate, spill, self.status.trip.until()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 // 1
@@ -329,6 +345,8 @@ impl Deliver {
                 self.settle(state, &tickets);
             }
             Done::Checked { again, is_open, marks } => self.checked(state, again, is_open, marks),
+            Done::Spilled { written, scrap } => self.spilled(state, &written, scrap),
+            Done::ReadBack(back) => self.came_back(state, back),
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod kill;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod plugin;
+pub(crate) mod scratch;
 pub(crate) mod sink;
 pub(crate) mod store;
 pub(crate) mod tables;
@@ -118,6 +119,7 @@ pub(crate) fn engine_of(
         logs: Arc::<change_log::Disk>::clone(&store.disk),
         backfills: Arc::<store::Store>::clone(store),
         rollouts: Arc::<store::Store>::clone(store),
+        scratch: store.scratch(),
         epoch: store.next_epoch(),
     };
     let supervisor = Supervisor::default();

@@ -38,7 +38,7 @@ const ROWS_MAX: usize = 256;
 
 /// What a message takes beside itself, about: its entry in the lanes, in its groups' queues and in the
 /// ledger.
-const BESIDE_BYTES: usize = 384;
+pub(crate) const BESIDE_BYTES: usize = 384;
 
 /// Rows come without large values. The predecessor's word.
 const UNSENT: &str = "toast_columns_detected";

@@ -9,6 +9,7 @@
 
 mod operate;
 mod ready;
+mod spill;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,10 +21,12 @@ use tokio::time::Instant;
 
 use crate::budget::{Charge, ShareCharge};
 use ready::{Ready, Together};
+use spill::Gap;
+pub(crate) use spill::{Run, Wanted};
 
 /// Names a message inside its sink; rises in the order of admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct Ticket(pub(crate) u64);
 
 /// All messages that a sink still has to deliver.
 #[derive(Debug, Default)]
@@ -40,6 +43,13 @@ pub struct Lanes {
     held: VecDeque<Ticket>,
     next: u64,
     bytes: usize,
+    /// What stands on the disk, by the ticket that holds its place in its lane.
+    gaps: HashMap<Ticket, Gap>,
+    /// Of these, the ones that nothing is before.
+    wanting: BTreeSet<Ticket>,
+    /// Of all of them, and the messages in these.
+    pieces: usize,
+    spilled: usize,
 }
 
 #[derive(Debug)]
@@ -65,6 +75,30 @@ struct Entry {
     in_flight: bool,
 }
 
+impl Entry {
+    /// Of a message that nothing is known of.
+    fn new(
+        message: Arc<Message>,
+        charges: Option<(Charge, ShareCharge)>,
+        admitted: Instant,
+    ) -> Self {
+        Self {
+            message,
+            _charges: charges,
+            read_at: admitted,
+            tried: false,
+            admitted,
+            attempts: 0,
+            doubtful: 0,
+            doubted: None,
+            together_max: usize::MAX,
+            behind: 0,
+            due: None,
+            in_flight: false,
+        }
+    }
+}
+
 /// A batch that was taken, to be sent at once.
 #[derive(Debug)]
 pub struct Taken {
@@ -81,19 +115,19 @@ impl Lanes {
         Self { ready: Ready::new(policy.one_route), ..Self::default() }
     }
 
-    /// How many messages there are.
+    /// How many messages there are, in memory and on the disk.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.spilled
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    /// Their bytes.
+    /// The bytes of those in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -124,20 +158,7 @@ impl Lanes {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.bytes += message.bytes();
-        let entry = Entry {
-            message,
-            _charges: charges,
-            read_at,
-            tried: false,
-            admitted: now,
-            attempts: 0,
-            doubtful: 0,
-            doubted: None,
-            together_max: usize::MAX,
-            behind: 0,
-            due: None,
-            in_flight: false,
-        };
+        let entry = Entry { read_at, ..Entry::new(message, charges, now) };
         self.entries.insert(ticket, entry);
         if self.barrier.is_some() {
             self.held.push_back(ticket);
@@ -373,7 +394,7 @@ impl Lanes {
     /// A barrier is ready once nothing else is left before it.
     fn release_barrier(&mut self) {
         let Some(barrier) = self.barrier else { return };
-        if self.entries.len() == self.held.len() + 1
+        if self.len() == self.held.len() + 1
             && let Some(entry) = self.entries.get_mut(&barrier)
             && entry.behind > 0
         {
@@ -395,11 +416,13 @@ impl Lanes {
         if first.is_none() {
             self.lanes.remove(&key);
         }
-        if let (true, Some(first)) = (was_first, first)
-            && let Some(entry) = self.entries.get_mut(&first)
-        {
-            entry.behind = entry.behind.saturating_sub(1);
-            self.offer(first);
+        if let (true, Some(first)) = (was_first, first) {
+            if let Some(entry) = self.entries.get_mut(&first) {
+                entry.behind = entry.behind.saturating_sub(1);
+                self.offer(first);
+            } else {
+                self.wanting.insert(first);
+            }
         }
     }
 

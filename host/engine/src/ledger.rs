@@ -123,7 +123,7 @@ impl Ledger {
     /// The first place in this part of the log of something that is open.
     pub(crate) fn first_place(&self, part: Part) -> Option<Address> {
         let acks = self.lock();
-        let places = acks.places().filter(|(_, place)| place.part == part);
-        places.map(|(_, place)| place.address).min()
+        let places = acks.places_used().filter(|place| place.part == part);
+        places.map(|place| place.address).min()
     }
 }

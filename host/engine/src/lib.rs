@@ -49,6 +49,7 @@ mod router;
 mod share;
 mod slot;
 mod slot_run;
+mod spilled;
 mod spool;
 mod transform;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::store::{ChangeLogs, Epoch, Letters, Owners, Progress};
+use model::store::{ChangeLogs, Epoch, Letters, Owners, Progress, Scratch};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,8 @@ pub struct Stores {
     pub backfills: Arc<dyn model::store::Backfills>,
     /// What is known of rollouts.
     pub rollouts: Arc<dyn model::store::Rollouts>,
+    /// Room on the disk for messages that wait.
+    pub scratch: Arc<dyn Scratch>,
     /// This process' token for all of them.
     pub epoch: Epoch,
 }
@@ -48,7 +50,7 @@ pub struct Stores {
 pub struct Settings {
     /// How long requests under way may take after a stop.
     pub drain_deadline: Duration,
-    /// No more may be in the change log of a slot, in bytes.
+    /// No more may be in the change log of a slot, in bytes; nor of messages that wait.
     pub change_log_bytes_max: u64,
     /// The time of day, in microseconds since 1970: commits are compared with it.
     pub clock_us: fn() -> i64,

@@ -15,13 +15,14 @@ pub(crate) mod write;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use model::position::Position;
 use model::store::{Address, ChangeLog, Part, Synced};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Share;
 use crate::fan_out::ToLog;
 use crate::ledger::Ledger;
 use crate::spec::OnFull;
@@ -44,6 +45,8 @@ pub(crate) struct Owner {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) on_full: OnFull,
+    /// What it may hold in memory, while it runs.
+    pub(crate) share: Weak<Share>,
 }
 
 /// What went to the log and is not on the disk.

@@ -476,8 +476,12 @@ pub struct SinkStatus {
     pub plugin_failures: Counter,
     /// Messages that wait or are under way.
     pub pending: Gauge,
-    /// Their bytes.
+    /// The bytes of those in memory.
     pub pending_bytes: Gauge,
+    /// Of those, the messages on the disk: they wait behind one of their group that failed.
+    pub spilled: Gauge,
+    /// Messages that went there.
+    pub spills: Counter,
     /// From being read to the first attempt: of the oldest message of each batch.
     pub internal: Histogram,
     /// Requests after which all of their messages were delivered, or had nothing to say.

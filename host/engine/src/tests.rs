@@ -24,6 +24,7 @@ mod rollouts_seeded;
 mod routes;
 mod simulation;
 mod slot;
+mod spilled;
 mod spool;
 mod state;
 mod tables;

@@ -7,10 +7,13 @@
 //! Invariants: positions are admitted in rising order; a position is open from its admission until
 //! its last outstanding message is settled; nothing else closes it.
 
+mod packed;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::position::Position;
+use packed::Packed;
 
 /// What outlives the process of one sink's [`Acks`]: everything up to `high` was settled but for
 /// `open`.
@@ -42,14 +45,14 @@ pub struct Between {
 /// The ledger of one sink. `Raw` is what is kept of a change while it is open, `Place` where in the
 /// change log it stands.
 ///
-/// Only what is open takes memory: what settled behind an open position leaves no trace but the
+/// Only what is open takes memory, and what is in the change log only a few bytes: what settled behind an open position leaves no trace but the
 /// highest position offered, however long the open one stays.
 #[derive(Debug)]
 pub struct Acks<Raw = (), Place = ()> {
     /// What holds the slot back.
     open: BTreeMap<Position, Open<Raw>>,
     /// What is open and stands in the change log.
-    logged: BTreeMap<Position, Open<Place>>,
+    logged: Packed<Place>,
     /// Highest position offered by this process.
     offered: Option<Position>,
     /// What an earlier process settled.
@@ -63,17 +66,25 @@ struct Open<T> {
     what: T,
 }
 
-impl<Raw, Place> Default for Acks<Raw, Place> {
+impl<T> Open<T> {
+    /// One message is settled. False if it was the last.
+    fn stays(&mut self) -> bool {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.outstanding > 0
+    }
+}
+
+impl<Raw, Place: Copy + PartialEq> Default for Acks<Raw, Place> {
     fn default() -> Self {
         Self::restore(Settled::default())
     }
 }
 
-impl<Raw, Place> Acks<Raw, Place> {
+impl<Raw, Place: Copy + PartialEq> Acks<Raw, Place> {
     /// A ledger that goes on from what an earlier process recorded.
     #[must_use]
     pub fn restore(restored: Settled) -> Self {
-        Self { open: BTreeMap::new(), logged: BTreeMap::new(), offered: None, restored }
+        Self { open: BTreeMap::new(), logged: Packed::default(), offered: None, restored }
     }
 
     /// Opens a position, with one message outstanding. False if the change must not be handed to
@@ -118,9 +129,10 @@ impl<Raw, Place> Acks<Raw, Place> {
 
     /// What stood in the change log stands in another place of it by now, if it is still open.
     pub fn relocate(&mut self, position: Position, place: Place) {
-        if let Some(open) = self.logged.get_mut(&position) {
+        self.logged.update(position, |open| {
             open.what = place;
-        }
+            true
+        });
     }
 
     /// A transform made `outputs` messages of the change (at least 1): it settles when all have.
@@ -128,15 +140,23 @@ impl<Raw, Place> Acks<Raw, Place> {
         let more = outputs.saturating_sub(1);
         if let Some(open) = self.open.get_mut(&position) {
             open.outstanding += more;
-        } else if let Some(open) = self.logged.get_mut(&position) {
-            open.outstanding += more;
+        } else if more > 0 {
+            self.logged.update(position, |open| {
+                open.outstanding += more;
+                true
+            });
         }
     }
 
     /// One message of the change at `position` is settled. Unknown positions are ignored.
     pub fn settle(&mut self, position: Position) {
-        if !settle(&mut self.open, position) {
-            settle(&mut self.logged, position);
+        match self.open.entry(position) {
+            Entry::Occupied(mut entry) => {
+                if !entry.get_mut().stays() {
+                    entry.remove();
+                }
+            }
+            Entry::Vacant(_) => drop(self.logged.update(position, Open::stays)),
         }
     }
 
@@ -158,8 +178,14 @@ impl<Raw, Place> Acks<Raw, Place> {
     }
 
     /// Where what is open stands in the change log, by rising position.
-    pub fn places(&self) -> impl Iterator<Item = (Position, &Place)> {
-        self.logged.iter().map(|(position, open)| (*position, &open.what))
+    pub fn places(&self) -> impl Iterator<Item = (Position, Place)> {
+        self.logged.iter().map(|(position, open)| (position, open.what))
+    }
+
+    /// The places in the change log of what is open, each at least once. Of many changes this is much
+    /// less work than [`Acks::places`].
+    pub fn places_used(&self) -> impl Iterator<Item = Place> {
+        self.logged.whats()
     }
 
     /// What is open between two positions, both included.
@@ -170,7 +196,7 @@ impl<Raw, Place> Acks<Raw, Place> {
         Between {
             open: self.open.range(first..=last).next().is_some()
                 || awaited.any(|position| (first..=last).contains(position)),
-            logged: self.logged.range(first..=last).next().is_some(),
+            logged: self.logged.has_between(first, last),
         }
     }
 
@@ -201,13 +227,14 @@ impl<Raw, Place> Acks<Raw, Place> {
         // Open positions of the earlier process that the replay has not reached again: all of them
         // above what was offered, so both together still rise.
         let awaited = self.restored.open.iter().filter(|position| **position > offered);
-        let (mut here, mut logged) = (self.open.keys().peekable(), self.logged.keys().peekable());
+        let mut here = self.open.keys().copied().peekable();
+        let mut logged = self.logged.iter().map(|(position, _)| position).peekable();
         let rising = std::iter::from_fn(|| match (here.peek(), logged.peek()) {
             (Some(one), Some(other)) if other < one => logged.next(),
             (Some(_), _) => here.next(),
             (None, _) => logged.next(),
         });
-        let all = rising.chain(awaited).copied();
+        let all = rising.chain(awaited.copied());
         let mut open: Vec<Position> = all.take(open_max.saturating_add(1)).collect();
         let mut high = offered.max(self.restored.high);
         if open.len() > open_max {
@@ -216,17 +243,6 @@ impl<Raw, Place> Acks<Raw, Place> {
         }
         Settled { high, open }
     }
-}
-
-/// False if the position is not among these.
-fn settle<T>(open: &mut BTreeMap<Position, Open<T>>, position: Position) -> bool {
-    let Entry::Occupied(mut entry) = open.entry(position) else { return false };
-    let outstanding = &mut entry.get_mut().outstanding;
-    *outstanding = outstanding.saturating_sub(1);
-    if *outstanding == 0 {
-        entry.remove();
-    }
-    true
 }
 
 #[cfg(test)]
@@ -309,7 +325,7 @@ mod tests {
         acks.log(at(1), 8);
         assert_eq!(acks.first_open(), Some(at(3)));
         assert_eq!(acks.settled(9), Settled { high: at(3), open: vec![at(1), at(2), at(3)] });
-        assert_eq!(acks.places().collect::<Vec<_>>(), [(at(1), &8), (at(2), &7)]);
+        assert_eq!(acks.places().collect::<Vec<_>>(), [(at(1), 8), (at(2), 7)]);
         assert_eq!(acks.raws().collect::<Vec<_>>(), [(at(3), &'c')]);
         for n in [3, 1, 2] {
             acks.settle(at(n));

@@ -3,6 +3,7 @@
 mod backfills;
 mod letters;
 mod rollouts;
+mod scratch;
 
 pub use letters::{
     Close, Counts, Edit, KeyPage, Letter, LetterBox, LetterId, LetterPage, LetterQuery,
@@ -19,6 +20,7 @@ use crate::position::Position;
 use crate::source::Claim;
 
 pub use rollouts::Rollouts;
+pub use scratch::{Scrap, Scratch};
 
 pub use backfills::{
     Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Backfills, TableName,

@@ -109,6 +109,7 @@ async fn serve(
         logs: Arc::<Embedded>::clone(&store),
         backfills: Arc::<Embedded>::clone(&store),
         rollouts: Arc::<Embedded>::clone(&store),
+        scratch: Arc::<Embedded>::clone(&store),
         epoch: store.epoch(),
     };
     let budget = memory::budget(settings.memory_bytes_max);

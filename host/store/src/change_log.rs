@@ -8,7 +8,6 @@
 mod disk;
 mod segment;
 mod state;
-mod thread;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +19,9 @@ use model::store::{Address, ChangeLog, ChangeLogs, Epoch, Logged, Part, StoreErr
 use sha2::{Digest as _, Sha256};
 
 use crate::embedded::{Durability, Embedded};
+use crate::thread::Thread;
 use disk::{Disk, Files};
 use state::State;
-use thread::Thread;
 
 /// The directory of all logs in a data directory.
 const DIRECTORY: &str = "changes";

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::schema;
+use crate::scratch;
 
 /// The file in the data directory.
 pub(crate) const FILE: &str = "sequin.db";
@@ -28,6 +29,7 @@ pub struct Embedded {
     epoch: Epoch,
     identity: Identity,
     directory: PathBuf,
+    scratch: scratch::Files,
     _lock: File,
 }
 
@@ -102,8 +104,9 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread =
             thread.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
-        let directory = directory.to_owned();
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), epoch, identity, directory, _lock: lock })
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        let (scratch, directory) = (scratch::Files::new(directory), directory.to_owned());
+        Ok(Self { jobs, thread, epoch, identity, directory, scratch, _lock: lock })
     }
 
     /// The epoch of this process.
@@ -115,6 +118,11 @@ impl Embedded {
     /// Where it is.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Room on its disk.
+    pub(crate) fn scratch(&self) -> &scratch::Files {
+        &self.scratch
     }
 
     /// The data directory's own id.

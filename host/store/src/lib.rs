@@ -16,6 +16,8 @@ mod owners;
 mod progress;
 mod rollouts;
 mod schema;
+mod scratch;
+mod thread;
 mod versions;
 
 pub use embedded::{Embedded, OpenError};

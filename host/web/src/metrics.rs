@@ -26,7 +26,7 @@ type ReadSlot = fn(&SlotStatus) -> u64;
 type ReadKnown = fn(&SlotStatus) -> Option<u64>;
 
 /// Per sink: name, help, how to read it.
-const SINK_COUNTERS: [(&str, &str, ReadSink); 10] = [
+const SINK_COUNTERS: [(&str, &str, ReadSink); 11] = [
     ("sequin_messages_received_count", "Changes handed to the sink.", |sink| sink.received.get()),
     ("sequin_message_deliver_attempt_count", "Attempts to deliver a message.", |sink| {
         sink.attempts.get()
@@ -48,12 +48,17 @@ const SINK_COUNTERS: [(&str, &str, ReadSink); 10] = [
         "Changes that were thrown away because the change log was full.",
         |sink| sink.discarded.get(),
     ),
+    (
+        "sequin_messages_spilled_count",
+        "Messages that went to the disk, to wait there behind a failed one of their group.",
+        |sink| sink.spills.get(),
+    ),
     ("sequin_plugin_failures_count", "Rows that failed in a plugin.", |sink| {
         sink.plugin_failures.get()
     }),
 ];
 
-const SINK_GAUGES: [(&str, &str, ReadSink); 12] = [
+const SINK_GAUGES: [(&str, &str, ReadSink); 13] = [
     ("sequin_sink_paused", "1 while the sink collects and sends nothing.", |sink| {
         sink.paused.get()
     }),
@@ -66,7 +71,14 @@ const SINK_GAUGES: [(&str, &str, ReadSink); 12] = [
         |sink| sink.spooling.get(),
     ),
     ("sequin_messages_pending", "Messages that wait or are under way.", |sink| sink.pending.get()),
-    ("sequin_messages_pending_bytes", "Their bytes.", |sink| sink.pending_bytes.get()),
+    ("sequin_messages_pending_bytes", "The bytes of those in memory.", |sink| {
+        sink.pending_bytes.get()
+    }),
+    (
+        "sequin_messages_spilled",
+        "Of the pending messages, those on the disk: they wait behind a failed one of their group.",
+        |sink| sink.spilled.get(),
+    ),
     (
         "sequin_sink_waiting",
         "1 while the source does not answer what the sink asks of it: values, or an enrichment.",

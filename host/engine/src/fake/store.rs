@@ -12,16 +12,18 @@ use model::rollout::Rollout;
 use model::source::Claim;
 use model::store::{
     Accepted, Backfill, Backfills, Close, Confirmed, Counts, Edit, Epoch, KeyPage, Letter,
-    LetterBox, LetterId, LetterPage, LetterQuery, LetterState, Letters, Owners, Progress,
+    LetterBox, LetterId, LetterPage, LetterQuery, LetterState, Letters, Owners, Progress, Scratch,
     StoreError, StoredLetter, TableName,
 };
 
 use super::change_log::Disk;
+use super::scratch::{Desk, Paper};
 
 #[derive(Default)]
 pub(crate) struct Store {
     state: Mutex<State>,
     pub(crate) disk: Arc<Disk>,
+    pub(crate) paper: Arc<Paper>,
 }
 
 #[derive(Default)]
@@ -46,6 +48,10 @@ impl Store {
         let mut state = self.state.lock().unwrap();
         state.epoch += 1;
         Epoch(state.epoch)
+    }
+
+    pub(crate) fn scratch(&self) -> Arc<dyn Scratch> {
+        Arc::new(Desk(Arc::clone(&self.paper)))
     }
 
     pub(crate) fn letters(&self) -> Vec<Letter> {

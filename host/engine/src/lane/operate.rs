@@ -71,7 +71,9 @@ impl Lanes {
             return self.entries.values().any(|entry| about(&entry.message));
         }
         let newer = |ticket: &Ticket| {
-            self.entries.get(ticket).is_some_and(|entry| entry.message.position > position)
+            let gap = self.gaps.get(ticket).map(|gap| gap.last);
+            let here = || self.entries.get(ticket).map(|entry| entry.message.position);
+            gap.or_else(here).is_some_and(|at| at > position)
         };
         let lanes = message.groups.keys().filter_map(|key| self.lanes.get(&key));
         let held = |ticket: &&Ticket| {

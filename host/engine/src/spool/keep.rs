@@ -22,8 +22,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// What a sink has not settled for as long goes to the log, so that the slot can be confirmed past
 /// it: a message that waits for its next attempt must not make the source keep its log.
 const OPEN_MAX: Duration = Duration::from_secs(10);
-/// As long while more than half of the budget is used: what is open keeps the whole batch in memory
-/// that it came with.
+/// As long while more than half of the budget is used, or of the sink's share of it: what is open keeps
+/// the whole batch in memory that it came with.
 const OPEN_MAX_PRESSED: Duration = Duration::from_millis(250);
 
 /// The change log has reached its limit, and a sink needs all of it that may not lose anything.
@@ -40,12 +40,14 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
             _ = ticks.tick() => {}
             () = spool.over.notified() => {}
         }
-        let is_pressed = budget.used() > budget.bytes_max() / 2;
-        let patience = if is_pressed { OPEN_MAX_PRESSED } else { OPEN_MAX };
+        let all_are_pressed = budget.used() > budget.bytes_max() / 2;
         let now = Instant::now();
         let owners = spool.owners();
-        if let Some(before) = now.checked_sub(patience) {
-            for owner in &owners {
+        for owner in &owners {
+            let is_pressed = || owner.share.upgrade().is_some_and(|share| share.is_pressed());
+            let patience =
+                if all_are_pressed || is_pressed() { OPEN_MAX_PRESSED } else { OPEN_MAX };
+            if let Some(before) = now.checked_sub(patience) {
                 // Not waited for while the disk takes nothing: what is trimmed below makes room.
                 keep(&spool, &owner.sink, &owner.ledger, before).await;
             }

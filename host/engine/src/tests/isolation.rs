@@ -222,6 +222,7 @@ fn b198_jumps_of_the_wall_clock_change_nothing_but_what_is_shown() {
                 owners: Arc::<Store>::clone(&store),
                 backfills: Arc::<Store>::clone(&store),
                 rollouts: Arc::<Store>::clone(&store),
+                scratch: store.scratch(),
                 epoch: store.next_epoch(),
             };
             let clock_us = || CLOCK_US.load(Ordering::Relaxed);

@@ -87,7 +87,10 @@ impl World {
         let backfills = Arc::<Store>::default();
         let epoch = self.store.next_epoch();
         let rollouts = Arc::<Store>::default();
-        let stores = Stores { progress, letters: memory, owners, logs, backfills, rollouts, epoch };
+        let scratch = self.store.scratch();
+        let letters = memory;
+        let stores =
+            Stores { progress, letters, owners, logs, backfills, rollouts, scratch, epoch };
         let settings = Settings { clock_us: || 0, ..settings() };
         let budget = Budget::new(1 << 16);
         let engine = Engine::new(vec![slot], budget, stores, settings, Supervisor::default());

@@ -12,12 +12,12 @@ const QUEUE_MAX: usize = 256;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Ends with what it is part of.
-pub(super) struct Thread {
+pub(crate) struct Thread {
     jobs: mpsc::SyncSender<Job>,
 }
 
 impl Thread {
-    pub(super) fn new(name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn new(name: &str) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE_MAX);
         let work = move || {
             while let Ok(job) = queue.recv() {
@@ -30,7 +30,7 @@ impl Thread {
     }
 
     /// Does the work there. It is done also when nobody awaits the answer any more.
-    pub(super) fn call<T: Send + 'static>(
+    pub(crate) fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
@@ -38,7 +38,8 @@ impl Thread {
         let job: Job = Box::new(move || drop(answer.send(work())));
         let sent = self.jobs.try_send(job);
         Box::pin(async move {
-            let gone = || StoreError::Unavailable("the change log's thread is gone".to_owned());
+            let gone =
+                || StoreError::Unavailable("the thread that writes to the disk is gone".to_owned());
             match sent {
                 Ok(()) => answered.await.map_err(|_| gone())?,
                 Err(mpsc::TrySendError::Full(_)) => {
