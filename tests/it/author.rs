@@ -187,8 +187,8 @@ async fn b278_plugin_record_takes_live_messages_without_what_is_ruled_out() -> R
     let wrong = ["plugin", "record", "hook", "--count", "1", "--out", &other, "--scrub", &rules];
     let insert = async {
         loop {
-            world.client.batch_execute("UPDATE t SET value = 'w' WHERE id = 1").await?;
             let count = world.receiver.messages().len();
+            world.client.batch_execute("UPDATE t SET value = 'w' WHERE id = 1").await?;
             world.receiver.until_messages(count + 1, SOON).await?;
         }
         #[expect(unreachable_code, reason = "the type of what fails")]

@@ -96,3 +96,41 @@ async fn b182_kills_while_lines_are_written_lose_none_and_tear_none() -> Result<
     assert!(dir.path().join("events.ndjson.2").exists(), "files were rotated");
     Ok(())
 }
+
+/// Whoever writes the file after an edit is another version of the sink: the one before has let go of
+/// it.
+#[tokio::test(flavor = "multi_thread")]
+async fn b209_a_file_goes_on_under_another_configuration() -> Result<()> {
+    let postgres = Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute(TABLE).await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("events.ndjson");
+    let config = |batch_size: usize| {
+        let sink = format!(
+            "sinks:
+  - name: archive
+    database: source
+    batch_size: {batch_size}
+    destination: {{type: file, path: {}}}
+",
+            path.display()
+        );
+        yaml(postgres.port(), "http://127.0.0.1:1", &sink)
+    };
+    let sequin = engine(&config(10)).start().await?;
+    streaming(&sequin).await?;
+    for id in 1..=4 {
+        client.batch_execute(&format!("INSERT INTO t VALUES ({id}, 1)")).await?;
+        lines(&path, id).await.with_context(|| sequin.log())?;
+        let before = sequin.metric("sequin_config_reloads_total", &[]).await?;
+        sequin.write_config(&config(10 + id))?;
+        until("the edit to be taken up", LATER, async || {
+            let now = sequin.metric("sequin_config_reloads_total", &[]).await?;
+            Ok(if now > before { Ok(()) } else { Err(sequin.log()) })
+        })
+        .await?;
+    }
+    client.batch_execute("INSERT INTO t VALUES (9, 1)").await?;
+    lines(&path, 5).await.with_context(|| sequin.log())
+}

@@ -34,6 +34,7 @@ mod story;
 mod stream;
 mod tables;
 mod tail;
+mod tutorial;
 mod typesense;
 mod uploads;
 mod versions;

@@ -160,6 +160,8 @@ impl SlotRun {
         }
         let log = self.open_log(&origin, source.slot_position(), synced, cancelled).await?;
         let (finishing, done) = self.finishing(before, &sinks, cancelled);
+        // What another version replaces lets go of its destination, as a file of its lock.
+        drop(sinks);
         let (stage, crew) =
             self.begin(&origin, confirmed, log, (wanted, restored), done, &self.status);
         let stop_backfills = CancellationToken::new();

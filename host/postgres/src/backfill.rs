@@ -52,10 +52,13 @@ const REPLAY_INTERVAL: Duration = Duration::from_millis(20);
 /// A standby is waited for so long, at most, unless the page has less time.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A mark is a transaction of its own. A standby writes none.
+/// A mark is a transaction of its own. A standby writes none. The stream brings it once it is on the
+/// disk of the server, which is no sooner than its next round where `synchronous_commit` is off, and need
+/// not wait for the standbys that `on` waits for.
 const MARK: &str = "
     select case when not pg_catalog.pg_is_in_recovery()
-        then pg_catalog.pg_logical_emit_message(true, $1, $2)::text end";
+        then pg_catalog.pg_logical_emit_message(true, $1, $2)::text end
+    from pg_catalog.set_config('synchronous_commit', 'local', true)";
 
 /// What a stream of the primary may have brought already.
 const FLUSHED: &str = "

@@ -1,10 +1,13 @@
 //! What backfills there are, what becomes of them, and who may say so.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::backfill::Wanted;
-use model::store::{Backfill, BackfillLimits, BackfillRange, BackfillState, Epoch, StoreError};
+use model::store::{
+    Backfill, BackfillCounts, BackfillLimits, BackfillRange, BackfillState, Epoch, StoreError,
+};
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
@@ -40,6 +43,10 @@ pub(crate) struct Facts {
 pub(super) struct Entry {
     record: Mutex<Backfill>,
     saving: tokio::sync::Mutex<()>,
+    /// The record says more than the store.
+    noted: AtomicBool,
+    /// What the store has, and since when: nothing is shown that a kill takes back.
+    kept: Mutex<(BackfillCounts, Option<Instant>)>,
     /// Why it does not go on at the moment.
     pub(super) waiting: Note,
     rate: Mutex<Rate>,
@@ -329,6 +336,7 @@ impl Backfills {
         next.updated_us = now;
         next.ended_us = state.is_over().then_some(now);
         self.0.store.save(self.0.epoch, next.clone()).await?;
+        *locked(&entry.kept) = (next.counts, Some(Instant::now()));
         {
             let mut record = entry.record();
             record.state = next.state;
@@ -353,9 +361,16 @@ impl Backfills {
             let mut record = entry.record();
             update(&mut record);
             record.updated_us = (self.0.clock_us)();
+            entry.noted.store(false, Ordering::Relaxed);
             record.clone()
         };
-        self.0.store.save(self.0.epoch, next).await
+        let counts = next.counts;
+        let saved = self.0.store.save(self.0.epoch, next).await;
+        match &saved {
+            Ok(()) => *locked(&entry.kept) = (counts, Some(Instant::now())),
+            Err(_) => entry.note(|_| ()),
+        }
+        saved
     }
 }
 
@@ -412,8 +427,10 @@ pub(crate) fn uuid() -> String {
 impl Entry {
     fn new(record: Backfill) -> Arc<Self> {
         Arc::new(Self {
+            kept: Mutex::new((record.counts, None)),
             record: Mutex::new(record),
             saving: tokio::sync::Mutex::default(),
+            noted: AtomicBool::default(),
             waiting: Note::default(),
             rate: Mutex::default(),
             changed: Notify::new(),
@@ -422,6 +439,22 @@ impl Entry {
 
     pub(super) fn record(&self) -> MutexGuard<'_, Backfill> {
         locked(&self.record)
+    }
+
+    /// Changes what is known of it; [`Backfills::update`] keeps it.
+    pub(super) fn note(&self, update: impl FnOnce(&mut Backfill)) {
+        update(&mut self.record());
+        self.noted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something is noted that is not kept.
+    pub(super) fn is_noted(&self) -> bool {
+        self.noted.load(Ordering::Relaxed)
+    }
+
+    /// When something was kept the last time in this run.
+    pub(super) fn kept_at(&self) -> Option<Instant> {
+        locked(&self.kept).1
     }
 
     pub(super) fn range(&self, index: usize) -> Option<BackfillRange> {
@@ -454,7 +487,8 @@ impl Entry {
     }
 
     fn shown(&self, sink_id: Option<Arc<str>>) -> Shown {
-        let backfill = self.record().clone();
+        let mut backfill = self.record().clone();
+        backfill.counts = locked(&self.kept).0;
         let is_active = backfill.state == BackfillState::Active;
         let rows_per_second = is_active.then(|| self.rows_per_second()).flatten();
         let left = backfill.rows_estimate.map(|rows| rows.saturating_sub(backfill.counts.read));

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use model::backfill::{Cursor, Order, Survey, Tables};
 use model::backoff::Backoff;
+use model::position::Position;
 use model::source::SourceError;
 use model::store::{BackfillLimits, BackfillRange, BackfillState, StoreError};
 use tokio::sync::Semaphore;
@@ -27,6 +28,9 @@ use crate::status::SlotStatus;
 const RETRY: Backoff = Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(30) };
 /// At the latest it is looked as often whether a page is settled: everything that settles tells.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is kept what sinks have settled, at the most, but for the end of a range.
+const KEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// What all backfills of a stream share.
 #[derive(Clone)]
@@ -49,16 +53,6 @@ pub(super) enum Left {
     Told,
     /// It cannot go on.
     Failed(String),
-}
-
-/// A page in the hands of its sink, and what is to be kept once that has settled it.
-pub(super) struct Done {
-    pub(super) handed: HandedPage,
-    /// Rows read.
-    pub(super) read: u64,
-    /// Keys of those that were delivered before.
-    pub(super) known: Vec<String>,
-    pub(super) next: Option<Cursor>,
 }
 
 /// One backfill.
@@ -281,10 +275,15 @@ impl Job {
         }
     }
 
-    /// Waits until the sink has settled a page, and moves the cursor behind it.
-    pub(super) async fn settled(&self, index: usize, done: Done) -> Result<(), Left> {
+    /// Waits until the sink has settled a part of a page. The keys of what is settled are added to
+    /// `delivered`: all of them, unless it was told to stop.
+    pub(super) async fn settled(
+        &self,
+        part: HandedPage,
+        delivered: &mut Vec<String>,
+    ) -> Result<(), Left> {
         let registry = &self.place.registry;
-        let Done { handed: HandedPage { rows, evicted }, read, known, next } = done;
+        let HandedPage { rows, evicted } = part;
         let first_last = rows.first().zip(rows.last()).map(|(first, last)| (first.0, last.0));
         if let Some((first, last)) = first_last {
             loop {
@@ -300,42 +299,69 @@ impl Job {
                     () = changed => {}
                     () = tokio::time::sleep_until(Instant::now() + LOOK) => {}
                     () = self.place.stop.cancelled() => {
-                        self.keep_beyond(index, rows).await;
+                        let settled = self.settled_of(rows);
+                        self.count(settled.len(), 0);
+                        delivered.extend(settled);
                         return Err(Left::Told);
                     }
                 }
             }
         }
-        let delivered = rows.len() as u64;
+        self.count(rows.len(), evicted);
+        delivered.extend(rows.into_iter().map(|(_, key)| key));
+        Ok(())
+    }
+
+    fn count(&self, delivered: usize, evicted: u64) {
+        let delivered = delivered as u64;
         self.entry.count(delivered);
-        self.keep(move |record| {
-            record.counts.read += read;
+        self.entry.note(|record| {
             record.counts.evicted += evicted;
             record.counts.delivered += delivered;
+        });
+    }
+
+    /// A page is through: moves the cursor behind it. What is noted so is kept by [`Job::keep_noted`].
+    pub(super) fn passed(&self, index: usize, read: u64, known: Vec<String>, next: Option<Cursor>) {
+        self.entry.note(|record| {
+            record.counts.read += read;
             if let Some(range) = record.ranges.get_mut(index) {
                 range.done = next.is_none();
-                range.after.clone_from(&next);
+                range.after = next;
                 let known: HashSet<String> = known.into_iter().collect();
                 range.beyond.retain(|key| !known.contains(key));
             }
-        })
-        .await
+        });
     }
 
-    /// The stream stops in order in the middle of a page: what of it the sink has settled is not
-    /// read again.
-    async fn keep_beyond(&self, index: usize, rows: Vec<(model::position::Position, String)>) {
-        let Some(view) = self.place.registry.view(&self.sink) else { return };
-        let settled: Vec<String> = {
-            let acks = view.ledger.lock();
-            let settled = rows.into_iter().filter(|(position, _)| !acks.is_open(*position));
-            settled.map(|(_, key)| key).collect()
-        };
-        let delivered = settled.len() as u64;
-        let kept = self.place.backfills.update(&self.entry, move |record| {
-            record.counts.delivered += delivered;
+    /// Keeps what was noted, trying until the store takes it.
+    pub(super) async fn keep_noted(&self) -> Result<(), Left> {
+        if self.entry.is_noted() { self.keep(|_| ()).await } else { Ok(()) }
+    }
+
+    /// As [`Job::keep_noted`], but now and then: what a kill makes it read again is little, and a disk
+    /// that is waited for at every part would set the pace.
+    pub(super) async fn keep_often(&self) -> Result<(), Left> {
+        let kept = self.entry.kept_at();
+        match kept.is_none_or(|at| at.elapsed() >= KEEP_EVERY) {
+            true => self.keep_noted().await,
+            false => Ok(()),
+        }
+    }
+
+    /// The keys of those that the sink has settled. The stream stops in order, so that is the end of it.
+    fn settled_of(&self, rows: Vec<(Position, String)>) -> Vec<String> {
+        let Some(view) = self.place.registry.view(&self.sink) else { return Vec::new() };
+        let acks = view.ledger.lock();
+        let settled = rows.into_iter().filter(|(position, _)| !acks.is_open(*position));
+        settled.map(|(_, key)| key).collect()
+    }
+
+    /// A page is left in the middle: what of it the sink has settled is not read again.
+    pub(super) async fn keep_beyond(&self, index: usize, settled: &[String]) {
+        let kept = self.place.backfills.update(&self.entry, |record| {
             if let Some(range) = record.ranges.get_mut(index) {
-                range.beyond.extend(settled);
+                range.beyond.extend_from_slice(settled);
             }
         });
         if let Err(error) = kept.await {

@@ -1,7 +1,10 @@
 //! The pages of one range: read, marked, handed over, settled, one after the other. The next one is
-//! read while the sink works on the one before.
+//! read while the sink works on the last of the one before.
+//!
+//! While changes of the stream come, the sink gets a page in parts, each with a mark of its own: how much
+//! one has to be for the effort of its query says nothing of how much live changes can wait for.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::job::{Done, Job, Left};
+use super::job::{Job, Left};
 use super::notes::{key_names, key_of};
 use super::pace::Pace;
 use super::registry::{Arrived, HandedPage, OpenPage, Recording};
@@ -33,16 +36,29 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(500), cap: Duratio
 const LOOK: Duration = Duration::from_millis(100);
 /// Pages in a row that could not be compared with the stream: the next will not be either.
 const INVALID_MAX: u32 = 100;
+/// So many rows become changes before another task has its turn: live changes do not wait for a page.
+const ROWS_A_TURN: usize = 128;
 /// Timeouts in a row with one row a page.
 const TIMEOUTS_MAX: u32 = 5;
 
 /// A page that was read, with its place.
 pub(super) struct Fresh {
-    page: Box<OpenPage>,
+    /// Its rows, in parts that are handed over one after the other.
+    parts: VecDeque<Box<OpenPage>>,
     read: u64,
     /// Keys of rows of it that were delivered before.
     known: Vec<String>,
     next: Option<Cursor>,
+}
+
+/// What comes after a page.
+enum After {
+    /// The next one. None if it was told to stop.
+    Next(Option<Fresh>),
+    /// The same one: what the stream brought could not be compared with it.
+    Again,
+    /// Nothing.
+    End,
 }
 
 /// What the reading of a range knows.
@@ -72,42 +88,83 @@ impl<'a> Reader<'a> {
 
     /// Reads and hands over what is left of the range.
     pub(super) async fn run(mut self) -> Result<(), Left> {
+        let end = self.pages().await;
+        let kept = self.job.keep_noted().await;
+        end.and(kept)
+    }
+
+    async fn pages(&mut self) -> Result<(), Left> {
         let Some(range) = self.job.entry.range(self.index) else { return Ok(()) };
         if range.done {
             return Ok(());
         }
         let mut fresh = self.read(range.after).await?;
         loop {
-            let Some(Fresh { page, read, known, next }) = fresh else { return Err(Left::Told) };
+            let Some(page) = fresh else { return Err(Left::Told) };
+            let mut delivered = Vec::new();
+            let end = self.page(page, &mut delivered).await;
+            if !matches!(end, Ok(After::Next(_) | After::End)) && !delivered.is_empty() {
+                self.job.keep_beyond(self.index, &delivered).await;
+            }
+            fresh = match end? {
+                After::End => return Ok(()),
+                After::Next(ahead) => ahead,
+                After::Again => {
+                    self.beyond.extend(delivered);
+                    self.read(self.cursor()).await?
+                }
+            };
+        }
+    }
+
+    /// Hands a page over, part by part. `delivered` has the keys of what was delivered of it, until the
+    /// cursor is behind all of them.
+    async fn page(&mut self, page: Fresh, delivered: &mut Vec<String>) -> Result<After, Left> {
+        let Fresh { mut parts, read, known, next } = page;
+        let (job, index) = (self.job, self.index);
+        let mut passed = Some((read, known));
+        let mut ahead = None;
+        while let Some(part) = parts.pop_front() {
             self.look_for_live();
-            // While changes of the stream come, they find one page before them at most.
+            // While changes of the stream come, they find one part before them at most.
             let turn = match self.pace.is_live() {
                 true => self.turn().await?,
                 false => None,
             };
-            let Some((handed, handed_at)) = self.hand_over(page, read).await? else {
-                drop(turn);
-                fresh = self.read(self.cursor()).await?;
-                continue;
+            let Some((handed, handed_at)) = self.hand_over(part).await? else {
+                return Ok(After::Again);
             };
             let rows = handed.rows.len();
-            let done = Done { handed, read, known, next: next.clone() };
-            let (job, index) = (self.job, self.index);
+            let is_last = parts.is_empty();
             let settled = async {
-                let settled = job.settled(index, done).await;
+                job.settled(handed, delivered).await?;
+                let took = handed_at.elapsed();
+                // The next part need not wait for the disk.
                 drop(turn);
-                settled.map(|()| handed_at.elapsed())
+                if is_last && let Some((read, known)) = passed.take() {
+                    job.passed(index, read, known, next.clone());
+                    delivered.clear();
+                }
+                job.keep_often().await.map(|()| took)
             };
-            let (settled, ahead) = tokio::join!(settled, async {
-                if next.is_some() { self.read(next.clone()).await } else { Ok(None) }
+            let (settled, read) = tokio::join!(settled, async {
+                match next.is_some() && is_last {
+                    true => self.read(next.clone()).await,
+                    false => Ok(None),
+                }
             });
-            let took = settled?;
+            ahead = Some(read);
             self.look_for_live();
-            self.pace.settled(rows, took);
-            if next.is_none() {
-                return Ok(());
-            }
-            fresh = ahead?;
+            self.pace.settled(rows, settled?);
+        }
+        if let Some((read, known)) = passed {
+            // All of it was delivered before.
+            job.passed(index, read, known, next.clone());
+        }
+        match (next, ahead) {
+            (None, _) => Ok(After::End),
+            (Some(_), Some(ahead)) => Ok(After::Next(ahead?)),
+            (Some(next), None) => Ok(After::Next(self.read(Some(next)).await?)),
         }
     }
 
@@ -119,7 +176,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The place of the one page of the sink that changes of the stream may find before them.
+    /// The place of the one part of the sink that changes of the stream may find before them.
     async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, Left> {
         let turns = self.job.place.registry.turns(&self.job.sink);
         tokio::select! {
@@ -186,7 +243,7 @@ impl<'a> Reader<'a> {
             self.pace.read(page.rows.len(), page.bytes, page.took);
             self.pace.throttle(page.rows.len(), self.job.limits().rows_per_second);
             self.job.entry.waiting.set(None);
-            return self.fresh(page, snapshot).map(Some);
+            return self.fresh(page, snapshot).await.map(Some);
         }
     }
 
@@ -239,13 +296,16 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    fn fresh(&mut self, page: Page, snapshot: Arc<Snapshot>) -> Result<Fresh, Left> {
+    async fn fresh(&mut self, page: Page, snapshot: Arc<Snapshot>) -> Result<Fresh, Left> {
         let Page { relation, rows, bytes, next, .. } = page;
         let transaction = Arc::new(Transaction::new(Lsn::ZERO, 0, 0));
         let key = key_names(&relation);
         let (count, mut known) = (rows.len(), Vec::new());
         let mut changes = Vec::with_capacity(count);
-        for row in rows {
+        for (index, row) in rows.into_iter().enumerate() {
+            if index % ROWS_A_TURN == ROWS_A_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             let Some(key) = key_of(&relation, &row) else {
                 return Err(Left::Failed("the source gave a row without its key".to_owned()));
             };
@@ -268,30 +328,33 @@ impl<'a> Reader<'a> {
             changes.push((change, key));
         }
         let generation = self.recording.as_ref().map_or(0, |recording| recording.generation);
-        let page = OpenPage {
-            sink: Arc::clone(&self.job.sink),
-            oid: self.job.oid,
-            generation,
-            snapshot,
-            key,
-            rows: changes,
-            evicted: 0,
-            bytes,
-            charge: self.job.place.budget.charge(bytes),
-        };
-        Ok(Fresh { page: Box::new(page), read: count as u64, known, next })
+        let mut parts = VecDeque::new();
+        let (row_bytes, part_rows) = (bytes / count.max(1), self.pace.part_rows());
+        while !changes.is_empty() {
+            let behind = changes.split_off(part_rows.min(changes.len()));
+            let rows = std::mem::replace(&mut changes, behind);
+            let bytes = row_bytes * rows.len();
+            parts.push_back(Box::new(OpenPage {
+                sink: Arc::clone(&self.job.sink),
+                oid: self.job.oid,
+                generation,
+                snapshot: Arc::clone(&snapshot),
+                key: key.clone(),
+                rows,
+                evicted: 0,
+                bytes,
+                charge: self.job.place.budget.charge(bytes),
+            }));
+        }
+        Ok(Fresh { parts, read: count as u64, known, next })
     }
 
-    /// Writes the page's mark, and waits until it has come, which is told with the time of it. None if
+    /// Writes the part's mark, and waits until it has come, which is told with the time of it. None if
     /// it has to be read again.
     async fn hand_over(
         &mut self,
         mut page: Box<OpenPage>,
-        read: u64,
     ) -> Result<Option<(HandedPage, Instant)>, Left> {
-        if read == 0 {
-            return Ok(Some((HandedPage { rows: Vec::new(), evicted: 0 }, Instant::now())));
-        }
         loop {
             let (waiting, answer) = self.job.place.registry.await_page(page);
             let mut answer = std::pin::pin!(answer);

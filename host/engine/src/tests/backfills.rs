@@ -168,6 +168,58 @@ async fn b159_nothing_is_read_of_a_table_that_was_truncated_meanwhile() {
     assert_eq!(received.len(), 1, "the truncate alone: {received:?}");
 }
 
+/// A page goes in parts while changes come: what comes between two of them takes its rows from the
+/// parts behind, and what was delivered of a page that was left in the middle is not told again.
+#[tokio::test(start_paused = true)]
+async fn b157_b170_b171_a_page_goes_in_parts_while_changes_come() {
+    let (log, store) = (Log::new(), Arc::<Store>::default());
+    let slow = Answer { after: Duration::from_millis(40), ..Answer::default() };
+    let sink = Recording::new(Grouping::Together, 50, move |_| slow.clone());
+    let rows = 8_000;
+    preloaded(&log, rows);
+    let tables = Readable::new(&log, |_| Reading::default());
+    let mut key = 0;
+    for until_count in [3_000, 5_000, usize::MAX] {
+        let engine = engine(&log, vec![sink_spec("a", &sink)], &store, &tables);
+        beside(engine, async |backfills| {
+            if store.backfills().is_empty() {
+                until(|| log.settled()).await;
+                backfills.create(asked("a")).await.unwrap();
+            }
+            let is_complete = || state(&store, 0) == Some(BackfillState::Completed);
+            while sink.received().len() < until_count && !is_complete() {
+                tokio::time::sleep_until(Instant::now() + Duration::from_millis(35)).await;
+                key = (key + 3_331) % rows;
+                log.commit(vec![Row::update(key, "new")]);
+            }
+            if is_complete() {
+                until(|| log.settled()).await;
+            }
+        })
+        .await;
+    }
+    let asked = tables.asked.lock().unwrap().clone();
+    let told = told(&sink.received());
+    let parts = told.chunk_by(|(a, _), (b, _)| a == b).filter(|part| part[0].0 == "read");
+    let (parts_count, pages) = (parts.clone().count(), asked.len());
+    assert!(parts_count > pages * 4, "{parts_count} parts, {pages} pages");
+    let reads: Vec<u64> = parts.flatten().map(|(_, key)| *key).collect();
+    let mut seen = std::collections::HashSet::new();
+    assert!(reads.iter().all(|key| seen.insert(*key)), "none is read twice");
+    let counts = store.backfills()[0].counts;
+    assert_eq!(counts.delivered as usize, reads.len(), "{counts:?}");
+    assert!(counts.evicted > 0, "{counts:?}");
+    let mut last = BTreeMap::new();
+    for message in sink.received() {
+        let json: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
+        let record = &json["record"];
+        last.insert(record["id"].as_u64().unwrap(), record["value"].as_str().unwrap().to_owned());
+    }
+    let table = log.see(0, |_| false).rows;
+    let differs = table.iter().find(|(key, value)| last.get(key) != Some(value));
+    assert_eq!(differs, None, "what was told last is the table");
+}
+
 /// A transaction that came in the stream before anything was noted, and that the first page does not
 /// show: a standby that is behind, or a commit that waits for its standby.
 #[tokio::test(start_paused = true)]

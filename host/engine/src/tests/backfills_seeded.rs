@@ -27,8 +27,8 @@ const SEEDS: u64 = 40;
 /// The last one is left to finish.
 const LIVES: usize = 4;
 
-/// Keys of the table: few, so that writes and pages meet.
-const KEYS: u64 = 90;
+/// Keys of the table: few, so that writes and pages meet, or enough that pages go in parts.
+const KEYS: [u64; 2] = [90, 600];
 
 #[test]
 fn b156_b160_b169_b176_b179_b182_what_a_sink_was_told_is_the_table_in_the_end() {
@@ -46,7 +46,8 @@ fn run(seed: u64) -> u64 {
     let mut dice = fastrand::Rng::with_seed(seed);
     let log = Log::new();
     let store: Arc<Store> = Arc::default();
-    let rows = dice.u64(0..KEYS);
+    let keys = KEYS[dice.usize(0..KEYS.len())];
+    let rows = dice.u64(0..keys);
     log.preload((0..rows).map(|key| (key, format!("old {key}"))));
     let grouping = if dice.bool() { Grouping::Together } else { Grouping::Apart };
     let sinks = [
@@ -66,7 +67,7 @@ fn run(seed: u64) -> u64 {
         }
     });
     for life in 1..=LIVES {
-        live(&log, &store, &mut dice, &sinks, &tables, life == LIVES);
+        live(&log, &store, &mut dice, &sinks, &tables, keys, life == LIVES);
     }
     let table = log.see(0, |_| false).rows;
     for sink in &sinks {
@@ -83,6 +84,7 @@ fn live(
     dice: &mut fastrand::Rng,
     sinks: &[Arc<Recording>],
     tables: &Readable,
+    keys: u64,
     is_last: bool,
 ) {
     let spec = |name: &str, sink| {
@@ -109,7 +111,7 @@ fn live(
             while began.elapsed() < writes_until {
                 let pause = Duration::from_millis(dice.u64(0..80));
                 tokio::time::sleep_until(Instant::now() + pause).await;
-                log.commit((0..dice.usize(1..4)).map(|_| write(dice, log)).collect());
+                log.commit((0..dice.usize(1..4)).map(|_| write(dice, log, keys)).collect());
                 assert!(!supervisor.fatal().is_cancelled());
             }
             let is_done = || {
@@ -136,14 +138,14 @@ fn live(
     });
 }
 
-fn write(dice: &mut fastrand::Rng, log: &Log) -> Row {
+fn write(dice: &mut fastrand::Rng, log: &Log, keys: u64) -> Row {
     let rows = log.see(0, |_| false).rows;
     let present = |dice: &mut fastrand::Rng| {
         let at = dice.usize(0..rows.len().max(1));
         rows.keys().nth(at).copied()
     };
     let value = format!("new {}", dice.u32(..));
-    let key = dice.u64(0..KEYS);
+    let key = dice.u64(0..keys);
     match (dice.u8(0..40), present(dice)) {
         (0, _) => Row::truncate(),
         (1..8, Some(key)) => Row::delete(key),

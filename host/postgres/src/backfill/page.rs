@@ -24,6 +24,10 @@ use crate::sql::{Parameter, QueryError, Sql};
 /// Rows of a page that are fetched before it is known how wide they are.
 const FETCHED_FIRST: usize = 8;
 
+/// So many rows are read from answers before another task has its turn: live changes do not wait for a
+/// whole page.
+const ROWS_A_TURN: usize = 128;
+
 /// A table by its id.
 const NAME: &str = "
     select pg_catalog.format('%I.%I', n.nspname, c.relname)
@@ -144,7 +148,7 @@ async fn read(
     let took = started.elapsed();
     sql.batch("commit", ask.timeout).await?;
     let next = next(&part.by, &query, &answers, is_full)?;
-    let (rows, bytes) = rows(&described.table, &answers, query.ordered_by + 1)?;
+    let (rows, bytes) = rows(&described.table, &answers, query.ordered_by + 1).await?;
     Ok(Page {
         relation,
         rows,
@@ -349,7 +353,7 @@ fn ctid(text: &str) -> Option<(u32, u16)> {
 }
 
 /// The rows that are wanted, whose values begin behind `skip` others, and their memory.
-fn rows(
+async fn rows(
     table: &Table,
     answers: &[Row],
     skip: usize,
@@ -357,7 +361,10 @@ fn rows(
     let Table { relation, forms, .. } = table;
     let mut builder = Builder::default();
     let mut spans = Vec::new();
-    for answer in answers {
+    for (count, answer) in answers.iter().enumerate() {
+        if count % ROWS_A_TURN == ROWS_A_TURN - 1 {
+            tokio::task::yield_now().await;
+        }
         if !answer.try_get::<_, bool>(skip - 1)? {
             continue;
         }

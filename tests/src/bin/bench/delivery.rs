@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(4..))]
     memory_mb: u32,
     /// Rows that are timed in a slice, at 500 a second.
-    #[arg(long, default_value_t = 1_500)]
+    #[arg(long, default_value_t = 5_000)]
     probes: i64,
     /// Postgres 16, 17 or 18 instead of the first one found.
     #[arg(long)]

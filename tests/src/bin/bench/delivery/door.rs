@@ -38,6 +38,7 @@ struct Messages {
 
 #[derive(Deserialize)]
 struct Message {
+    action: String,
     record: Record,
 }
 
@@ -99,8 +100,9 @@ async fn take(State(inside): State<Arc<Inside>>, body: Bytes) -> StatusCode {
     };
     let (now, from) = (now_us(), inside.timed_from.load(Ordering::Relaxed));
     inside.count.fetch_add(messages.data.len() as u64, Ordering::Relaxed);
-    let records = messages.data.into_iter().map(|message| message.record);
-    let timed = records.filter(|record| record.id >= from);
+    // A backfill reads live rows again, long after they were written.
+    let live = messages.data.into_iter().filter(|message| message.action == "insert");
+    let timed = live.map(|message| message.record).filter(|record| record.id >= from);
     let taken = timed.map(|record| now.saturating_sub(u64::try_from(record.at).unwrap_or(0)));
     inside.taken_us.lock().unwrap_or_else(PoisonError::into_inner).extend(taken);
     StatusCode::OK
