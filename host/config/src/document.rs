@@ -3,6 +3,7 @@
 
 pub(crate) mod databases;
 pub(crate) mod functions;
+pub(crate) mod grants;
 mod http_endpoints;
 pub(crate) mod keys;
 pub(crate) mod plugins;

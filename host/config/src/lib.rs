@@ -63,7 +63,8 @@ pub fn read(
 }
 
 /// The configuration as YAML, with environment variables, anchors and merge keys filled in. Read
-/// again it means the same, in any environment: a dollar sign of a value is written `$$`. It holds
+/// again it means the same, in any environment, but for `env:` of grants, which stays a reference: a
+/// dollar sign of a value is written `$$`. It holds
 /// the secrets, and what is wrong beyond that with the configuration.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 
 mod databases;
 mod functions;
+mod grants;
 mod http_endpoints;
 mod plugins;
 mod sinks;
@@ -25,6 +26,7 @@ use crate::Surroundings;
 pub use crate::destinations::Destination;
 use crate::diagnostic::Report;
 use crate::document::{Document, Resource};
+pub use grants::{AllowedHost, Grants, HttpGrant, LookupGrant};
 pub(crate) use sinks::webhook;
 
 /// A configuration that holds together.
@@ -235,6 +237,8 @@ pub struct Plugin {
     pub sink_type: String,
     /// What becomes of rows that it fails on; filters alone let them pass.
     pub on_error: OnError,
+    /// What it may use beside its rows.
+    pub grants: Box<Grants>,
 }
 
 /// Which component.
@@ -357,7 +361,7 @@ pub(crate) fn resolve(
     around: &Surroundings<'_>,
     report: &mut Report<'_>,
 ) -> Option<Spec> {
-    let functions = functions::resolve(&document.functions, around, report);
+    let functions = functions::resolve(document, around, report);
     let databases = databases::resolve(&document.databases, around.base_dir, report);
     let endpoints = http_endpoints::resolve(&document.http_endpoints, report);
     let context =

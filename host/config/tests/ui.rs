@@ -84,6 +84,8 @@ macro_rules! pairs {
 }
 
 pairs! {
+    fn b269_grants;
+    fn b269_grants_mistakes;
     fn maximal;
     fn minimal;
     fn nothing;

@@ -4,7 +4,7 @@
 //! again. Here the first one that asks has the rows judged, and the outcomes are kept for the
 //! others, until each has had them or there are too many. An outcome depends on nothing but its
 //! row, so it is the same whoever asks; a row that was completed or enriched for one sink is that
-//! sink's own.
+//! sink's own, and so is every outcome of a plugin that is granted something.
 //!
 //! A sink that is behind the others finds nothing and pays for itself, as it would alone.
 
@@ -49,11 +49,12 @@ impl Key {
 pub(crate) fn share(sinks: &mut [SinkSpec]) {
     for role in [filters, routers, first_transform] {
         let mut users: HashMap<usize, usize> = HashMap::new();
-        for plugin in sinks.iter_mut().flat_map(role) {
+        let shareable = |plugin: &&mut Arc<dyn Plugin>| plugin.is_deterministic();
+        for plugin in sinks.iter_mut().flat_map(role).filter(shareable) {
             *users.entry(address(plugin)).or_default() += 1;
         }
         let mut shared: HashMap<usize, Arc<dyn Plugin>> = HashMap::new();
-        for plugin in sinks.iter_mut().flat_map(role) {
+        for plugin in sinks.iter_mut().flat_map(role).filter(shareable) {
             let address = address(plugin);
             let users = users.get(&address).copied().unwrap_or(1);
             if users > 1 {

@@ -14,6 +14,7 @@ pub mod chunk;
 pub mod document;
 pub mod enrich;
 pub mod envelope;
+pub mod grants;
 pub mod groups;
 pub mod json;
 pub mod lookup;

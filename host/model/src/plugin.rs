@@ -25,6 +25,12 @@ pub trait Plugin: Send + Sync {
         OnError::default()
     }
 
+    /// Whether the same row gets the same outcome whenever and wherever it is judged: so it is of a
+    /// plugin that is granted nothing.
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
     /// Judges rows of one relation: one result per row, in order. A failure of one row never
     /// touches another.
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>>;

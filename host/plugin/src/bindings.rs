@@ -1,22 +1,13 @@
-//! `sequin:plugin@0.1` as wasmtime sees it: `wit/plugin.wit`, type by type.
+//! `sequin:plugin` as wasmtime sees it: `wit/plugin.wit`, type by type.
+//!
+//! The types are those of all worlds there are (`worlds.rs`): what 0.2 added are interfaces of their
+//! own. A world whose types differ gets a module like this one, and a conversion.
 //!
 //! Written by hand rather than by `bindgen!`, whose types own what they hold: these are lowered
 //! straight from the texts of a page, at two thirds of the cost. The order and names of fields and
 //! cases are those of the WIT; wasmtime compares them when a function is looked up.
 
 use wasmtime::component::{ComponentType, Lift, Lower};
-
-pub(crate) const LIFECYCLE: &str = "sequin:plugin/lifecycle@0.1.0";
-pub(crate) const FILTER: &str = "sequin:plugin/filter@0.1.0";
-pub(crate) const ROUTE: &str = "sequin:plugin/route@0.1.0";
-pub(crate) const TRANSFORM: &str = "sequin:plugin/transform@0.1.0";
-pub(crate) const LOG: &str = "sequin:plugin/log@0.1.0";
-
-/// Interfaces that a guest may import, without their version.
-pub(crate) const GRANTED: [&str; 2] = ["sequin:plugin/log", "sequin:plugin/types"];
-
-/// Versions that link with 0.1.0.
-pub(crate) const VERSION_PREFIX: &str = "0.1.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(enum)]
@@ -255,4 +246,57 @@ pub(crate) enum Level {
     Warn,
     #[component(name = "error")]
     Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lower)]
+#[component(enum)]
+#[repr(u8)]
+pub(crate) enum CallFailure {
+    #[component(name = "denied")]
+    Denied,
+    #[component(name = "invalid")]
+    Invalid,
+    #[component(name = "too-large")]
+    TooLarge,
+    #[component(name = "timeout")]
+    Timeout,
+    #[component(name = "unavailable")]
+    Unavailable,
+    #[component(name = "exhausted")]
+    Exhausted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct CallError {
+    pub(crate) failure: CallFailure,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct HttpRequest {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    #[component(name = "timeout-ms")]
+    pub(crate) timeout_ms: Option<u32>,
+}
+
+#[derive(Debug, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct HttpResponse {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Debug, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct RowsQuery {
+    pub(crate) table: String,
+    pub(crate) columns: Vec<String>,
+    pub(crate) key: Vec<String>,
+    pub(crate) keys: Vec<Vec<String>>,
 }

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::BoxFuture;
+use model::grants::{Capability, Grants};
 use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Time;
+use crate::calls::Calls;
 use crate::convert;
 use crate::cut::{Piece, cut};
 use crate::error::Error;
@@ -46,6 +48,10 @@ struct Guest {
     config: Box<str>,
     wanted: Wanted,
     limits: Arc<Limits>,
+    /// What it was granted of what it wants.
+    grants: Arc<Grants>,
+    /// Nothing outside is to change.
+    is_aside: bool,
     /// Instances that wait for their next batch, if the plugin lets itself be kept warm.
     idle: Option<Mutex<Vec<(Instance, OwnedSemaphorePermit)>>>,
     /// For how many there is room, with those of other plugins.
@@ -55,27 +61,48 @@ struct Guest {
 
 type Outcomes = Vec<Result<Outcome, PluginError>>;
 
+/// What a plugin is made of, beside its program.
+pub(crate) struct Binding<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) role: Role,
+    pub(crate) sink: &'a str,
+    pub(crate) config: &'a str,
+    pub(crate) grants: Grants,
+    pub(crate) is_aside: bool,
+}
+
 impl Bound {
-    /// Configures one instance, on this thread.
+    /// Configures one instance, on this thread. One that may wait for what is outside has threads of
+    /// its own then: nobody else waits with it.
     pub(crate) fn new(
-        name: &str,
         program: Arc<Program>,
-        role: Role,
-        sink: &str,
-        config: &str,
+        binding: Binding<'_>,
         limits: Arc<Limits>,
-        pool: Pool,
+        pool: &Pool,
     ) -> Result<Self, Error> {
-        let guest = Guest::new(name, program, role, sink, config, limits, pool.idle())?;
+        let is_aside = binding.is_aside;
+        let guest = Guest::new(program, binding, limits, pool.idle())?;
+        let pool = if guest.grants.list().any(Capability::waits) {
+            let apart = pool.apart(&guest.limits, is_aside);
+            apart.map_err(|error| Error::Host { reason: error.to_string() })?
+        } else {
+            pool.clone()
+        };
         Ok(Self { guest: Arc::new(guest), pool })
+    }
+
+    /// Whether it was granted this, and wants it.
+    pub(crate) fn uses(&self, capability: Capability) -> bool {
+        self.guest.grants.has(capability)
     }
 
     /// Appends the outcomes of a part of the rows that goes in one call.
     async fn run_piece(&self, rows: &Arc<Rows>, range: Range<usize>, outcomes: &mut Outcomes) {
-        let Limits { log_lines_max, log_line_bytes_max, batch_cpu_max, row_cpu_max, .. } =
-            *self.guest.limits;
+        let Limits { log_lines_max, log_line_bytes_max, .. } = *self.guest.limits;
+        let Limits { batch_cpu_max, row_cpu_max, wait_max, row_wait_max, .. } = *self.guest.limits;
         let quota = Quota::new(log_lines_max, log_line_bytes_max);
-        let whole = self.call(rows, range.clone(), batch_cpu_max, &quota).await;
+        let (batch, single) = ((batch_cpu_max, wait_max), (row_cpu_max, row_wait_max));
+        let whole = self.call(rows, range.clone(), batch, &quota).await;
         let error = match whole {
             Ok(found) => return outcomes.extend(found),
             Err(error) => error,
@@ -86,7 +113,7 @@ impl Bound {
         let (plugin, fault) = (&*self.guest.name, error.fault.as_str());
         tracing::warn!(plugin, fault, rows = range.len(), "a batch failed: its rows run singly");
         for row in range {
-            match self.call(rows, row..row + 1, row_cpu_max, &quota).await {
+            match self.call(rows, row..row + 1, single, &quota).await {
                 Ok(found) => outcomes.extend(found),
                 Err(error) => outcomes.push(Err(error)),
             }
@@ -98,11 +125,11 @@ impl Bound {
         &self,
         rows: &Arc<Rows>,
         range: Range<usize>,
-        cpu_max: Duration,
+        time: (Duration, Duration),
         quota: &Quota,
     ) -> Result<Outcomes, PluginError> {
         let (guest, rows, quota) = (Arc::clone(&self.guest), Arc::clone(rows), quota.clone());
-        let answer = self.pool.run(move || guest.call(&rows, range, cpu_max, quota)).await;
+        let answer = self.pool.run(move || guest.call(&rows, range, time, quota)).await;
         answer.unwrap_or_else(|lost| Err(fault(Fault::Host, lost.to_string())))
     }
 }
@@ -121,6 +148,10 @@ impl Plugin for Bound {
 
     fn digest(&self) -> &str {
         self.guest.program.digest()
+    }
+
+    fn is_deterministic(&self) -> bool {
+        self.guest.grants.list().next().is_none()
     }
 
     fn run(&self, rows: Rows) -> BoxFuture<'_, Outcomes> {
@@ -157,14 +188,12 @@ impl Plugin for Bound {
 impl Guest {
     /// Configures one instance, on this thread.
     fn new(
-        name: &str,
         program: Arc<Program>,
-        role: Role,
-        sink: &str,
-        config: &str,
+        binding: Binding<'_>,
         limits: Arc<Limits>,
         room: Arc<Semaphore>,
     ) -> Result<Self, Error> {
+        let Binding { name, role, sink, config, grants, is_aside } = binding;
         if program.function(Function::Run(role)).is_none() {
             let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
             let (plugin, roles) = (name.to_owned(), roles.join(" and "));
@@ -178,6 +207,8 @@ impl Guest {
             config: config.into(),
             wanted: Wanted::default(),
             limits,
+            grants: Arc::new(grants),
+            is_aside,
             idle: None,
             room,
             used: Usage::default(),
@@ -187,24 +218,29 @@ impl Guest {
     }
 
     /// A fresh instance that took the configuration.
-    fn start(&self, time: Time, lines: Lines) -> Result<Instance, PluginError> {
+    fn start(&self, time: Time, lines: Lines, calls: Calls) -> Result<Instance, PluginError> {
         self.used.add_instance();
-        let mut instance = Instance::start(&self.program, &self.limits, time, lines)?;
+        let mut instance = Instance::start(&self.program, &self.limits, time, lines, calls)?;
         instance.configure(&self.config)?;
         Ok(instance)
     }
 
     /// One that waits, or a fresh one.
-    fn instance(&self, cpu_max: Duration, quota: Quota) -> Result<Instance, PluginError> {
+    fn instance(
+        &self,
+        (cpu_max, wait_max): (Duration, Duration),
+        quota: Quota,
+    ) -> Result<Instance, PluginError> {
         let time = Time::start(cpu_max, self.limits.wall_max);
         let lines = self.lines(quota);
+        let calls = self.calls().waiting(wait_max);
         let idle = self.idle.as_ref().and_then(|idle| lock(idle).pop());
         match idle {
             Some((mut instance, _)) => {
-                instance.renew(&self.limits, time, lines);
+                instance.renew(&self.limits, time, lines, calls);
                 Ok(instance)
             }
-            None => self.start(time, lines),
+            None => self.start(time, lines, calls),
         }
     }
 
@@ -219,6 +255,10 @@ impl Guest {
         }
     }
 
+    fn calls(&self) -> Calls {
+        Calls::new(Arc::clone(&self.grants), self.is_aside, &self.limits)
+    }
+
     fn lines(&self, quota: Quota) -> Lines {
         Lines::new(Arc::clone(&self.name), self.program.shared_digest(), quota)
     }
@@ -227,12 +267,12 @@ impl Guest {
         &self,
         rows: &Rows,
         range: Range<usize>,
-        cpu_max: Duration,
+        time: (Duration, Duration),
         quota: Quota,
     ) -> Result<Outcomes, PluginError> {
         let changes = rows.changes.get(range).unwrap_or_default();
         let reads = self.wanted.of(&rows.relation).unwrap_or_default();
-        let mut instance = self.instance(cpu_max, quota)?;
+        let mut instance = self.instance(time, quota)?;
         let keys = convert::keys(changes, &reads);
         let (batch, malformed) = convert::batch(&rows.relation, changes, &keys, &reads);
         let reply = instance.run(self.role, &self.sink, &batch);
@@ -242,6 +282,7 @@ impl Guest {
         }
         let reply = reply?;
         let mut outcomes = reply::outcomes(self.role, changes.len(), reply)?;
+        instance.commit()?;
         self.rest(instance);
         for convert::Malformed { row, message } in malformed {
             if let Some(outcome) = outcomes.get_mut(row) {
@@ -249,6 +290,37 @@ impl Guest {
             }
         }
         Ok(outcomes)
+    }
+
+    /// The grants that it wants, by what it says and by what it imports.
+    ///
+    /// # Errors
+    /// It wants something that it is not granted.
+    fn granted(&self, told: &[String]) -> Result<Grants, Error> {
+        let imported = self.program.imported();
+        let mut wanted = imported.to_vec();
+        let mut missing = Vec::new();
+        for name in told {
+            match Capability::named(name) {
+                Some(capability) if wanted.contains(&capability) => {}
+                Some(capability) => wanted.push(capability),
+                None => missing.push(format!("`{}`, which no plugin can be granted", shown(name))),
+            }
+        }
+        wanted.sort();
+        let world = self.program.world();
+        for capability in wanted.iter().filter(|wanted| !self.grants.has(**wanted)) {
+            let by = match imported.contains(capability) {
+                true => format!(" (it imports {})", world.interface(capability.as_str())),
+                false => String::new(),
+            };
+            missing.push(format!("`{capability}`{by}"));
+        }
+        if missing.is_empty() {
+            return Ok(Grants::clone(&self.grants).only(&wanted));
+        }
+        let wanted = shown(&missing.join(", "));
+        Err(Error::Capabilities { plugin: self.name.to_string(), wanted })
     }
 
     /// Compares the types of its functions with the host's, asks what it is, and configures it.
@@ -263,15 +335,12 @@ impl Guest {
         let quota = Quota::new(self.limits.log_lines_max, self.limits.log_line_bytes_max);
         let time = Time::start(self.limits.batch_cpu_max, self.limits.wall_max);
         let lines = self.lines(quota);
-        let started = Instance::start(&self.program, &self.limits, time, lines);
+        let started = Instance::start(&self.program, &self.limits, time, lines, self.calls());
         let mut instance = started.map_err(failed)?;
         instance.check(self.role).map_err(|error| crate::program::invalid(&error))?;
         let told = instance.describe().map_err(failed)?;
         let Description { capabilities, warm, .. } = Description::new(&self.name, told)?;
-        if !capabilities.is_empty() {
-            let wanted = shown(&capabilities.join(", "));
-            return Err(Error::Capabilities { plugin: plugin(), wanted });
-        }
+        self.grants = Arc::new(self.granted(&capabilities)?);
         let requirements = instance.configure(&self.config).map_err(failed)?;
         let wanted = Wanted::new(requirements);
         self.wanted = wanted.map_err(|message| {
@@ -293,7 +362,7 @@ pub(crate) fn describe(
     let time = Time::start(limits.batch_cpu_max, limits.wall_max);
     let quota = Quota::new(limits.log_lines_max, limits.log_line_bytes_max);
     let lines = Lines::new(name.into(), program.shared_digest(), quota);
-    let started = Instance::start(program, limits, time, lines);
+    let started = Instance::start(program, limits, time, lines, Calls::none(limits));
     let mut instance = started.map_err(|error| failed(error.message))?;
     for role in program.roles() {
         instance.check(role).map_err(|error| crate::program::invalid(&error))?;

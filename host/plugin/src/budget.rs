@@ -18,6 +18,8 @@ pub(crate) enum Stop {
     Cpu(Duration),
     #[error("it was not done after {} s", .0.as_secs())]
     Wall(Duration),
+    #[error("its calls had no answer within {} ms", .0.as_millis())]
+    Wait(Duration),
     #[error("it wanted {wanted} bytes of memory, and its limit is {max}")]
     Memory { wanted: usize, max: usize },
     #[error("it wanted a table of {wanted} elements, and the limit is {max}")]
@@ -43,6 +45,11 @@ impl Time {
     /// The CPU time that was taken, if this is the thread that it began on.
     pub(crate) fn spent(&self) -> Duration {
         now(ClockId::ThreadCPUTime).saturating_sub(self.cpu_start)
+    }
+
+    /// What is left by the clock.
+    pub(crate) fn wall_left(&self) -> Duration {
+        self.wall_max.saturating_sub(now(ClockId::Monotonic).saturating_sub(self.wall_start))
     }
 
     /// Called at each tick of the epoch, on the thread of the guest.

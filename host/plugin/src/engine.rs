@@ -9,14 +9,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use model::grants::{Capability, Grants};
 use model::plugin::Plugin;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel};
 
-use crate::bound::Bound;
+use crate::bound::{Binding, Bound};
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::instance::{self, State};
+use crate::instance::State;
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::program::{Description, Program, Role, digest};
@@ -26,6 +27,14 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Frames of a guest's stack in an error: where it happened, and not all of a deep recursion.
 const FRAMES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(19);
+
+/// A plugin, and what of its grants it has no use for.
+pub struct Granted {
+    /// The plugin.
+    pub plugin: Arc<dyn Plugin>,
+    /// Granted, and not wanted.
+    pub unused: Vec<Capability>,
+}
 
 /// The sandbox. One per process: it has threads of its own.
 pub struct Host {
@@ -50,7 +59,7 @@ impl Host {
         let failed = |error: &dyn std::fmt::Display| Error::Host { reason: error.to_string() };
         let engine =
             crate::memory::engine(config(&limits), &limits).map_err(|error| failed(&error))?;
-        let linker = instance::linker(&engine).map_err(|error| failed(&error))?;
+        let linker = crate::linker::linker(&engine).map_err(|error| failed(&error))?;
         tick(&engine).map_err(|error| failed(&error))?;
         let pool = Pool::start(&limits).map_err(|error| failed(&error))?;
         let (limits, programs) = (Arc::new(limits), Mutex::default());
@@ -135,11 +144,29 @@ impl Host {
         sink: &str,
         config_json: &str,
     ) -> Result<Arc<dyn Plugin>, Error> {
-        self.bind_to(self.pool.clone(), name, program, role, sink, config_json)
+        self.bind_granted(name, program, role, sink, config_json, Grants::default())
+            .map(|granted| granted.plugin)
     }
 
-    /// As [`Host::bind`], for what must take nothing from the others: it runs on one thread beside
-    /// theirs, of the lowest priority.
+    /// As [`Host::bind`], with what the plugin is granted. What it does not want it does not get.
+    ///
+    /// # Errors
+    /// As for [`Host::bind`].
+    pub fn bind_granted(
+        &self,
+        name: &str,
+        program: &Arc<Program>,
+        role: Role,
+        sink: &str,
+        config: &str,
+        grants: Grants,
+    ) -> Result<Granted, Error> {
+        let binding = Binding { name, role, sink, config, grants, is_aside: false };
+        self.bind_to(&self.pool, program, binding)
+    }
+
+    /// As [`Host::bind_granted`], for what must take nothing from the others: it runs on one thread
+    /// beside theirs, of the lowest priority, and what it is granted changes nothing outside.
     ///
     /// # Errors
     /// As for [`Host::bind`], or the thread cannot be started.
@@ -149,8 +176,9 @@ impl Host {
         program: &Arc<Program>,
         role: Role,
         sink: &str,
-        config_json: &str,
-    ) -> Result<Arc<dyn Plugin>, Error> {
+        config: &str,
+        grants: Grants,
+    ) -> Result<Granted, Error> {
         let pool = {
             let mut kept = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
             match &*kept {
@@ -162,21 +190,20 @@ impl Host {
                 }
             }
         };
-        self.bind_to(pool, name, program, role, sink, config_json)
+        let binding = Binding { name, role, sink, config, grants, is_aside: true };
+        self.bind_to(&pool, program, binding)
     }
 
     fn bind_to(
         &self,
-        pool: Pool,
-        name: &str,
+        pool: &Pool,
         program: &Arc<Program>,
-        role: Role,
-        sink: &str,
-        config_json: &str,
-    ) -> Result<Arc<dyn Plugin>, Error> {
-        let (limits, program) = (Arc::clone(&self.limits), Arc::clone(program));
-        let bound = Bound::new(name, program, role, sink, config_json, limits, pool)?;
-        Ok(Arc::new(bound))
+        binding: Binding<'_>,
+    ) -> Result<Granted, Error> {
+        let granted: Vec<Capability> = binding.grants.list().collect();
+        let bound = Bound::new(Arc::clone(program), binding, Arc::clone(&self.limits), pool)?;
+        let unused = granted.into_iter().filter(|granted| !bound.uses(*granted)).collect();
+        Ok(Granted { plugin: Arc::new(bound), unused })
     }
 }
 

@@ -45,16 +45,19 @@ pub enum Error {
     },
     /// It wants something that is not granted.
     #[error(
-        "the component imports `{import}`, which is not granted to plugins: they may import \
-         sequin:plugin/log@0.1 only. Build for wasm32-unknown-unknown (Rust) or with the stubs of \
-         your language's tool (`--stub-wasi`), and leave out files, network, clocks and randomness"
+        "the component imports `{import}`, which is not granted to plugins: they may import the log, \
+         and the capabilities of sequin:plugin@0.2 (clock, random, secrets, kv, http, lookup). Build \
+         for wasm32-unknown-unknown (Rust) or with the stubs of your language's tool (`--stub-wasi`), \
+         and leave out files, sockets and the system's own clocks and randomness"
     )]
     ImportRefused {
         /// The import, with its version.
         import: String,
     },
     /// It exports no interface that the host could call.
-    #[error("the component exports {missing}: build it for one of the worlds of sequin:plugin@0.1")]
+    #[error(
+        "the component exports {missing}: build it for one of the worlds of sequin:plugin@0.1 or @0.2"
+    )]
     NoRole {
         /// What is missing.
         missing: &'static str,
@@ -69,10 +72,10 @@ pub enum Error {
         /// Those that it has.
         roles: String,
     },
-    /// It cannot do without what nobody is granted.
+    /// It wants what it is not granted.
     #[error(
-        "plugin {plugin} wants {wanted}, which is not granted to plugins: this version grants \
-         nothing but lines in the log"
+        "plugin {plugin} wants what it is not granted: {wanted}. Nothing is granted but what `grants` \
+         of the function in sequin.yaml names: look at what it does with it first"
     )]
     Capabilities {
         /// The name in the configuration.

@@ -22,7 +22,7 @@ pub(crate) fn fault(fault: Fault, mut message: String) -> PluginError {
 pub(crate) fn classify(error: &wasmtime::Error, last_error: Option<&str>) -> PluginError {
     let (class, reason) = if let Some(stop) = error.downcast_ref::<Stop>() {
         let class = match stop {
-            Stop::Cpu(_) | Stop::Wall(_) => Fault::Deadline,
+            Stop::Cpu(_) | Stop::Wall(_) | Stop::Wait(_) => Fault::Deadline,
             Stop::Memory { .. } | Stop::Table { .. } => Fault::Memory,
         };
         (class, format!("the plugin was stopped: {stop}"))

@@ -1,12 +1,13 @@
 //! What a component is, read from its bytes: nothing of it is compiled or run.
 
+use model::grants::Capability;
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::bindings::{FILTER, GRANTED, LIFECYCLE, ROUTE, TRANSFORM, VERSION_PREFIX};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::lines::shown;
 use crate::program::{NO_LIFECYCLE, NO_ROLE, Role, digest};
+use crate::worlds::{self, Import, World};
 
 /// The custom section in which an SDK says what it is.
 const SDK_SECTION: &str = "sequin:plugin";
@@ -25,6 +26,10 @@ pub struct Inspection {
     pub bytes: usize,
     /// The roles that it exports.
     pub roles: Vec<Role>,
+    /// The version of the contract that it was made for, as `0.2`.
+    pub contract: &'static str,
+    /// The capabilities that it imports: what it has to be granted, at least.
+    pub capabilities: Vec<Capability>,
     /// Interfaces that it imports, with their versions.
     pub imports: Vec<String>,
     /// Those of them that no plugin is granted: a component that has any is refused.
@@ -123,35 +128,22 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
             _ => {}
         }
     }
-    let exported = |interface: &str| exports.iter().any(|export| links(export, interface));
-    if !exported(LIFECYCLE) {
-        return Err(Error::NoRole { missing: NO_LIFECYCLE });
-    }
-    let interface = |role: &Role| match role {
-        Role::Filter => FILTER,
-        Role::Route => ROUTE,
-        Role::Transform => TRANSFORM,
-    };
-    found.roles = Role::ALL.into_iter().filter(|role| exported(interface(role))).collect();
+    let exported = |world: World, name: &str| exports.iter().any(|it| world.exports(it, name));
+    let world = World::ALL.into_iter().find(|world| exported(*world, "lifecycle"));
+    let Some(world) = world else { return Err(Error::NoRole { missing: NO_LIFECYCLE }) };
+    found.contract = world.minor();
+    found.roles = Role::ALL.into_iter().filter(|role| exported(world, role.as_str())).collect();
     if found.roles.is_empty() {
         return Err(Error::NoRole { missing: NO_ROLE });
     }
-    found.refused = found.imports.iter().filter(|import| !is_granted(import)).cloned().collect();
+    for import in &found.imports {
+        match worlds::import(import) {
+            Some(Import::Free) => {}
+            Some(Import::Capability(capability)) => found.capabilities.push(capability),
+            None => found.refused.push(import.clone()),
+        }
+    }
     Ok(found)
-}
-
-/// Whether a plugin may import it.
-pub(crate) fn is_granted(import: &str) -> bool {
-    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    GRANTED.contains(&interface) && version.starts_with(VERSION_PREFIX)
-}
-
-/// Whether an interface of another patch version is this one, as for the linker.
-fn links(export: &str, interface: &str) -> bool {
-    let (name, _) = interface.split_once('@').unwrap_or((interface, ""));
-    export
-        .split_once('@')
-        .is_some_and(|(export, version)| export == name && version.starts_with(VERSION_PREFIX))
 }
 
 fn component_name(section: &wasmparser::CustomSectionReader<'_>) -> Option<String> {
@@ -186,15 +178,5 @@ mod tests {
         let twice = b"\0asm\x0d\0\x01\0\x00\x09\x07version1\x00\x09\x07version2";
         refused(twice, "its version twice");
         refused(&[0; 101], "101 bytes, more than the 100");
-    }
-
-    #[test]
-    fn only_compatible_versions_link() {
-        assert!(links("sequin:plugin/filter@0.1.7", FILTER));
-        assert!(!links("sequin:plugin/filter@0.2.0", FILTER));
-        assert!(!links("sequin:plugin/filter", FILTER));
-        assert!(is_granted("sequin:plugin/log@0.1.0"));
-        assert!(!is_granted("sequin:plugin/log@0.2.0"));
-        assert!(!is_granted("wasi:clocks/monotonic-clock@0.2.12"));
     }
 }

@@ -8,28 +8,26 @@ use std::sync::Arc;
 
 use model::plugin::{Fault, PluginError};
 use wasmtime::component::{
-    ComponentNamedList, Func, Instance as Wasm, InstancePre, Lift, Linker, Lower, TypedFunc,
-    WasmStr,
+    ComponentNamedList, Func, Instance as Wasm, InstancePre, Lift, Lower, TypedFunc,
 };
-use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline};
 
-use crate::bindings::{Batch, ConfigError, Description, LOG, Level, Reply, Requirements};
+use crate::bindings::{Batch, ConfigError, Description, Reply, Requirements};
 use crate::budget::{Memory, Time};
+use crate::calls::{Calls, Phase, Unanswered};
 use crate::fault::{classify, fault};
 use crate::limits::Limits;
 use crate::lines::Lines;
 use crate::program::{Function, Program, Role};
 use crate::usage::Usage;
 
-/// More than any limit of a line that makes sense; the limit itself is applied by [`Lines`].
-const LINE_BYTES_READ: usize = 64 << 10;
-
 /// What the host keeps for one instance.
 #[derive(Debug)]
 pub(crate) struct State {
     memory: Memory,
-    time: Time,
-    lines: Lines,
+    pub(crate) time: Time,
+    pub(crate) lines: Lines,
+    pub(crate) calls: Calls,
 }
 
 /// An instance.
@@ -45,20 +43,6 @@ pub(crate) struct Instance {
 /// mind, does not do so for ever. The cost of a new one is nothing by then.
 const BATCHES_MAX: u32 = 10_000;
 
-/// Defines what guests are granted: the log.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    let log = |mut store: StoreContextMut<'_, State>, (level, message): (Level, WasmStr)| {
-        // Borrowed from the guest's memory, to copy no more of it than is kept.
-        let line = message.to_str(&store)?;
-        let line = crate::lines::cut(&line, LINE_BYTES_READ).to_owned();
-        store.data_mut().lines.write(level, &line);
-        Ok(())
-    };
-    linker.instance(LOG)?.func_wrap("log", log)?;
-    Ok(linker)
-}
-
 impl Instance {
     /// A fresh instance, whose time begins now, on this thread.
     pub(crate) fn start(
@@ -66,9 +50,10 @@ impl Instance {
         limits: &Limits,
         time: Time,
         lines: Lines,
+        calls: Calls,
     ) -> Result<Self, PluginError> {
         let pre: &InstancePre<State> = program.pre();
-        let state = State { memory: Memory::new(limits), time, lines };
+        let state = State { memory: Memory::new(limits), time, lines, calls };
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.output_bytes_max);
@@ -91,9 +76,9 @@ impl Instance {
     }
 
     /// Gives it the time, and the lines, of another batch.
-    pub(crate) fn renew(&mut self, limits: &Limits, time: Time, lines: Lines) {
+    pub(crate) fn renew(&mut self, limits: &Limits, time: Time, lines: Lines, calls: Calls) {
         let state = self.store.data_mut();
-        (state.time, state.lines) = (time, lines);
+        (state.time, state.lines, state.calls) = (time, lines, calls);
         self.store.set_hostcall_fuel(limits.output_bytes_max);
         self.store.set_epoch_deadline(1);
         if limits.metering.fuel() {
@@ -124,6 +109,7 @@ impl Instance {
 
     /// Hands over the configuration; the guest's own objections are a [`Fault::Guest`].
     pub(crate) fn configure(&mut self, config: &str) -> Result<Requirements, PluginError> {
+        self.store.data_mut().calls.enter(Phase::Configure);
         let answer: (Configured,) = self.call(Function::Configure, (config,))?;
         answer.0.map_err(|errors| {
             self.failed = true;
@@ -139,6 +125,7 @@ impl Instance {
         batch: &Batch<'_>,
     ) -> Result<Reply, PluginError> {
         self.batches += 1;
+        self.store.data_mut().calls.enter(Phase::Run);
         let run = Function::Run(role);
         let answer: (Ran,) = match role {
             Role::Filter | Role::Transform => self.call(run, (batch,))?,
@@ -147,6 +134,19 @@ impl Instance {
         answer.0.map_err(|message| {
             self.failed = true;
             fault(Fault::Guest, message)
+        })
+    }
+
+    /// Keeps what it wrote to its store, once its answer is found good.
+    pub(crate) fn commit(&mut self) -> Result<(), PluginError> {
+        let State { calls, time, .. } = self.store.data_mut();
+        calls.commit(time).map_err(|unanswered| {
+            self.failed = true;
+            let why = match unanswered {
+                Unanswered::Error(error) => error.message,
+                Unanswered::Stop(stop) => stop.to_string(),
+            };
+            fault(Fault::Host, format!("what the plugin wrote to its store cannot be kept: {why}"))
         })
     }
 

@@ -4,8 +4,9 @@
 //! which makes a [`model::plugin::Plugin`] for the engine.
 //!
 //! Guarantees:
-//! - A component is granted nothing but a line in the log; one that imports anything else is
-//!   refused by the import's name.
+//! - A component is granted a line in the log, and what the owner of the engine grants it by name;
+//!   one that imports anything else is refused by the import's name. What waits outside is given up
+//!   with the guest's time.
 //! - It can exhaust only its own [`Limits`]: CPU time, memory, stack, output, log lines.
 //! - Each batch runs in a fresh instance, so that nothing is carried from batch to batch; a plugin
 //!   may promise that nothing it carries matters, and is then kept warm. An instance that failed is
@@ -23,6 +24,7 @@ mod bindings;
 mod bound;
 mod budget;
 mod cache;
+mod calls;
 mod convert;
 mod cut;
 mod engine;
@@ -35,6 +37,7 @@ mod inspect;
 mod instance;
 mod limits;
 mod lines;
+mod linker;
 mod memory;
 mod pool;
 mod program;
@@ -42,10 +45,11 @@ mod reads;
 mod reply;
 pub mod trial;
 mod usage;
+mod worlds;
 
 #[doc(hidden)]
 pub use bound::measure;
-pub use engine::Host;
+pub use engine::{Granted, Host};
 pub use error::Error;
 pub use inspect::{Inspection, inspect};
 pub use limits::{Limits, Metering};

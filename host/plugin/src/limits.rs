@@ -25,6 +25,12 @@ pub struct Limits {
     pub row_cpu_max: Duration,
     /// Time by the clock for one batch, which ends even one that is not let run.
     pub wall_max: Duration,
+    /// Calls of one batch to what was granted; further ones fail.
+    pub calls_max: u32,
+    /// Time by the clock that the calls of one batch may wait for answers, together.
+    pub wait_max: Duration,
+    /// The same for a row that is run again singly, after its batch failed.
+    pub row_wait_max: Duration,
     /// Rows of one call. What is gained by more is lost in the noise (64 to 256 are the flat part).
     pub rows_max: usize,
     /// Text of the rows of one call, in bytes, counting only columns that the plugin reads. A larger
@@ -90,6 +96,9 @@ impl Default for Limits {
             batch_cpu_max: Duration::from_secs(1),
             row_cpu_max: Duration::from_millis(250),
             wall_max: Duration::from_secs(10),
+            calls_max: 1_000,
+            wait_max: Duration::from_secs(5),
+            row_wait_max: Duration::from_secs(1),
             rows_max: 256,
             batch_bytes_max: 1 << 20,
             row_bytes_max: 16 << 20,

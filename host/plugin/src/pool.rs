@@ -19,6 +19,9 @@ const HOST_STACK_BYTES: usize = 2 << 20;
 /// What the scheduler gives the least time to.
 const NICE_MAX: i32 = 19;
 
+/// Threads of a plugin that waits: one batch at a time for each sink that uses it, mostly.
+const APART: usize = 2;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Access to the threads; they end when the last copy is dropped.
@@ -53,6 +56,14 @@ impl Pool {
             }
         };
         Self::of_threads("plugin-aside", 1, limits, self.idle(), step_back)
+    }
+
+    /// Threads of its own for a plugin that waits for what is outside.
+    pub(crate) fn apart(&self, limits: &Limits, is_aside: bool) -> std::io::Result<Self> {
+        if is_aside {
+            return self.aside(limits);
+        }
+        Self::of_threads("plugin-waits", APART, limits, self.idle(), || ())
     }
 
     fn of_threads(

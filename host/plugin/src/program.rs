@@ -9,26 +9,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use model::grants::Capability;
 use rustix::time::ClockId;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use crate::bindings::{self, FILTER, LIFECYCLE, ROUTE, TRANSFORM};
+use crate::bindings;
 use crate::budget::now;
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::inspect::is_granted;
 use crate::instance::State;
+use crate::worlds::{self, Import, World};
 
 /// How a binary begins: magic, version, and whether it is a component.
 const CORE_MODULE: [u8; 8] = [0, b'a', b's', b'm', 1, 0, 0, 0];
 const COMPONENT: [u8; 8] = [0, b'a', b's', b'm', 13, 0, 1, 0];
 
 /// What may be missing in the exports.
-pub(crate) const NO_LIFECYCLE: &str = "no sequin:plugin/lifecycle@0.1";
-pub(crate) const NO_ROLE: &str = "none of filter, route and transform of sequin:plugin@0.1";
+pub(crate) const NO_LIFECYCLE: &str = "no sequin:plugin/lifecycle@0.1 or @0.2";
+pub(crate) const NO_ROLE: &str =
+    "none of filter, route and transform of the version of its lifecycle";
 
 /// What a plugin is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +69,7 @@ impl Function {
 pub struct Description {
     /// The JSON Schema of its configuration, a JSON object or Boolean; None if it has none.
     pub config_schema: Option<String>,
-    /// What it wants granted. Nothing is, so that one which names something cannot be bound.
+    /// What it says it wants granted. What it imports it wants too.
     pub capabilities: Vec<String>,
     /// Whether an instance may be used for more than one batch.
     pub warm: bool,
@@ -118,6 +120,9 @@ impl fmt::Display for Role {
 /// A compiled component.
 pub struct Program {
     digest: Arc<str>,
+    world: World,
+    /// The capabilities among its imports.
+    imported: Vec<Capability>,
     pre: InstancePre<State>,
     describe: ComponentExportIndex,
     configure: ComponentExportIndex,
@@ -175,24 +180,54 @@ impl Program {
             }
         };
         let took = now(ClockId::Monotonic).saturating_sub(begun);
-        check_imports(engine, &component)?;
+        let imported = check_imports(engine, &component)?;
         let function = |interface: &str, name: &str| {
             let interface = component.get_export_index(None, interface)?;
             component.get_export_index(Some(&interface), name)
         };
-        let (describe, configure) =
-            (function(LIFECYCLE, "describe"), function(LIFECYCLE, "configure"));
-        let (Some(describe), Some(configure)) = (describe, configure) else {
+        let lifecycle = |world: World| {
+            let name = world.interface("lifecycle");
+            Some((world, function(&name, "describe")?, function(&name, "configure")?))
+        };
+        let Some((world, describe, configure)) = World::ALL.into_iter().find_map(lifecycle) else {
             return Err(Error::NoRole { missing: NO_LIFECYCLE });
         };
-        let [filter, route, transform] =
-            [FILTER, ROUTE, TRANSFORM].map(|interface| function(interface, "run"));
+        let [filter, route, transform] = [Role::Filter, Role::Route, Role::Transform]
+            .map(|role| function(&world.role(role), "run"));
         if filter.is_none() && route.is_none() && transform.is_none() {
             return Err(Error::NoRole { missing: NO_ROLE });
         }
         let pre = linker.instantiate_pre(&component).map_err(|error| invalid(&error))?;
         let compared = AtomicU8::new(0);
-        Ok(Self { digest, pre, describe, configure, filter, route, transform, compared, took })
+        Ok(Self {
+            digest,
+            world,
+            imported,
+            pre,
+            describe,
+            configure,
+            filter,
+            route,
+            transform,
+            compared,
+            took,
+        })
+    }
+
+    /// The version of the contract that it was made for, as `0.2`.
+    #[must_use]
+    pub fn contract(&self) -> &'static str {
+        self.world.minor()
+    }
+
+    /// The capabilities that it imports.
+    #[must_use]
+    pub fn imported(&self) -> &[Capability] {
+        &self.imported
+    }
+
+    pub(crate) fn world(&self) -> World {
+        self.world
     }
 
     pub(crate) fn took(&self) -> Duration {
@@ -246,14 +281,18 @@ pub(crate) fn digest(bytes: &[u8]) -> Arc<str> {
     text.into()
 }
 
-/// What is not granted is refused by name, which says more than that it does not link.
-fn check_imports(engine: &Engine, component: &Component) -> Result<(), Error> {
+/// The capabilities that it imports. What no plugin can have is refused by name, which says more
+/// than that it does not link.
+fn check_imports(engine: &Engine, component: &Component) -> Result<Vec<Capability>, Error> {
+    let mut imported = Vec::new();
     for (import, _) in component.component_type().imports(engine) {
-        if !is_granted(import) {
-            return Err(Error::ImportRefused { import: import.to_owned() });
+        match worlds::import(import) {
+            Some(Import::Free) => {}
+            Some(Import::Capability(capability)) => imported.push(capability),
+            None => return Err(Error::ImportRefused { import: import.to_owned() }),
         }
     }
-    Ok(())
+    Ok(imported)
 }
 
 pub(crate) fn invalid(error: &wasmtime::Error) -> Error {

@@ -32,6 +32,7 @@ mod publication;
 mod published;
 mod relation;
 mod retained;
+mod rows;
 mod slot;
 mod sql;
 mod stream;
@@ -48,5 +49,6 @@ pub use options::{
     Roots, SslMode, Tls,
 };
 pub use published::Published;
+pub use rows::Rows;
 pub use stream::{Connector, measure};
 pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::spec::{Component, Sink};
+use model::grants::KeyValue;
 use model::versions::{
     Binding, BindingName, Generation, Hold, How, Link, Made, Role, Version, Versions, VersionsError,
 };
-use store::Embedded;
+use store::{Embedded, FunctionStore};
 
 /// What is known of versions and bindings while a configuration is built.
 #[derive(Clone)]
@@ -70,6 +71,11 @@ impl Known {
     /// another by then.
     pub(crate) fn keep(&self, digest: &str, bytes: &[u8]) -> Result<(), VersionsError> {
         self.store.keep(digest, bytes)
+    }
+
+    /// Where a function keeps its values.
+    pub(crate) fn kept_by(&self, function: &str) -> Arc<dyn KeyValue> {
+        Arc::new(FunctionStore::new(Arc::clone(&self.store), function))
     }
 
     /// What a component is called where it was uploaded.

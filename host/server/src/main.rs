@@ -11,6 +11,7 @@ mod cli;
 mod components;
 mod config_source;
 mod configuration;
+mod grants;
 mod health;
 mod letters;
 mod memory;

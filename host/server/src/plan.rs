@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
 use config::Spec;
-use config::spec::{Database, Function, FunctionKind, Sink, Status};
+use config::spec::{Database, Function, FunctionKind, Grants, Sink, Status};
 use engine::status::Fault;
 use model::versions::{BindingName, Role};
 
@@ -88,6 +88,7 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
     };
     let sinks = compare(&old.spec.sinks, &new.spec.sinks, |sink| &sink.name);
     let (old_chains, new_chains) = (&old.chains, &new.chains);
+    let (old_spec, new_spec) = (&old.spec, &new.spec);
     let mut restarted = Vec::new();
     let (old_faults, new_faults) = (&old.faults, &new.faults);
     plan.sinks = collect(sinks, |old, new| {
@@ -100,9 +101,12 @@ pub(crate) fn diff(old: &Loaded, new: &Loaded) -> Plan {
             let name = BindingName { sink: new.name.clone(), role };
             new_chains.get(&name).is_some_and(|chain| chain.refused.is_some())
         };
-        for role in Role::ALL.into_iter().filter(|role| !held(*role)) {
+        for role in Role::ALL {
             let functions = bindings::functions(new, role).iter();
-            for name in functions.filter(|name| plan.functions.contains_key(*name)) {
+            // Whoever holds a chain holds what runs, not what that may do.
+            let counts = |name: &str| !held(role) || regranted(old_spec, new_spec, name);
+            let changed = functions.filter(|name| plan.functions.contains_key(*name));
+            for name in changed.filter(|name| counts(name)) {
                 what.push(format!("function `{name}`"));
                 restarts = true;
             }
@@ -189,9 +193,31 @@ impl Differences {
         self
     }
 
+    /// What a plugin may do besides is written out.
+    fn granted(mut self, old: &Grants, new: &Grants) -> Self {
+        if old != new {
+            self.0.push(match (old.to_string(), new.to_string()) {
+                (old, new) if old == new => format!("grants ({new}; a secret or a limit changed)"),
+                (old, new) => format!("grants {old} → {new}"),
+            });
+        }
+        self
+    }
+
     fn list(self) -> Vec<String> {
         if self.0.is_empty() { vec!["other settings".to_owned()] } else { self.0 }
     }
+}
+
+fn regranted(old: &Spec, new: &Spec, name: &str) -> bool {
+    let grants = |spec: &Spec| {
+        let found = spec.functions.iter().find(|function| function.name == name);
+        match found.map(|function| &function.kind) {
+            Some(FunctionKind::Plugin(plugin)) => Grants::clone(&plugin.grants),
+            _ => Grants::default(),
+        }
+    };
+    grants(old) != grants(new)
 }
 
 fn database(old: &Database, new: &Database) -> Vec<String> {
@@ -223,6 +249,7 @@ fn function(old: &Function, new: &Function) -> Vec<String> {
         .shown("component", &was.component, &is.component)
         .of("config", &was.config_json, &is.config_json)
         .shown("on_error", &was.on_error, &is.on_error)
+        .granted(&was.grants, &is.grants)
         .list()
 }
 

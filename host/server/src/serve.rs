@@ -55,12 +55,13 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     telemetry::start(&mut settings);
     // Before anything is written: what is wrong with the text needs no state to be told.
     source.read().map_err(Failure::Usage)?;
-    let wiring = Wiring::new(&settings.data_dir, settings.http_guard);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
+    let wiring =
+        Wiring::new(&settings.data_dir, settings.http_guard).with_runtime(runtime.handle().clone());
     let store = Arc::new(Embedded::open(&settings.data_dir).map_err(anyhow::Error::from)?);
     let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
     let ready = reload::load(&source, &wiring, &known);

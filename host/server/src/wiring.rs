@@ -3,31 +3,37 @@
 //! Nothing is sent anywhere here. What cannot be built as the surroundings are (a component that is not
 //! there, an address that is not allowed) is the fault of the sinks that need it, and of no others.
 
+mod policy;
+mod source;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use config::Spec;
 use config::spec::{
-    self, Component, CreatePublication, Database, Destination, FunctionKind, GroupScope, Role,
-    Sink, Status, TableEnrichment,
+    self, Component, Database, Destination, FunctionKind, GroupScope, Role, Sink, Status,
+    TableEnrichment,
 };
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
 use engine::status::Fault;
-use model::BoxFuture;
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
+use model::grants::{Capability, Grants};
 use model::lookup::Lookup;
-use model::plugin::{Cost, OnError, Outcome, Plugin, PluginError, Rows};
+use model::plugin::Plugin;
 use model::versions::{BindingName, Link};
 use sha2::{Digest as _, Sha256};
 use sinks::Batching;
+use tokio::runtime::Handle;
 use tracing::warn;
 
 use crate::bindings::{self, Chain, Chains, Known};
 use crate::components::Components;
-use crate::signatures;
+use crate::{grants, signatures};
+use policy::with_policy;
+pub(crate) use source::source;
 
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
@@ -36,6 +42,8 @@ const COMPILED: &str = "compiled-plugins";
 pub(crate) struct Wiring {
     data_dir: PathBuf,
     guard: sinks::Guard,
+    /// Where plugins have their questions answered that go beyond this machine; none if nothing runs.
+    runtime: Option<Handle>,
     /// The sandbox is one per process; made when the first function asks for it.
     host: Mutex<Option<Arc<plugin::Host>>>,
 }
@@ -60,6 +68,8 @@ pub(crate) struct Built {
     pub(crate) faults: BTreeMap<String, Fault>,
     /// What is wrong and hinders no sink.
     pub(crate) warnings: Vec<String>,
+    /// Those of them that are of grants which nobody wants.
+    pub(crate) idle_grants: Vec<String>,
 }
 
 /// What is wrong with functions, by name.
@@ -80,6 +90,8 @@ const HELP: &str = "once that is mended it starts by itself, with all that it mi
 struct Ready {
     link: Link,
     plugin: Arc<dyn Plugin>,
+    /// Granted, and not wanted.
+    unused: Vec<Capability>,
 }
 
 /// The files and directories that hold the components of a configuration: a change there is a change
@@ -97,7 +109,13 @@ pub(crate) fn files(spec: &Spec) -> Vec<PathBuf> {
 
 impl Wiring {
     pub(crate) fn new(data_dir: &Path, guard: sinks::Guard) -> Self {
-        Self { data_dir: data_dir.to_owned(), guard, host: Mutex::default() }
+        Self { data_dir: data_dir.to_owned(), guard, runtime: None, host: Mutex::default() }
+    }
+
+    /// As it is run.
+    pub(crate) fn with_runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
     }
 
     /// Builds what the spec describes.
@@ -119,6 +137,16 @@ impl Wiring {
         let built = plugins.into_values().next().map(|ready| ready.plugin);
         let why = || wrong.into_values().next();
         built.ok_or_else(|| why().unwrap_or_else(|| "there is no such plugin".to_owned()))
+    }
+
+    fn grants(
+        &self,
+        name: &str,
+        given: &spec::Plugin,
+        spec: &Spec,
+        known: &Known,
+    ) -> Result<Grants, String> {
+        grants::grants(name, &given.grants, spec, known, self.guard, self.runtime.as_ref())
     }
 
     fn host(&self) -> Result<Arc<plugin::Host>, plugin::Error> {
@@ -202,8 +230,25 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
     let digests = of_spec.collect();
     let used = |name: &str| spec.sinks.iter().any(|sink| sink.functions().any(|used| used == name));
     let unused = wrong.into_iter().filter(|(name, _)| !used(name));
-    let warnings = unused.map(|(_, why)| why).collect();
-    Built { slots, digests, chains, faults, warnings }
+    let mut warnings: Vec<String> = unused.map(|(_, why)| why).collect();
+    let idle_grants = idle_grants(&plugins);
+    warnings.extend(idle_grants.iter().cloned());
+    Built { slots, digests, chains, faults, warnings, idle_grants }
+}
+
+fn idle_grants(plugins: &Plugins) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for (key, Ready { unused, .. }) in plugins {
+        if let (Key::Function(name), false) = (key, unused.is_empty()) {
+            let names: Vec<&str> = unused.iter().map(|it| it.as_str()).collect();
+            let names = names.join(", ");
+            all.push(format!(
+                "function `{name}` is granted {names}, which its plugin does not want"
+            ));
+        }
+    }
+    all.sort();
+    all
 }
 
 fn unusable(code: &'static str, message: String) -> Fault {
@@ -283,56 +328,25 @@ fn ready(
     let component = Component::Digest(link.digest.clone());
     let found = Components::new(&spec.plugin_dir, known).find(&component)?;
     signatures::check_found(spec.signatures.as_ref(), &component, &found, known)?;
-    let loaded = host
-        .load(&found.bytes)
-        .and_then(|program| host.bind(&link.function, &program, role, sink_type, &link.config));
-    let plugin = loaded.map_err(|error| format!("{}: {error}", found.whence))?;
-    let plugin = with_policy(plugin, on_error(spec, &link.function));
-    plugins.insert(key, Ready { link: link.clone(), plugin: Arc::clone(&plugin) });
+    // What the configuration says of the function, whatever version of it runs.
+    let given = given(spec, &link.function);
+    let grants =
+        given.map(|given| wiring.grants(&link.function, given, spec, known)).transpose()?;
+    let (function, grants) = (&link.function, grants.unwrap_or_default());
+    let loaded = host.load(&found.bytes).and_then(|program| {
+        host.bind_granted(function, &program, role, sink_type, &link.config, grants)
+    });
+    let plugin = loaded.map_err(|error| format!("{}: {error}", found.whence))?.plugin;
+    let plugin = with_policy(plugin, given.map(|given| given.on_error).unwrap_or_default());
+    let unused = Vec::new();
+    plugins.insert(key, Ready { link: link.clone(), plugin: Arc::clone(&plugin), unused });
     Ok(plugin)
 }
 
-/// A plugin, and what its owner wants done with rows that it fails on.
-struct Owned {
-    plugin: Arc<dyn Plugin>,
-    on_error: OnError,
-}
-
-impl Plugin for Owned {
-    fn name(&self) -> &str {
-        self.plugin.name()
-    }
-
-    fn digest(&self) -> &str {
-        self.plugin.digest()
-    }
-
-    fn cost(&self) -> Option<Cost> {
-        self.plugin.cost()
-    }
-
-    fn on_error(&self) -> OnError {
-        self.on_error
-    }
-
-    fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
-        self.plugin.run(rows)
-    }
-}
-
-fn with_policy(plugin: Arc<dyn Plugin>, on_error: OnError) -> Arc<dyn Plugin> {
-    match on_error {
-        OnError::DeadLetter => plugin,
-        on_error => Arc::new(Owned { plugin, on_error }),
-    }
-}
-
-/// What the configuration says of a function, whatever version of it runs.
-fn on_error(spec: &Spec, function: &str) -> OnError {
-    let found = spec.functions.iter().find(|known| known.name == function);
-    match found.map(|found| &found.kind) {
-        Some(FunctionKind::Plugin(plugin)) => plugin.on_error,
-        _ => OnError::default(),
+fn given<'a>(spec: &'a Spec, function: &str) -> Option<&'a spec::Plugin> {
+    match &spec.functions.iter().find(|known| known.name == function)?.kind {
+        FunctionKind::Plugin(plugin) => Some(plugin),
+        FunctionKind::Path(_) | FunctionKind::Enrichment(_) => None,
     }
 }
 
@@ -376,20 +390,22 @@ fn load(
         Ok(found)
     });
     let found = found.map_err(|error| format!(": {error}"))?;
+    let grants = wiring.grants(name, given, spec, known).map_err(|error| format!(": {error}"))?;
     let loaded = host.load(&found.bytes).and_then(|program| {
         let (sink, config) = (&given.sink_type, &given.config_json);
         match place {
-            Place::Usual => host.bind(name, &program, role, sink, config),
-            Place::Aside => host.bind_aside(name, &program, role, sink, config),
+            Place::Usual => host.bind_granted(name, &program, role, sink, config, grants),
+            Place::Aside => host.bind_aside(name, &program, role, sink, config, grants),
         }
     });
-    let plugin = loaded.map_err(|error| format!(", {}: {error}", found.whence))?;
+    let loaded = loaded.map_err(|error| format!(", {}: {error}", found.whence))?;
+    let (plugin, unused) = (loaded.plugin, loaded.unused);
     let digest = plugin.digest().to_owned();
     if let Err(error) = known.keep(&digest, &found.bytes) {
         warn!(%error, function = name, "what runs now cannot be kept: nobody can go back to it later");
     }
     let link = Link { function: name.to_owned(), digest, config: given.config_json.clone() };
-    Ok(Ready { link, plugin: with_policy(plugin, given.on_error) })
+    Ok(Ready { link, plugin: with_policy(plugin, given.on_error), unused })
 }
 
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
@@ -521,80 +537,4 @@ fn tables(database: &Database) -> postgres::Tables {
     let tables = postgres::Tables::new(source, primary);
     // Of several hosts, the one that is read need not be the one that streams.
     if database.more_hosts.is_empty() { tables.of_the_stream() } else { tables }
-}
-
-/// How the database is reached, and its primary.
-pub(crate) fn source(database: &Database) -> postgres::Options {
-    let mut options = server(database);
-    options.primary = database.primary.as_ref().map(|primary| {
-        let spec::Server { hostname, port, more_hosts, database: name, username, password, tls } =
-            primary.clone();
-        Box::new(server(&Database {
-            hostname,
-            port,
-            more_hosts,
-            database: name,
-            username,
-            password,
-            tls,
-            ..database.clone()
-        }))
-    });
-    options
-}
-
-fn server(database: &Database) -> postgres::Options {
-    let mut options = postgres::Options::new(
-        &database.hostname,
-        &database.username,
-        &database.database,
-        &database.slot.name,
-        &database.publication.name,
-    );
-    options.port = database.port;
-    let more = database.more_hosts.iter();
-    let more = more.map(|(host, port)| postgres::Address { host: host.clone(), port: *port });
-    options.more_hosts = more.collect();
-    let password = database.password.reveal();
-    options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
-    options.tls = tls(&database.tls);
-    options.slot_create = database.slot.create;
-    options.slot_failover = database.slot.failover;
-    options.origin = match database.slot.origin {
-        spec::Origin::Any => postgres::Origin::Any,
-        spec::Origin::None => postgres::Origin::None,
-    };
-    options.heartbeat = database.heartbeat;
-    options.publication_create = database.publication.create.as_ref().map(|create| match create {
-        CreatePublication::AllTables { via_partition_root } => {
-            postgres::Create::AllTables { via_partition_root: *via_partition_root }
-        }
-        CreatePublication::Sql(sql) => postgres::Create::Sql(sql.clone()),
-    });
-    options
-}
-
-fn tls(tls: &spec::Tls) -> postgres::Tls {
-    postgres::Tls {
-        mode: match tls.mode {
-            spec::SslMode::Disable => postgres::SslMode::Disable,
-            spec::SslMode::Prefer => postgres::SslMode::Prefer,
-            spec::SslMode::Require => postgres::SslMode::Require,
-            spec::SslMode::VerifyCa => postgres::SslMode::VerifyCa,
-            spec::SslMode::VerifyFull => postgres::SslMode::VerifyFull,
-        },
-        roots: tls.roots.as_ref().map(|roots| match roots {
-            spec::Roots::System => postgres::Roots::System,
-            spec::Roots::File(path) => postgres::Roots::File(path.clone()),
-        }),
-        client: tls.client.as_ref().map(|client| postgres::ClientCertificate {
-            certificate: client.certificate.clone(),
-            key: client.key.clone(),
-        }),
-        channel_binding: match tls.channel_binding {
-            spec::ChannelBinding::Disable => postgres::ChannelBinding::Disable,
-            spec::ChannelBinding::Prefer => postgres::ChannelBinding::Prefer,
-            spec::ChannelBinding::Require => postgres::ChannelBinding::Require,
-        },
-    }
 }

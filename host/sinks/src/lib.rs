@@ -7,6 +7,7 @@
 mod benchmark;
 #[cfg(test)]
 mod conformance;
+mod fetch;
 mod file;
 mod http;
 mod lines;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use model::sink::Sink;
 
+pub use fetch::{Allows, Fetch};
 pub use http::guard::Guard;
 
 /// Builds the sinks, which share one HTTP client and its connections.

@@ -10,6 +10,7 @@ mod change_log;
 mod embedded;
 mod forget;
 mod health;
+mod key_values;
 mod letters;
 mod owners;
 mod progress;
@@ -21,4 +22,5 @@ mod versions;
 
 pub use embedded::{Embedded, OpenError};
 pub use forget::Forgotten;
+pub use key_values::FunctionStore;
 pub use letters::{Dropped, LetterFile, Retention};

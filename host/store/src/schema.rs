@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -225,6 +225,7 @@ const MIGRATIONS: [&str; 8] = [
         detail TEXT NOT NULL
     ) STRICT;
 ",
+    crate::key_values::SCHEMA,
 ];
 
 /// Brings the file to the newest schema.

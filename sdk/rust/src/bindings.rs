@@ -12,8 +12,15 @@ mod shared {
         inline: "
             package sequin:sdk;
             world shared {
-                import sequin:plugin/types@0.1.0;
-                import sequin:plugin/log@0.1.0;
+                import sequin:plugin/types@0.2.0;
+                import sequin:plugin/log@0.2.0;
+                import sequin:plugin/calls@0.2.0;
+                import sequin:plugin/clock@0.2.0;
+                import sequin:plugin/random@0.2.0;
+                import sequin:plugin/secrets@0.2.0;
+                import sequin:plugin/kv@0.2.0;
+                import sequin:plugin/http@0.2.0;
+                import sequin:plugin/lookup@0.2.0;
             }
         ",
         generate_all,
@@ -21,7 +28,7 @@ mod shared {
     });
 }
 
-pub use shared::sequin::plugin::{log, types};
+pub use shared::sequin::plugin::{calls, clock, http, kv, log, lookup, random, secrets, types};
 
 pub mod lifecycle {
     wit_bindgen::generate!({
@@ -29,7 +36,7 @@ pub mod lifecycle {
         inline: "
             package sequin:sdk;
             world configured {
-                export sequin:plugin/lifecycle@0.1.0;
+                export sequin:plugin/lifecycle@0.2.0;
             }
         ",
         generate_all,
@@ -48,10 +55,10 @@ pub mod filter {
         inline: "
             package sequin:sdk;
             world filtering {
-                export sequin:plugin/filter@0.1.0;
+                export sequin:plugin/filter@0.2.0;
             }
         ",
-        with: { "sequin:plugin/types@0.1.0": crate::bindings::types },
+        with: { "sequin:plugin/types@0.2.0": crate::bindings::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_filter",
@@ -66,10 +73,10 @@ pub mod route {
         inline: "
             package sequin:sdk;
             world routing {
-                export sequin:plugin/route@0.1.0;
+                export sequin:plugin/route@0.2.0;
             }
         ",
-        with: { "sequin:plugin/types@0.1.0": crate::bindings::types },
+        with: { "sequin:plugin/types@0.2.0": crate::bindings::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_route",
@@ -84,10 +91,10 @@ pub mod transform {
         inline: "
             package sequin:sdk;
             world transforming {
-                export sequin:plugin/transform@0.1.0;
+                export sequin:plugin/transform@0.2.0;
             }
         ",
-        with: { "sequin:plugin/types@0.1.0": crate::bindings::types },
+        with: { "sequin:plugin/types@0.2.0": crate::bindings::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_transform",

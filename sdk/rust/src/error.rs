@@ -38,8 +38,8 @@ impl Error {
         )
     }
 
-    /// The same row may succeed later. An engine of 0.1 does not try again: nothing that a plugin
-    /// can see changes with time.
+    /// The same row may succeed later: what a capability said may be another thing then. Whether it is
+    /// tried again its owner says (`on_error: retry`).
     #[must_use]
     pub fn retry(mut self) -> Self {
         self.retry = true;

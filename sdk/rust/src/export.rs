@@ -12,7 +12,7 @@ use crate::{ConfigError, Filter, Plugin, Route, Transform, log, role};
 /// What stands in the custom section `sequin:plugin` of each module: which world it was written
 /// for and with what. A host can tell before it instantiates anything.
 pub const SECTION: &str =
-    concat!(r#"{"world":"sequin:plugin@0.1.0","sdk":"rust "#, env!("CARGO_PKG_VERSION"), r#""}"#);
+    concat!(r#"{"world":"sequin:plugin@0.2.0","sdk":"rust "#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
 /// How long that is.
 pub const SECTION_LEN: usize = SECTION.len();
@@ -29,7 +29,7 @@ pub const fn section() -> [u8; SECTION_LEN] {
 pub fn describe<T: Plugin>() -> Description {
     Description {
         config_schema: role::schema::<T>(),
-        capabilities: Vec::new(),
+        capabilities: T::CAPABILITIES.iter().map(|wanted| wanted.as_str().to_owned()).collect(),
         warm: T::WARM,
         extra: Vec::new(),
     }

@@ -108,7 +108,8 @@
 //! - **Not sent is not null.** Postgres leaves out large values that an update did not touch, and
 //!   of deleted rows all but the key. That is [`Value::Unchanged`]; never guess at it.
 //! - **No state.** There is no operating system to call, so a plugin gives the same answer to the
-//!   same row wherever and whenever it runs; keep nothing between rows either. Each batch meets a
+//!   same row wherever and whenever it runs, unless it wants [`capabilities`] and is granted them;
+//!   keep nothing between rows either. Each batch meets a
 //!   fresh instance unless [`Plugin::WARM`] says otherwise, and batches are cut anew each time.
 //! - **One bad row fails alone**, by an [`Error`] that names the column and not the value. Of a
 //!   panic, the message and place are logged, and the engine tries the rows one by one.
@@ -118,6 +119,7 @@
 
 #[doc(hidden)]
 pub mod bindings;
+pub mod capabilities;
 mod error;
 #[doc(hidden)]
 pub mod export;
@@ -135,6 +137,7 @@ mod view;
 // What `config!` expands to needs them, and a configuration of one's own does too.
 pub use {schemars, serde, serde_json};
 
+pub use capabilities::{CallError, Capability};
 pub use error::{ConfigError, Error};
 pub use output::{Effect, Output};
 pub use reads::{COMMIT_TIMESTAMP, ENRICHMENT, IDEMPOTENCY_KEY, Reads, TRANSACTION_ANNOTATIONS};
@@ -144,8 +147,8 @@ pub use row::{Action, Datum, Field, Position, Row, Value};
 /// All that most plugins use.
 pub mod prelude {
     pub use crate::{
-        Action, ConfigError, Datum, Effect, Error, Filter, Keys, Output, Plugin, Reads, Route, Row,
-        Transform, Value, Verdict, log,
+        Action, Capability, ConfigError, Datum, Effect, Error, Filter, Keys, Output, Plugin, Reads,
+        Route, Row, Transform, Value, Verdict, log,
     };
 }
 

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::types::{self, Batch, Reply};
 use crate::view::View;
-use crate::{ConfigError, Error, Output, Reads, Row, output};
+use crate::{Capability, ConfigError, Error, Output, Reads, Row, output};
 
 /// A plugin with its configuration: the fields of the type are what stands below `config` in
 /// `sequin.yaml`. [`config!`](crate::config!) writes the type with all that it needs.
@@ -13,6 +13,9 @@ pub trait Plugin: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Whether an instance may be used for more than one batch, which saves 40 to 60 µs each time.
     /// The plugin promises that nothing it keeps between batches changes an answer.
     const WARM: bool = false;
+
+    /// What it wants granted: see [`capabilities`](crate::capabilities).
+    const CAPABILITIES: &'static [Capability] = &[];
 
     /// What the plugin reads; other columns are not handed to it.
     fn reads(&self) -> Reads;

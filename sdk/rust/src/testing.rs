@@ -23,6 +23,8 @@
 //! ```
 
 mod batch;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod outside;
 pub mod recorded;
 #[cfg(test)]
 mod tests;

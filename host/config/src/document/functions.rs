@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::grants::Grants;
 use super::keys;
 use crate::diagnostic::Report;
 use crate::nearest::nearest;
@@ -29,6 +30,7 @@ pub(crate) struct Plugin {
     pub(crate) config: String,
     pub(crate) sink_type: Option<String>,
     pub(crate) on_error: Option<OnError>,
+    pub(crate) grants: Option<Grants>,
 }
 
 /// What becomes of rows that a component fails on.
@@ -92,6 +94,7 @@ pub(crate) struct PluginFields {
     _config: Option<IgnoredAny>,
     sink_type: Option<String>,
     on_error: Option<OnError>,
+    grants: Option<Grants>,
 }
 
 impl Function {
@@ -141,8 +144,8 @@ fn plugin(mut node: Node, role: Option<Role>, report: &mut Report<'_>) -> Option
         return None;
     }
     let config = keys::json_map(&mut node, "config", report);
-    let PluginFields { file, plugin, sink_type, on_error, .. } = fields(&node, report)?;
-    Some(Plugin { role: role?, file, plugin, config, sink_type, on_error })
+    let PluginFields { file, plugin, sink_type, on_error, grants, .. } = fields(&node, report)?;
+    Some(Plugin { role: role?, file, plugin, config, sink_type, on_error, grants })
 }
 
 fn function_type(node: &mut Node, report: &mut Report<'_>) -> Option<Type> {

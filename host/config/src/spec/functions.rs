@@ -3,11 +3,12 @@
 use model::path::{InvalidPath, Path};
 use model::plugin::OnError;
 
+use super::grants;
 use super::{Component, Function, FunctionKind, Plugin, Role};
 use crate::Surroundings;
 use crate::destinations;
 use crate::diagnostic::Report;
-use crate::document::{self, Resource, Resources};
+use crate::document::{self, Document, Resource};
 
 /// More than anybody writes, and small beside what a statement may be to the server.
 const SQL_BYTES_MAX: usize = 100_000;
@@ -15,16 +16,16 @@ const SQL_BYTES_MAX: usize = 100_000;
 const DIGEST_DIGITS: usize = 64;
 
 pub(super) fn resolve(
-    functions: &Resources<document::Function>,
+    document: &Document,
     around: &Surroundings<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Function> {
     let mut resolved = Vec::new();
-    for function in &functions.list {
+    for function in &document.functions.list {
         report.enter(format!("function `{}`", function.name));
         let kind = match &function.value {
             document::Function::Plugin(given) => {
-                plugin(function, given, around, report).map(FunctionKind::Plugin)
+                plugin(function, given, document, around, report).map(FunctionKind::Plugin)
             }
             document::Function::Path(path) => {
                 self::path(function, path, report).map(FunctionKind::Path)
@@ -42,10 +43,12 @@ pub(super) fn resolve(
 fn plugin(
     function: &Resource<document::Function>,
     given: &document::Plugin,
+    document: &Document,
     around: &Surroundings<'_>,
     report: &mut Report<'_>,
 ) -> Option<Plugin> {
     let component = component(function, given, around, report);
+    let grants = grants::resolve(function, given.grants.as_ref(), document, around, report);
     let role = match given.role {
         document::Role::Filter => Role::Filter,
         document::Role::Transform => Role::Transform,
@@ -82,7 +85,8 @@ fn plugin(
         }
         Some(document::OnError::Stop) => OnError::Stop,
     };
-    Some(Plugin { role, component: component?, config_json, sink_type, on_error })
+    let (component, grants) = (component?, Box::new(grants?));
+    Some(Plugin { role, component, config_json, sink_type, on_error, grants })
 }
 
 fn component(

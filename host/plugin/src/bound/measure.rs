@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use model::plugin::{Outcome, PluginError, Rows};
 use tokio::sync::Semaphore;
 
-use super::Guest;
+use super::{Binding, Guest};
 use crate::budget::Time;
 use crate::error::Error;
 use crate::limits::Limits;
@@ -33,7 +33,10 @@ impl Direct {
     ) -> Result<Self, Error> {
         let (program, limits) = (Arc::clone(program), Arc::new(limits.clone()));
         let room = Arc::new(Semaphore::new(1));
-        let mut guest = Guest::new("bench", program, role, "webhook", config_json, limits, room)?;
+        let grants = model::grants::Grants::default();
+        let (name, sink, config, is_aside) = ("bench", "webhook", config_json, false);
+        let binding = Binding { name, role, sink, config, grants, is_aside };
+        let mut guest = Guest::new(program, binding, limits, room)?;
         guest.idle = warm.then(Mutex::default);
         Ok(Self(guest))
     }
@@ -45,7 +48,7 @@ impl Direct {
     pub fn start(&self) -> Result<(), PluginError> {
         let Limits { batch_cpu_max, wall_max, .. } = *self.0.limits;
         let time = Time::start(batch_cpu_max, wall_max);
-        self.0.start(time, self.0.lines(self.quota())).map(drop)
+        self.0.start(time, self.0.lines(self.quota()), self.0.calls()).map(drop)
     }
 
     /// Hands over all rows in one call.
@@ -54,7 +57,8 @@ impl Direct {
     /// Why the call failed as a whole.
     pub fn run(&self, rows: &Rows) -> Result<Vec<Result<Outcome, PluginError>>, PluginError> {
         let range = 0..rows.changes.len();
-        self.0.call(rows, range, self.0.limits.batch_cpu_max, self.quota())
+        let Limits { batch_cpu_max, wait_max, .. } = *self.0.limits;
+        self.0.call(rows, range, (batch_cpu_max, wait_max), self.quota())
     }
 
     fn quota(&self) -> Quota {

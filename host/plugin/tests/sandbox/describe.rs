@@ -50,7 +50,7 @@ fn a_first_party_plugin_describes_its_configuration() {
         assert!(schema["properties"].is_object(), "{name}: {schema}");
         assert_eq!(described.capabilities, [""; 0], "{name}");
         let sdk = plugin::inspect(&component(name), &Limits::default()).unwrap().sdk.unwrap();
-        assert!(sdk.contains(r#""world":"sequin:plugin@0.1.0""#), "{name}: {sdk}");
+        assert!(sdk.contains(r#""world":"sequin:plugin@0.2.0""#), "{name}: {sdk}");
     }
     let program = host().load(&component("mirror")).unwrap();
     assert_eq!(host().describe("mirror", &program).unwrap().config_schema, None);

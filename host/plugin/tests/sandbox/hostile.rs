@@ -82,8 +82,10 @@ fn b269_what_a_plugin_says_it_wants_is_refused_by_name() {
     assert!(described.capabilities.contains(&"network".to_owned()), "{described:?}");
     let error = host().bind("greedy", &program, Role::Filter, "", "{}").map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::Capabilities { .. }), "{error:?}");
-    let wants = "clock, random, files, network, environment, no such thing";
-    assert!(error.to_string().starts_with(&format!("plugin greedy wants {wants}, ")), "{error}");
+    let error = error.to_string();
+    for wanted in ["`files`, which no", "`no such thing`, which no", "`clock`", "`random`"] {
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
 }
 
 #[tokio::test]

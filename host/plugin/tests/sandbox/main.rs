@@ -10,6 +10,8 @@ mod bind;
 #[cfg(test)]
 mod bytes;
 #[cfg(test)]
+mod capabilities;
+#[cfg(test)]
 mod compiled;
 #[cfg(test)]
 mod cost;

@@ -72,7 +72,7 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
         };
         return Err(Failure::Usage(faults.iter().map(line).collect()));
     }
-    print(&format!("{} is valid: {}\n", path.display(), summary(&spec)))
+    print(&format!("{} is valid: {}\n{}", path.display(), summary(&spec), granted(&spec)))
 }
 
 /// Sinks that could not be started here: all is built as for a start, and nothing is sent. And what
@@ -86,8 +86,10 @@ fn faults(spec: &Spec) -> Result<(BTreeMap<String, Fault>, Vec<String>), Failure
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.context("start the runtime")?;
     let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
-    let (spec, unseen) = without_unseen(spec, &known);
-    Ok((Wiring::new(dir.path(), guard).build(&spec, &known).faults, unseen))
+    let (spec, mut unseen) = without_unseen(spec, &known);
+    let built = Wiring::new(dir.path(), guard).build(&spec, &known);
+    unseen.extend(built.idle_grants);
+    Ok((built.faults, unseen))
 }
 
 /// The configuration without functions whose component is named and nowhere here, and a warning for
@@ -112,6 +114,17 @@ fn without_unseen(spec: &Spec, known: &Known) -> (Spec, Vec<String>) {
         }
     }
     (seen, warnings)
+}
+
+/// A line for each function that is granted something: whoever reviews the file is to see it.
+fn granted(spec: &Spec) -> String {
+    let line = |function: &config::spec::Function| match &function.kind {
+        FunctionKind::Plugin(plugin) if !plugin.grants.is_empty() => {
+            Some(format!("function `{}` is granted {}\n", function.name, plugin.grants))
+        }
+        _ => None,
+    };
+    spec.functions.iter().filter_map(line).collect()
 }
 
 /// "1 database, 2 functions, 3 sinks".

@@ -4,7 +4,7 @@
 #![cfg(target_arch = "wasm32")]
 
 wit_bindgen::generate!({
-    path: "../../../wit",
+    path: "../../../wit/frozen/0.1.0",
     inline: "
         package test:bad;
         package wasi:clocks@0.2.12 {
