@@ -5,6 +5,7 @@ mod author;
 mod backfills;
 mod backfills_of;
 mod bench;
+mod capabilities;
 mod change_log;
 mod chaos;
 mod configuration;
