@@ -132,6 +132,93 @@ fn plugin_test_tells_what_is_broken() -> Result<()> {
     broken(&[&pick, "--fixtures", &at], &["messages.jsonl: line 1: ", "without `record`"])
 }
 
+/// What a plugin is granted has stand-ins in its fixtures: what is not there is not granted, and what
+/// is there is the same in any batch.
+#[test]
+fn b269_b278_plugin_test_answers_for_what_is_outside() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let fixture = dir.path().join("fixtures");
+    std::fs::create_dir_all(&fixture)?;
+    let write = |name: &str, text: &str| std::fs::write(fixture.join(name), text);
+    let lines = [
+        "clock",
+        "random 4",
+        "secret token",
+        "put a 2; get a; get b",
+        "http GET https://rates.test/eur",
+        "http GET https://rates.test/usd",
+        "rows public.rates rate code eur usd gbp",
+        "http GET https://other.test/",
+    ];
+    let message = |(id, line): (usize, &&str)| {
+        let metadata = json!({"table_schema": "public", "table_name": "t"});
+        let record = json!({"id": id, "name": line});
+        json!({"action": "insert", "record": record, "changes": null, "metadata": metadata})
+    };
+    let messages: Vec<String> =
+        lines.iter().enumerate().map(|it| message(it).to_string()).collect();
+    write("messages.jsonl", &messages.join("\n"))?;
+    write("config.json", r#"{"column": "name"}"#)?;
+    let (component, path) = (plugin("asks"), fixture.display().to_string());
+    let test = ["test", &component, "--fixtures", &path];
+    let broken = |wanted: &[&str]| -> Result<()> {
+        let (status, printed, said) = run(&test)?;
+        assert!(
+            status == Some(2) && wanted.iter().all(|text| said.contains(text)),
+            "{printed}{said}"
+        );
+        Ok(())
+    };
+    broken(&[
+        "`clock` (it imports sequin:plugin/clock@0.2.0)",
+        "outside.json of the fixture says",
+    ])?;
+    write("outside.json", r#"{"klock": 1}"#)?;
+    broken(&["outside.json: unknown field `klock`, expected one of `clock`"])?;
+    let outside = json!({
+        "clock": 1_700_000_000_000_000_i64,
+        "random": 1,
+        "secrets": {"token": "not the real one"},
+        "kv": {"a": "1", "b": "1"},
+        "http": [
+            {"url": "https://rates.test/eur", "body": "1.50"},
+            {"url": "https://rates.test/usd", "failure": "timeout"},
+        ],
+        "lookup": {"public.rates": [{"code": "eur", "rate": "1.50"}, {"code": "usd", "rate": null}]},
+    });
+    write("outside.json", &outside.to_string())?;
+    let (status, printed, said) = run(&[&test[..], &["--update"]].concat())?;
+    assert_eq!(status, Some(0), "{printed}{said}");
+    let outcomes = std::fs::read_to_string(fixture.join("outcomes.jsonl"))?;
+    let answers: Vec<Value> =
+        outcomes.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let answers: Vec<&str> =
+        answers.iter().map(|it| it["record"]["answer"].as_str().unwrap_or_default()).collect();
+    let expected = [
+        "1700000000000000",
+        "[88, 192, 203, 199]",
+        "not the real one",
+        "put; 2; 1",
+        "200 1.50",
+        "Timeout: no answer from https://rates.test/usd",
+        r#"[Some([Some("1.50")]), Some([None]), None]"#,
+        "Denied: outside.json has no answer to GET https://other.test/",
+    ];
+    assert_eq!(answers, expected, "{outcomes}");
+    let (status, printed, _) = run(&test)?;
+    assert_eq!((status, printed.as_str()), (Some(0), "ok    fixtures: 8 messages\n"));
+    // So do the other commands.
+    let file = |name: &str| fixture.join(name).display().to_string();
+    let (messages, config, outside) =
+        (file("messages.jsonl"), file("config.json"), file("outside.json"));
+    let alone = ["run", &component, &messages, "--config-file", &config];
+    let (status, _, said) = run(&alone)?;
+    assert!(status == Some(64) && said.contains("`--outside FILE`"), "{said}");
+    let (status, printed, said) = run(&[&alone[..], &["--outside", &outside]].concat())?;
+    assert_eq!((status, printed.as_str()), (Some(0), outcomes.as_str()), "{said}");
+    Ok(())
+}
+
 /// What a sink's functions are asked about is recorded while it delivers, and nothing ruled out
 /// leaves the engine: neither in the file nor on the way to it.
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use model::plugin::Plugin;
+use plugin::trial::Outside;
 use plugin::{Host, Limits, Program, Role};
 
 use crate::cli::{PluginArguments, PluginCommand, RoleName};
@@ -76,8 +77,11 @@ impl Ready {
         let role = role(&program, arguments.role)?;
         let config = config(arguments)?;
         let name = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
-        let bound = host.bind(&name, &program, role, &arguments.sink, &config);
-        let plugin = bound.map_err(usage)?;
+        let outside = arguments.outside.as_deref().map(Outside::read).transpose();
+        let grants = outside.map_err(usage)?.unwrap_or_default().grants();
+        let sink = &*arguments.sink;
+        let bound = host.bind_granted(&name, &program, role, sink, &config, grants);
+        let plugin = bound.map_err(|error| unbound(&error, "`--outside FILE`"))?.plugin;
         Ok(Self { host, program, plugin, role })
     }
 }
@@ -150,6 +154,16 @@ pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error).context("write to standard output"),
+    }
+}
+
+/// Here nothing outside answers but what a file says.
+fn unbound(error: &plugin::Error, file: &str) -> Failure {
+    match error {
+        plugin::Error::Capabilities { .. } => {
+            usage(format_args!("{error}\nhint: here {file} says what answers for it"))
+        }
+        _ => usage(error),
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use model::change::Change;
 use model::recorded::Reader;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::outside::Outside;
 
 /// What a fixture's files may hold together.
 const BYTES_MAX: u64 = 256 << 20;
@@ -22,6 +25,8 @@ pub struct Fixture {
     pub role: Option<String>,
     /// The kind of sink that a router works for.
     pub sink: Option<String>,
+    /// What stands for all that it is granted.
+    pub outside: Outside,
     /// The messages, in order.
     pub changes: Vec<Change>,
     /// A line for each message; None if nothing is expected yet.
@@ -76,11 +81,8 @@ pub fn find(dir: &Path) -> Result<Vec<Fixture>, FixtureError> {
 impl Fixture {
     fn read(dir: &Path, name: String) -> Result<Self, FixtureError> {
         let config = text(&dir.join("config.json"))?.unwrap_or_else(|| "{}".to_owned());
-        let settings = dir.join("fixture.json");
-        let Settings { role, sink } = match text(&settings)? {
-            None => Settings::default(),
-            Some(text) => serde_json::from_str(&text).map_err(|error| wrong(&settings, error))?,
-        };
+        let Settings { role, sink } = there(&dir.join("fixture.json"))?;
+        let outside = there(&dir.join("outside.json"))?;
         let file = dir.join(MESSAGES);
         let messages = text(&file)?.unwrap_or_default();
         let mut reader = Reader::default();
@@ -97,7 +99,7 @@ impl Fixture {
         }
         let expected = text(&dir.join(OUTCOMES))?;
         let expected = expected.map(|text| text.lines().map(str::to_owned).collect());
-        Ok(Self { dir: dir.to_path_buf(), name, config, role, sink, changes, expected })
+        Ok(Self { dir: dir.to_path_buf(), name, config, role, sink, outside, changes, expected })
     }
 
     /// Writes what is expected from now on; whether that is new. Who reads the file never sees half
@@ -120,6 +122,16 @@ impl Fixture {
         });
         written.map(|_| true).map_err(|error| wrong(&file, error))
     }
+}
+
+/// The default if the file is not there.
+fn there<T: Default + DeserializeOwned>(file: &Path) -> Result<T, FixtureError> {
+    if file.exists() { json(file) } else { Ok(T::default()) }
+}
+
+pub(super) fn json<T: DeserializeOwned>(file: &Path) -> Result<T, FixtureError> {
+    let text = text(file)?.ok_or_else(|| wrong(file, "there is no such file"))?;
+    serde_json::from_str(&text).map_err(|error| wrong(file, error))
 }
 
 /// None if the file is not there.

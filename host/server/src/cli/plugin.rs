@@ -30,9 +30,14 @@ pub(crate) enum PluginCommand {
     /// Run a plugin over its fixtures, and compare what it makes of them with what is expected.
     ///
     /// A fixture is a directory with messages.jsonl, outcomes.jsonl (as `sequin plugin run` prints
-    /// them), and if need be config.json and fixture.json (`role`, `sink`). Each is also run one by
-    /// one, in other batches and in another order: an outcome that differs then depends on state that
-    /// the plugin keeps, which makes it another one after a restart.
+    /// them), and if need be config.json, fixture.json (`role`, `sink`) and outside.json, which says
+    /// what answers for what the plugin wants granted: `clock` (microseconds since 1970), `random` (a
+    /// number that the bytes are made from), `secrets`, `kv`, `http` (`method`, `url`, `status`,
+    /// `headers`, `body`, or a `failure`), `lookup` (rows by table). What is not in it is not granted.
+    ///
+    /// Each fixture is also run one by one, in other batches and in another order: an outcome that
+    /// differs then depends on state that the plugin keeps, which makes it another one after a
+    /// restart.
     ///
     /// Exit status: 0 all is as expected, 1 something differs, 2 it cannot be tested: no component,
     /// no fixtures, a configuration that is refused.
@@ -169,6 +174,10 @@ pub(crate) struct PluginArguments {
     /// The kind of sink that a router works for.
     #[arg(long, value_name = "KIND", default_value = "webhook")]
     pub(crate) sink: String,
+    /// A file that says what answers for what it wants granted, as outside.json of a fixture:
+    /// nothing outside is asked here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) outside: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

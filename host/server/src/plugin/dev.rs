@@ -112,6 +112,7 @@ impl Session<'_> {
             name: "live".to_owned(),
             config,
             role: first.as_ref().and_then(|first| first.role.clone()),
+            outside: first.as_ref().map(|first| first.outside.clone()).unwrap_or_default(),
             sink: first.and_then(|first| first.sink),
             changes: self.live.clone(),
             // Of the first build nothing is expected but that no state is carried.

@@ -86,10 +86,13 @@ impl Tried {
         let asked = named.transpose()?.or(asked);
         let role = role(&self.program, asked).map_err(in_fixture)?;
         let sink = fixture.sink.as_deref().unwrap_or("webhook");
-        let bound = self.host.bind(&self.name, &self.program, role, sink, &fixture.config);
-        let bound = bound.map_err(|error| in_fixture(super::usage(error)))?;
-        let expected = fixture.expected.as_deref();
-        Ok(self.runtime.block_on(trial::check(bound.as_ref(), role, &fixture.changes, expected)))
+        let (name, program, config) = (&self.name, &self.program, &fixture.config);
+        let grants = fixture.outside.grants();
+        let bound = self.host.bind_granted(name, program, role, sink, config, grants);
+        let bound = bound
+            .map_err(|error| in_fixture(super::unbound(&error, "outside.json of the fixture")))?;
+        let (bound, expected) = (bound.plugin.as_ref(), fixture.expected.as_deref());
+        Ok(self.runtime.block_on(trial::check(bound, role, &fixture.changes, expected)))
     }
 }
 
