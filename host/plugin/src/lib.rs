@@ -55,3 +55,4 @@ pub use inspect::{Inspection, inspect};
 pub use limits::{Limits, Metering};
 pub use program::{Description, Program, Role};
 pub use usage::{Totals, Usage};
+pub use worlds::contracts;

@@ -80,6 +80,11 @@ impl World {
     }
 }
 
+/// The versions of the contract that this host has, as `0.2`, the newest first.
+pub fn contracts() -> impl Iterator<Item = &'static str> {
+    World::ALL.into_iter().map(World::minor)
+}
+
 /// What an import is; None if it is nothing that a plugin can have.
 pub(crate) fn import(import: &str) -> Option<Import> {
     World::ALL.into_iter().find_map(|world| world.import(import))

@@ -83,14 +83,26 @@ impl Outside {
     #[must_use]
     pub fn grants(&self) -> Grants {
         let this = Arc::new(self.clone());
-        Grants {
-            clock: this.clock.map(|_| Arc::<Self>::clone(&this) as Arc<dyn Clock>),
-            random: this.random.map(|_| Arc::<Self>::clone(&this) as Arc<dyn Random>),
-            secrets: this.secrets.is_some().then(|| Arc::<Self>::clone(&this) as Arc<dyn Secrets>),
-            kv: this.kv.is_some().then(|| Arc::<Self>::clone(&this) as Arc<dyn KeyValue>),
-            http: this.http.is_some().then(|| Arc::<Self>::clone(&this) as Arc<dyn Http>),
-            lookup: this.lookup.is_some().then(|| this as Arc<dyn ReadRows>),
+        let mut grants = Grants::default();
+        if self.clock.is_some() {
+            grants.clock = Some(Arc::<Self>::clone(&this));
         }
+        if self.random.is_some() {
+            grants.random = Some(Arc::<Self>::clone(&this));
+        }
+        if self.secrets.is_some() {
+            grants.secrets = Some(Arc::<Self>::clone(&this));
+        }
+        if self.kv.is_some() {
+            grants.kv = Some(Arc::<Self>::clone(&this));
+        }
+        if self.http.is_some() {
+            grants.http = Some(Arc::<Self>::clone(&this));
+        }
+        if self.lookup.is_some() {
+            grants.lookup = Some(this);
+        }
+        grants
     }
 
     fn exchange(&self, request: &HttpRequest) -> Result<HttpResponse, CallError> {

@@ -86,14 +86,27 @@ fn claims(found: &Inspection) -> Result<(), Refusal> {
     let Ok(Value::Object(sdk)) = serde_json::from_str::<Value>(sdk) else {
         return lies("its section `sequin:plugin` is no JSON object".to_owned());
     };
-    match sdk.get("world").map(|world| world.as_str().unwrap_or_default()) {
-        Some(world) if !world.starts_with("sequin:plugin@0.1.") => {
+    if let Some(world) = sdk.get("world") {
+        let world = world.as_str().unwrap_or_default();
+        let is_of = |contract: &str| {
+            let version = world.strip_prefix("sequin:plugin@");
+            let patch = version.and_then(|version| version.strip_prefix(contract));
+            patch.is_some_and(|patch| patch.starts_with('.'))
+        };
+        if !plugin::contracts().any(is_of) {
+            let all: Vec<String> = plugin::contracts().map(|it| format!("@{it}")).collect();
             let what = format!(
-                "it says that it is written for {world:?}; this host has sequin:plugin@0.1"
+                "it says that it is written for {world:?}; this host has sequin:plugin {}",
+                all.join(" and ")
             );
             return Err(Refusal::refused("unknown_world", what));
         }
-        _ => {}
+        if !is_of(found.contract) {
+            let contract = found.contract;
+            return lies(format!(
+                "it says that it is written for {world:?}, and is of @{contract}"
+            ));
+        }
     }
     let claimed = sdk.get("roles").and_then(Value::as_array).into_iter().flatten();
     for role in claimed {
@@ -235,9 +248,12 @@ mod tests {
     fn b271_what_a_component_claims_must_be_what_it_is() {
         let claims = |sdk: &str| {
             let roles = vec![plugin::Role::Filter];
-            code(claims(&Inspection { sdk: Some(sdk.to_owned()), roles, ..Inspection::default() }))
+            let sdk = Some(sdk.to_owned());
+            code(claims(&Inspection { sdk, roles, contract: "0.2", ..Inspection::default() }))
         };
-        assert_eq!(claims(r#"{"world":"sequin:plugin@0.1.0","sdk":"rust 1"}"#), "good");
+        assert_eq!(claims(r#"{"world":"sequin:plugin@0.2.0","sdk":"rust 1"}"#), "good");
+        assert_eq!(claims(r#"{"world":"sequin:plugin@0.1.0"}"#), "metadata_mismatch");
+        assert_eq!(claims(r#"{"world":"sequin:plugin@0.20.0"}"#), "unknown_world");
         assert_eq!(claims(r#"{"roles":["filter"]}"#), "good");
         assert_eq!(claims(r#"{"roles":["filter","transform"]}"#), "metadata_mismatch");
         assert_eq!(claims(r#"{"world":"sequin:plugin@9.0.0"}"#), "unknown_world");

@@ -80,7 +80,7 @@ fn check(module: &Module, component: &[u8]) -> Result<Inspection, Failure> {
         return Err(match error {
             plugin::Error::NoRole { .. } if !sdk => usage(format_args!(
                 "{name} is no plugin: it does not depend on {SDK}, and exports nothing of \
-                 sequin:plugin@0.1 (`sequin plugin new` begins one)"
+                 sequin:plugin (`sequin plugin new` begins one)"
             )),
             plugin::Error::NoRole { missing } => usage(format_args!(
                 "{name} exports {missing}: export it with the macros of {SDK} (`filter!`, \
