@@ -194,6 +194,22 @@ async fn b240_an_invalid_edit_changes_nothing_and_is_told_once() -> Result<()> {
     Ok(())
 }
 
+/// A file that was cut to nothing while it was written takes no sink away; one that says so does.
+#[tokio::test(flavor = "multi_thread")]
+async fn b240_a_file_that_was_cut_to_nothing_takes_no_sink_away() -> Result<()> {
+    let world = Edited::start(&format!("sinks:\n{}", sink("a", ""))).await?;
+    for (times, nothing) in [(1.0, ""), (2.0, "# to be written\n")] {
+        world.sequin.write_config(nothing)?;
+        world.until_metric("sequin_config_reload_failures_total", times).await?;
+        assert!(world.sequin.log().contains("all sinks (1) would go"), "{}", world.sequin.log());
+    }
+    world.insert(1..=3).await?;
+    world.until_ids("/a", 1..=3).await?;
+    world.sequin.write_config("sinks: []\n")?;
+    world.until_metric("sequin_config_reload_failed", 0.0).await?;
+    world.until_metric("sequin_config_reloads_total", 1.0).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn b239_a_hangup_reads_again_and_the_same_file_changes_nothing() -> Result<()> {
     let mut world = Edited::start(&format!("sinks:\n{}", sink("a", ""))).await?;

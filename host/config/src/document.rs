@@ -79,6 +79,8 @@ impl<T> Resources<T> {
 /// Reads the document. What cannot be read is told and left out.
 pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Document {
     if let Kind::Null = root.kind {
+        let help = "an engine that is to have no sinks has `sinks: []`";
+        report.warning(root.place, "the document is empty", help);
         root.kind = Kind::Map(Vec::new());
     }
     if !matches!(root.kind, Kind::Map(_)) {

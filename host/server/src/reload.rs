@@ -98,6 +98,20 @@ fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Ready {
     Ready { loaded, text, slots: built.slots, warnings, problems, files, hash }
 }
 
+/// Whether all sinks would go by what is no more than a file cut short.
+fn cut_short(old: &Loaded, ready: &Ready) -> Option<String> {
+    let Spec { databases, sinks, .. } = &ready.loaded.spec;
+    let count = old.spec.sinks.len();
+    let is_cut =
+        count > 0 && databases.is_empty() && sinks.is_empty() && !ready.text.contains("sinks");
+    is_cut.then(|| {
+        format!(
+            "error: the configuration is empty, and all sinks ({count}) would go (fix: write \
+             `sinks: []` if that is meant)\n"
+        )
+    })
+}
+
 /// Sinks that run and could not be started with what is new: a line each. Empty if there are none.
 fn broken(old: &Loaded, new: &Loaded) -> String {
     let runs = |name: &str| {
@@ -317,9 +331,12 @@ impl Reloader {
             }
             Err(error) => Err(Refused { reason: error.to_string(), files: self.files.clone() }),
         };
-        let ready = ready.and_then(|(known, ready)| match broken(&self.loaded, &ready.loaded) {
-            reason if reason.is_empty() => Ok((known, ready)),
-            reason => Err(Refused { reason, files: ready.files }),
+        let ready = ready.and_then(|(known, ready)| {
+            let cut = cut_short(&self.loaded, &ready);
+            match cut.unwrap_or_else(|| broken(&self.loaded, &ready.loaded)) {
+                reason if reason.is_empty() => Ok((known, ready)),
+                reason => Err(Refused { reason, files: ready.files }),
+            }
         });
         let (known, ready) = match ready {
             Ok(ready) => ready,
