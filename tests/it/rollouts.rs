@@ -103,6 +103,8 @@ impl Rolling {
             let commit = message["metadata"]["commit_lsn"].as_u64().unwrap();
             let number = |name: &str| record[name].as_i64().unwrap();
             let made = (commit, number("id"), record.get("seen").is_none());
+            let by = message["metadata"]["plugins"]["f"].as_str().unwrap();
+            assert_eq!(by == self.digest, made.2, "a message names who made it: {message}");
             let known = arrived.entry(number("n")).or_insert(made);
             assert_eq!(*known, made, "a repeat is made by the same version: {message}");
         }

@@ -10,7 +10,7 @@ use model::json::Timestamps;
 use model::message::{Effect, Message, idempotency_key};
 use model::page::Row;
 use model::path::{Path, PathError};
-use model::plugin::{self, DocumentEffect, Patch};
+use model::plugin::{self, DocumentEffect, Patch, Plugin};
 use model::route::Route;
 use model::sink::SinkKind;
 
@@ -20,7 +20,6 @@ use crate::spec::SinkSpec;
 const METADATA_BYTES: usize = 1_024;
 
 /// A change that goes on, and how.
-#[derive(Debug)]
 pub(crate) struct Decided {
     pub(crate) change: Change,
     /// The row is outside the set.
@@ -31,6 +30,8 @@ pub(crate) struct Decided {
     pub(crate) patch: Option<Patch>,
     /// What they made of the row otherwise.
     pub(crate) made: Made,
+    /// The plugins that were asked about it, in their order.
+    pub(crate) judges: Vec<Arc<dyn Plugin>>,
     /// The transform failed on a row that has to go: there is a letter beside the removal.
     pub(crate) failed: bool,
 }
@@ -87,7 +88,8 @@ fn envelope(spec: &SinkSpec, decided: &Decided) -> String {
     // step by step.
     let values = decided.change.row().map_or(0, Row::bytes);
     let mut text = String::with_capacity(values + values / 2 + METADATA_BYTES);
-    spec.envelope.write(&mut text, &decided.change, decided.patch.as_ref());
+    let Decided { change, patch, judges, .. } = decided;
+    spec.envelope.write(&mut text, change, patch.as_ref(), judges);
     text
 }
 
@@ -228,7 +230,7 @@ fn document_message(spec: &SinkSpec, decided: &Decided, output: u32, draft: Draf
 pub(crate) fn input(spec: &SinkSpec, change: &Change) -> String {
     let mut text = String::new();
     let envelope = spec.envelope.clone().with_types().with_timestamps(Timestamps::Iso8601);
-    envelope.write(&mut text, change, None);
+    envelope.write(&mut text, change, None, &[]);
     text
 }
 

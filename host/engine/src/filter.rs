@@ -1,6 +1,8 @@
 //! The filters of one sink: which rows go on. Each is asked about the rows that those before it
 //! kept; the first that does not keep a row decides.
 
+use std::sync::Arc;
+
 use model::change::{Change, Operation};
 use model::plugin::{OnError, Outcome};
 use model::sink::SinkKind;
@@ -33,8 +35,9 @@ impl Intake {
             let mut outcomes = outcomes.into_iter();
             for row in rows.iter_mut().filter(|row| row.open().is_some()) {
                 let Judged::Passed(passed) = row else { continue };
-                let (change, kind) = (&passed.change, self.spec.sink.kind());
                 let Some(rollout::Judged { by, outcome }) = outcomes.next() else { continue };
+                passed.judges.push(Arc::clone(by));
+                let (change, kind) = (&passed.change, self.spec.sink.kind());
                 match outcome {
                     Ok(Outcome::Keep) => continue,
                     Ok(Outcome::Evict) if kind == SinkKind::State => {

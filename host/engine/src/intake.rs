@@ -79,11 +79,13 @@ pub(crate) struct Passed {
     pub(crate) evicted: bool,
     /// Where it is sent; None: where the sink sends everything.
     pub(crate) route: Option<Arc<Route>>,
+    /// The plugins that were asked about it, in their order.
+    pub(crate) judges: Vec<Arc<dyn Plugin>>,
 }
 
 impl Passed {
     pub(crate) fn new(change: Change) -> Self {
-        Self { change, evicted: false, route: None }
+        Self { change, evicted: false, route: None, judges: Vec::new() }
     }
 }
 

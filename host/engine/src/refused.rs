@@ -62,8 +62,9 @@ impl Intake {
             }
         }
         let removal = |passed: Passed| {
-            let Passed { change, evicted, route } = passed;
-            Decided { change, evicted, route, patch: None, made: Made::Row, failed: true }
+            let Passed { change, evicted, route, judges } = passed;
+            let (patch, made) = (None, Made::Row);
+            Decided { change, evicted, route, patch, made, judges, failed: true }
         };
         routed.into_iter().map(removal).collect()
     }

@@ -81,7 +81,7 @@ impl Intake {
     /// The rows with their routes. What cannot be routed is put aside.
     pub(crate) async fn route(
         &mut self,
-        passed: Vec<Passed>,
+        mut passed: Vec<Passed>,
         letters: &mut Vec<Letter>,
     ) -> Vec<Passed> {
         if self.spec.routers.is_empty() {
@@ -96,8 +96,10 @@ impl Intake {
             let keys = rolled.keys(plugin.as_ref(), asked.iter());
             let outcomes = self.persist(&rolled, plugin, asked, &keys).await;
             let mut outcomes = outcomes.into_iter();
-            for (row, said) in passed.iter().zip(&mut said).filter(|(row, said)| open(row, said)) {
+            let rows = passed.iter_mut().zip(&mut said);
+            for (row, said) in rows.filter(|(row, said)| open(row, said)) {
                 let Some(Judged { by, outcome }) = outcomes.next() else { continue };
+                row.judges.push(Arc::clone(by));
                 let error = match outcome {
                     Ok(Outcome::Keep) => continue,
                     Ok(Outcome::Set(patch)) => {

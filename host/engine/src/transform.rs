@@ -43,6 +43,7 @@ impl Intake {
             let mut outcomes = outcomes.into_iter();
             for step in steps.iter_mut().filter(|step| step.is_open()) {
                 let Some(Judged { by, outcome }) = outcomes.next() else { continue };
+                step.passed.judges.push(Arc::clone(by));
                 step.end = match outcome {
                     Ok(Outcome::Keep) => None,
                     Ok(Outcome::Set(patch)) => {
@@ -109,7 +110,7 @@ impl Step {
     }
 
     fn decide(self, kind: SinkKind) -> Option<Decided> {
-        let Passed { change, evicted, route } = self.passed;
+        let Passed { change, evicted, route, judges } = self.passed;
         let removes = evicted || change.operation == Operation::Delete;
         let (made, failed) = match self.end {
             None => (Made::Row, false),
@@ -119,6 +120,6 @@ impl Step {
             Some(End::Failed) if removes && kind == SinkKind::State => (Made::Row, true),
             Some(End::Failed) => return None,
         };
-        Some(Decided { change, evicted, route, patch: self.patch, made, failed })
+        Some(Decided { change, evicted, route, patch: self.patch, made, judges, failed })
     }
 }

@@ -6,7 +6,7 @@ use crate::change::{Change, Operation};
 use crate::json::{self, Timestamps};
 use crate::message::push_idempotency_key;
 use crate::page::{Extent, Row, Value};
-use crate::plugin::{Fate, Patch};
+use crate::plugin::{Fate, Patch, Plugin};
 use crate::relation::Relation;
 
 /// What the messages of one sink share, rendered once.
@@ -108,8 +108,15 @@ impl Envelope {
         Self { types: true, ..self }
     }
 
-    /// Appends the message of a change. `patch` is what transforms made of its record.
-    pub fn write(&self, out: &mut String, change: &Change, patch: Option<&Patch>) {
+    /// Appends the message of a change. `patch` is what transforms made of its record, `judges` the
+    /// plugins that were asked about it.
+    pub fn write(
+        &self,
+        out: &mut String,
+        change: &Change,
+        patch: Option<&Patch>,
+        judges: &[Arc<dyn Plugin>],
+    ) {
         let relation = &*change.relation;
         out.push_str("{\"record\":");
         match change.row() {
@@ -126,11 +133,11 @@ impl Envelope {
         out.push_str(",\"action\":\"");
         out.push_str(change.operation.as_str());
         out.push_str("\",\"metadata\":");
-        self.metadata(out, change);
+        self.metadata(out, change, judges);
         out.push('}');
     }
 
-    fn metadata(&self, out: &mut String, change: &Change) {
+    fn metadata(&self, out: &mut String, change: &Change, judges: &[Arc<dyn Plugin>]) {
         let relation = &*change.relation;
         out.push('{');
         out.push_str(relation.head());
@@ -177,8 +184,28 @@ impl Envelope {
             relation,
             change.fetched.iter().flat_map(|list| list.iter().copied()),
         );
+        plugins(out, judges);
         out.push_str(&self.tail);
         out.push('}');
+    }
+}
+
+/// Appends `"plugins":{"name":"sha256:…"},` with those that were asked, each once, in their order.
+fn plugins(out: &mut String, judges: &[Arc<dyn Plugin>]) {
+    let mut lead = "\"plugins\":{";
+    for (index, judge) in judges.iter().enumerate() {
+        let is_same = |other: &Arc<dyn Plugin>| other.name() == judge.name();
+        if judges.iter().take(index).any(is_same) {
+            continue;
+        }
+        out.push_str(lead);
+        json::string(out, judge.name());
+        out.push(':');
+        json::string(out, judge.digest());
+        lead = ",";
+    }
+    if !judges.is_empty() {
+        out.push_str("},");
     }
 }
 
@@ -377,8 +404,33 @@ mod tests {
             hostname: "db.internal",
         };
         let mut text = String::new();
-        Envelope::new(&consumer, &database).write(&mut text, change, patch);
+        Envelope::new(&consumer, &database).write(&mut text, change, patch, &[]);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    #[test]
+    fn a_message_names_the_plugins_that_were_asked_about_it() {
+        struct Named(&'static str, &'static str);
+        impl Plugin for Named {
+            fn name(&self) -> &str {
+                self.0
+            }
+            fn digest(&self) -> &str {
+                self.1
+            }
+            fn run(&self, _: crate::plugin::Rows) -> crate::BoxFuture<'_, Outcomes> {
+                Box::pin(async { Vec::new() })
+            }
+        }
+        type Outcomes = Vec<Result<crate::plugin::Outcome, crate::plugin::PluginError>>;
+        let judges: [Arc<dyn Plugin>; 3] = [
+            Arc::new(Named("keep", "sha256:1")),
+            Arc::new(Named("make", "sha256:2")),
+            Arc::new(Named("keep", "sha256:1")),
+        ];
+        let mut text = String::new();
+        plugins(&mut text, &judges);
+        assert_eq!(text, r#""plugins":{"keep":"sha256:1","make":"sha256:2"},"#);
     }
 
     #[test]

@@ -330,7 +330,7 @@ mod tests {
 
     fn message(envelope: &Envelope, change: &Change) -> String {
         let mut text = String::new();
-        envelope.write(&mut text, change, None);
+        envelope.write(&mut text, change, None, &[]);
         text
     }
 

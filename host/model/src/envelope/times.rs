@@ -27,7 +27,7 @@ fn b111_old_times_and_the_commits_are_microseconds_too_and_keys_stay_texts() {
         &Database { annotations: "{}", ..Database::default() },
     );
     let mut text = String::new();
-    envelope.with_timestamps(Timestamps::UnixMicroseconds).write(&mut text, &change, None);
+    envelope.with_timestamps(Timestamps::UnixMicroseconds).write(&mut text, &change, None, &[]);
     let message: Json = serde_json::from_str(&text).unwrap();
     let record = json!({"id": 7, "lang": 1_000_000, "name": "date", "tags": [2_000_000]});
     assert_eq!(message["record"], record);

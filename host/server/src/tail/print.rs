@@ -91,7 +91,7 @@ impl Printer {
                 continue;
             }
             let first = text.len();
-            self.envelope.write(&mut text, change, None);
+            self.envelope.write(&mut text, change, None, &[]);
             // A value of type json may hold line ends, between its tokens.
             if text.get(first..).is_some_and(|line| line.contains(['\n', '\r'])) {
                 let line = text.split_off(first);

@@ -128,7 +128,7 @@ impl Writer {
         let mut bytes = 0;
         for change in &changes.changes {
             self.buffer.clear();
-            self.envelope.write(&mut self.buffer, change, None);
+            self.envelope.write(&mut self.buffer, change, None, &[]);
             bytes += std::hint::black_box(&self.buffer).len() as u64;
         }
         bytes
