@@ -1,5 +1,7 @@
 //! The message as the predecessor's consumers know it: `record`, `changes`, `action`, `metadata`.
 
+mod judges;
+
 use std::sync::Arc;
 
 use crate::change::{Change, Operation};
@@ -184,28 +186,9 @@ impl Envelope {
             relation,
             change.fetched.iter().flat_map(|list| list.iter().copied()),
         );
-        plugins(out, judges);
+        judges::push(out, judges);
         out.push_str(&self.tail);
         out.push('}');
-    }
-}
-
-/// Appends `"plugins":{"name":"sha256:…"},` with those that were asked, each once, in their order.
-fn plugins(out: &mut String, judges: &[Arc<dyn Plugin>]) {
-    let mut lead = "\"plugins\":{";
-    for (index, judge) in judges.iter().enumerate() {
-        let is_same = |other: &Arc<dyn Plugin>| other.name() == judge.name();
-        if judges.iter().take(index).any(is_same) {
-            continue;
-        }
-        out.push_str(lead);
-        json::string(out, judge.name());
-        out.push(':');
-        json::string(out, judge.digest());
-        lead = ",";
-    }
-    if !judges.is_empty() {
-        out.push_str("},");
     }
 }
 
@@ -406,31 +389,6 @@ mod tests {
         let mut text = String::new();
         Envelope::new(&consumer, &database).write(&mut text, change, patch, &[]);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-
-    #[test]
-    fn a_message_names_the_plugins_that_were_asked_about_it() {
-        struct Named(&'static str, &'static str);
-        impl Plugin for Named {
-            fn name(&self) -> &str {
-                self.0
-            }
-            fn digest(&self) -> &str {
-                self.1
-            }
-            fn run(&self, _: crate::plugin::Rows) -> crate::BoxFuture<'_, Outcomes> {
-                Box::pin(async { Vec::new() })
-            }
-        }
-        type Outcomes = Vec<Result<crate::plugin::Outcome, crate::plugin::PluginError>>;
-        let judges: [Arc<dyn Plugin>; 3] = [
-            Arc::new(Named("keep", "sha256:1")),
-            Arc::new(Named("make", "sha256:2")),
-            Arc::new(Named("keep", "sha256:1")),
-        ];
-        let mut text = String::new();
-        plugins(&mut text, &judges);
-        assert_eq!(text, r#""plugins":{"keep":"sha256:1","make":"sha256:2"},"#);
     }
 
     #[test]
