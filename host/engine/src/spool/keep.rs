@@ -139,6 +139,10 @@ async fn limit(spool: &Spool, owners: &[Owner]) {
                         OnFull::Pause => strict.push(&owner.sink),
                     }
                 }
+                if part == Part::Kept && !owner.backlog.has_caught_up() {
+                    // Whatever it would rather lose: what was kept is not trimmed before it has read it.
+                    strict.push(&owner.sink);
+                }
                 // What it has in memory must not hold the whole segment.
                 relocate(spool, owner, part, first).await;
             }
