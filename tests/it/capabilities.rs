@@ -130,6 +130,7 @@ async fn b269_requests_of_a_plugin_pass_the_guard_and_end_in_time() -> Result<()
     let url = asking.outside.url();
     let answer = asking.ask(&format!("http GET {url}/rate")).await?;
     assert!(answer.starts_with("Denied: 127.0.0.1"), "{answer}");
+    assert!(answer.contains("`allow_private: true`"), "what to do: {answer}");
     assert!(asking.outside.requests().is_empty());
 
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;

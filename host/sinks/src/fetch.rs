@@ -91,8 +91,7 @@ impl Fetch {
             // The client's resolver asks the guard.
             Host::Domain(_) => return Ok(url),
         };
-        let refused = |refused| CallError::new(Failure::Denied, format!("{host}: {refused}"));
-        self.guard.check(ip).map_err(refused)?;
+        self.guard.check(ip).map_err(|refused| guarded(&host.to_string(), &refused.to_string()))?;
         Ok(url)
     }
 }
@@ -147,9 +146,19 @@ fn no_answer(error: &reqwest::Error, host: &str, limit: Duration) -> CallError {
         return CallError::new(Failure::Timeout, message);
     }
     let cause = crate::http::cause(error);
-    let failure =
-        if cause.contains("SEQUIN_HTTP_GUARD") { Failure::Denied } else { Failure::Unavailable };
-    CallError::new(failure, format!("no answer from {host}: {cause}"))
+    if cause.contains("SEQUIN_HTTP_GUARD") {
+        return guarded(host, &cause);
+    }
+    CallError::new(Failure::Unavailable, format!("no answer from {host}: {cause}"))
+}
+
+/// Two guards stand before a plugin: its grant's and the engine's.
+fn guarded(host: &str, refused: &str) -> CallError {
+    let message = format!(
+        "{host}: {refused}: a plugin reaches internal ones if its grant says `allow_private: true` \
+         and the engine's guard lets them through"
+    );
+    CallError::new(Failure::Denied, message)
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     let (path, text) = input(&arguments.file)?;
     let read = check(&path, &text);
     if arguments.json {
-        let ((faults, unseen), diagnostics) = match &read {
-            Ok((spec, warnings)) => (faults(spec)?, warnings),
+        let ((faults, warnings), diagnostics) = match &read {
+            Ok((spec, told)) => (faults(spec)?, told),
             Err(diagnostics) => (Default::default(), diagnostics),
         };
         let good = read.is_ok() && faults.is_empty();
@@ -49,8 +49,7 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
                 })
             })
             .collect();
-        let told =
-            json!({"valid": good, "diagnostics": told, "cannot_start": sinks, "unseen": unseen});
+        let told = json!({"valid": good, "diagnostics": told, "cannot_start": sinks, "warnings": warnings});
         print(&format!("{told:#}\n"))?;
         // What is wrong was told in a form for programs.
         return if good { Ok(()) } else { Err(Failure::Usage(String::new())) };
@@ -59,8 +58,8 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     if !warnings.is_empty() {
         crate::tell(&lines(&warnings));
     }
-    let (faults, unseen) = faults(&spec)?;
-    for warning in &unseen {
+    let (faults, warnings) = faults(&spec)?;
+    for warning in &warnings {
         crate::tell(&format!("warning: {warning}\n"));
     }
     if !faults.is_empty() {
@@ -86,10 +85,10 @@ fn faults(spec: &Spec) -> Result<(BTreeMap<String, Fault>, Vec<String>), Failure
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.context("start the runtime")?;
     let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
-    let (spec, mut unseen) = without_unseen(spec, &known);
+    let (spec, mut warnings) = without_unseen(spec, &known);
     let built = Wiring::new(dir.path(), guard).build(&spec, &known);
-    unseen.extend(built.idle_grants);
-    Ok((built.faults, unseen))
+    warnings.extend(built.idle_grants);
+    Ok((built.faults, warnings))
 }
 
 /// The configuration without functions whose component is named and nowhere here, and a warning for
