@@ -7,6 +7,7 @@
 //! ([`read`]).
 
 pub(crate) mod backlog;
+mod before;
 mod discard;
 pub(crate) mod keep;
 pub(crate) mod read;
@@ -79,6 +80,8 @@ pub(crate) struct Spool {
     owners: Mutex<Vec<Owner>>,
     /// How many are bringing something to what is kept that no ledger knows yet.
     keeping: AtomicUsize,
+    /// Changes that were brought to what is kept, in this run.
+    kept: AtomicU64,
     /// Tells who looks after the log that it has reached its limit, and who writes that it has room.
     over: Notify,
     trimmed: Notify,
@@ -105,6 +108,7 @@ impl Spool {
             appended: Notify::new(),
             owners: Mutex::default(),
             keeping: AtomicUsize::new(0),
+            kept: AtomicU64::new(0),
             over: Notify::new(),
             trimmed: Notify::new(),
         };
@@ -184,8 +188,7 @@ impl Spool {
     fn needed_by(&self, owner: &Owner, part: Part) -> Option<Address> {
         let at = match part {
             Part::Stream => Some(owner.backlog.at(|| self.log.end(part))),
-            // Until it has read what was kept before, it needs all of it.
-            Part::Kept => (!owner.backlog.has_caught_up()).then(Address::default),
+            Part::Kept => owner.backlog.before.first_address(),
         };
         [at, owner.ledger.first_place(part)].into_iter().flatten().min()
     }

@@ -23,6 +23,8 @@ struct Faults {
     full: bool,
     /// No more bytes fit.
     room: Option<u64>,
+    /// Nothing can be read.
+    unreadable: bool,
     /// A sync takes so much longer.
     slow: std::time::Duration,
 }
@@ -68,6 +70,11 @@ impl Disk {
     /// Each sync takes so much longer.
     pub(crate) fn set_slow(&self, slow: std::time::Duration) {
         self.faults.lock().unwrap().slow = slow;
+    }
+
+    /// Whether nothing can be read from now on.
+    pub(crate) fn set_unreadable(&self, unreadable: bool) {
+        self.faults.lock().unwrap().unreadable = unreadable;
     }
 
     /// Whether the disk is full from now on.
@@ -186,6 +193,9 @@ impl ChangeLog for Open {
     fn read(&self, part: Part, from: Address) -> BoxFuture<'_, Result<Option<Logged>, StoreError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
+            if self.faults.lock().unwrap().unreadable {
+                return Err(StoreError::Unavailable("unreadable".into()));
+            }
             let state = self.state.lock().unwrap();
             let found = state.parts[index(part)].all.range(from.0..).next();
             Ok(found.map(|(at, chunk)| Logged {

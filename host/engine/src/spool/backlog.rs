@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use model::store::Address;
 use tokio::sync::Notify;
 
+use super::before::Before;
+
 /// What went to the log for one sink, in all its versions. Positions would not do: what an earlier
 /// process left there may go beyond what is sent again.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ impl Sent {
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     state: Mutex<State>,
+    /// What was kept for it before it was started.
+    pub(super) before: Before,
     /// Tells the reader that it has to pass something by.
     changed: Notify,
 }
@@ -69,7 +73,8 @@ impl Backlog {
     /// nothing to catch up with.
     pub(crate) fn new(at: Address, is_empty: bool) -> Self {
         let state = State { at, caught_up: is_empty, ..State::default() };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        let before = if is_empty { Before::nothing() } else { Before::default() };
+        Self { state: Mutex::new(state), before, changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,11 +106,6 @@ impl Backlog {
     pub(super) fn passed(&self, at: Address) {
         let mut state = self.lock();
         state.at = state.at.max(at);
-    }
-
-    /// Whether what was in the log when the sink was started is read.
-    pub(super) fn has_caught_up(&self) -> bool {
-        self.lock().caught_up
     }
 
     pub(super) fn catch_up(&self) {

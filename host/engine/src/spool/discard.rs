@@ -12,7 +12,7 @@ const DISCARDED: &str = "change_log_discarded";
 /// Brings a sink's place in the log behind what is to be thrown away. By its reader, which must not
 /// hand over what is passed here; where it has none, because it cannot run, by who looks after the log.
 pub(super) async fn pass(spool: &Spool, owner: &Owner) {
-    let Owner { sink, status, ledger, backlog, .. } = owner;
+    let Owner { sink, status, backlog, .. } = owner;
     let mut count = 0;
     loop {
         let at = backlog.at(|| spool.log.end(Part::Stream));
@@ -23,8 +23,9 @@ pub(super) async fn pass(spool: &Spool, owner: &Owner) {
             Ok(Some(logged)) => {
                 let chunk = Chunk::open(&logged.bytes);
                 let positions = chunk.and_then(|chunk| chunk.positions_of(sink));
-                let owes = |at: &_| !logged.is_void(*at) && !ledger.lock().was_settled(*at);
-                count += positions.unwrap_or_default().iter().filter(|at| owes(at)).count() as u64;
+                let owes = owner.owes(&logged);
+                count +=
+                    positions.unwrap_or_default().iter().filter(|at| owes(**at)).count() as u64;
                 backlog.passed(logged.next);
             }
             // It is lost either way.

@@ -2,15 +2,17 @@
 //! nobody needs, and acts when there is too much of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::change::Change;
 use model::chunk::{Chunk, Writer};
 use model::position::Position;
-use model::store::{Address, Part};
+use model::store::{Address, Logged, Part};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::before::by_address;
 use super::write::{CHUNK_BYTES, retry, try_append, try_sync};
 use super::{Owner, Spool, discard};
 use crate::budget::Budget;
@@ -33,6 +35,7 @@ const FULL: &str = "change_log_full";
 pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round = Round::default();
     loop {
         tokio::select! {
             biased;
@@ -52,7 +55,7 @@ pub(crate) async fn run(spool: Arc<Spool>, budget: Arc<Budget>) {
                 keep(&spool, &owner.sink, &owner.ledger, before).await;
             }
         }
-        limit(&spool, &owners).await;
+        limit(&spool, &owners, &mut round).await;
         for part in [Part::Stream, Part::Kept] {
             // As they are now: of those from before one may have given way to another version, and what
             // was appended for that since is not known to be needed by the one before.
@@ -108,26 +111,28 @@ async fn append_kept<'a>(
     changes: impl Iterator<Item = &'a Change>,
 ) -> Option<Address> {
     let mut writer = Writer::new(vec![Arc::clone(sink)]);
+    let mut count = 0;
     for change in changes {
+        count += 1;
         writer.push(change, [0], |relation| spool.relations.hash(relation));
     }
     let address = try_append(spool, Part::Kept, writer.finish()?).await?;
     try_sync(spool).await?;
+    spool.kept.fetch_add(count, Ordering::Relaxed);
     Some(address)
 }
 
-/// Acts when there is too much in the log: sinks that may lose something lose the oldest, and where
-/// another needs that too nothing more is read for those that are behind.
-async fn limit(spool: &Spool, owners: &[Owner]) {
+/// Acts when there is too much in the log: sinks that may lose something lose the oldest, what others
+/// need of it is brought to its end, and where one still needs to read the oldest that may not lose it
+/// nothing more is read for those that are behind.
+async fn limit(spool: &Spool, owners: &[Owner], round: &mut Round) {
     let slot = &spool.status.name;
-    let is_over = spool.is_over();
     let mut strict: Vec<&str> = Vec::new();
-    if is_over {
-        for part in [Part::Stream, Part::Kept] {
-            let Some(first) = spool.log.first_end(part) else { continue };
+    if spool.is_over() {
+        if let Some(first) = spool.log.first_end(Part::Stream) {
             for owner in owners {
                 let at = owner.backlog.at(|| spool.log.end(Part::Stream));
-                if part == Part::Stream && at < first {
+                if at < first {
                     match owner.on_full {
                         OnFull::Discard => {
                             owner.backlog.discard(first);
@@ -139,16 +144,24 @@ async fn limit(spool: &Spool, owners: &[Owner]) {
                         OnFull::Pause => strict.push(&owner.sink),
                     }
                 }
-                if part == Part::Kept && !owner.backlog.has_caught_up() {
-                    // Whatever it would rather lose: what was kept is not trimmed before it has read it.
-                    strict.push(&owner.sink);
-                }
                 // What it has in memory must not hold the whole segment.
-                relocate(spool, owner, part, first).await;
+                relocate(spool, owner, Part::Stream, first).await;
+            }
+        }
+        for owner in owners {
+            if learn(spool, owner).await.is_none() {
+                strict.push(&owner.sink);
+            }
+        }
+        if let Some(first) = round.next(spool, owners) {
+            for owner in owners {
+                relocate(spool, owner, Part::Kept, first).await;
+                relocate_before(spool, owner, first).await;
             }
         }
     }
-    if is_over && !strict.is_empty() {
+    // Where that was enough, it is only not trimmed yet.
+    if !strict.is_empty() {
         strict.sort_unstable();
         strict.dedup();
         let problem = format!(
@@ -167,27 +180,106 @@ async fn limit(spool: &Spool, owners: &[Owner]) {
     }
 }
 
+/// What a sink was kept before it was started, if nobody else finds that out. None if that cannot be
+/// known yet: then all that is kept is needed.
+async fn learn(spool: &Spool, owner: &Owner) -> Option<()> {
+    let before = &owner.backlog.before;
+    if !before.is_known()
+        && !owner.backlog.has_reader()
+        && let Some(turn) = before.try_turn()
+    {
+        // It is told who holds up the rest, and the next look tries again.
+        owner.learn_kept(spool, &turn).await.ok()?;
+    }
+    before.is_known().then_some(())
+}
+
+/// How far what is kept was brought together: each round goes once through all of it.
+#[derive(Default)]
+struct Round {
+    /// What stood below when it began was looked at, or will be.
+    end: Address,
+    /// Changes that had been kept in this run when it began: those since are all there are, once
+    /// what stood below is trimmed.
+    kept: u64,
+}
+
+impl Round {
+    /// The address below which what is needed is to be brought to the end; None if that would not make
+    /// enough room: what is needed is not written again and again.
+    fn next(&mut self, spool: &Spool, owners: &[Owner]) -> Option<Address> {
+        let first = spool.log.first_end(Part::Kept)?;
+        if first <= self.end {
+            return Some(first);
+        }
+        let kept = spool.kept.load(Ordering::Relaxed);
+        let there = kept.saturating_sub(self.kept);
+        let needed: usize = owners.iter().map(kept_for).sum();
+        // A quarter of it at least is to go: no more than four times as much is written anew.
+        let is_worth_it = 4 * there >= 5 * needed as u64;
+        if self.end > Address::default() && !is_worth_it {
+            return None;
+        }
+        *self = Self { end: spool.log.end(Part::Kept), kept };
+        Some(first)
+    }
+}
+
+/// How many changes are kept that a sink needs.
+fn kept_for(owner: &Owner) -> usize {
+    let acks = owner.ledger.lock();
+    let open = acks.places().filter(|(_, place)| place.part == Part::Kept).count();
+    open + owner.backlog.before.len()
+}
+
 /// Brings what is open and stands below an address to the end of what is kept.
 async fn relocate(spool: &Spool, owner: &Owner, part: Part, below: Address) {
-    let places: Vec<(Position, Address)> = {
+    let here: Vec<(Position, Address)> = {
         let acks = owner.ledger.lock();
         let here = acks.places().filter(|(_, place)| place.part == part && place.address < below);
         here.map(|(position, place)| (position, place.address)).collect()
     };
-    let mut addresses: Vec<Address> = places.iter().map(|(_, address)| *address).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    for address in addresses {
+    for (address, positions) in by_address(here) {
         let Ok(Some(logged)) = spool.log.read(part, address).await else { continue };
-        let Ok(chunk) = Chunk::open(&logged.bytes) else { continue };
-        let Ok(relations) = spool.relations.find(spool.log.as_ref(), chunk.relations()).await
-        else {
-            continue;
-        };
-        let is_here = |position| places.binary_search(&(position, address)).is_ok();
-        let Ok((changes, _)) = chunk.changes_of(&owner.sink, &relations, is_here) else { continue };
+        let Some(changes) = changes_at(spool, owner, &logged, &positions).await else { continue };
+        // Until the ledger knows the place, nobody else knows that it is needed.
+        let _keeping = spool.keeping();
         let Some(to) = append_kept(spool, &owner.sink, changes.iter()).await else { return };
         let place = Place { part: Part::Kept, address: to };
         owner.ledger.relocated(changes.iter().map(|change| change.position), place);
     }
+}
+
+/// As [`relocate`], of what was kept for it before it was started and that it has not been handed yet.
+async fn relocate_before(spool: &Spool, owner: &Owner, below: Address) {
+    let before = &owner.backlog.before;
+    // Its reader is at it.
+    let Some(turn) = before.try_turn() else { return };
+    let here = before.some(&turn, usize::MAX, |_, address| address < below);
+    for (address, positions) in by_address(here) {
+        let Ok(logged) = owner.next(spool, Part::Kept, address).await else { continue };
+        let Some(logged) = logged.filter(|logged| logged.address == address) else {
+            // It is damaged, which was told.
+            before.remove(&turn, positions);
+            continue;
+        };
+        let Some(changes) = changes_at(spool, owner, &logged, &positions).await else { continue };
+        let _keeping = spool.keeping();
+        let Some(to) = append_kept(spool, &owner.sink, changes.iter()).await else { return };
+        before.relocated(&turn, changes.iter().map(|change| change.position), to);
+    }
+}
+
+/// The changes of a chunk that stand at these positions, for one sink. None if it cannot be read.
+async fn changes_at(
+    spool: &Spool,
+    owner: &Owner,
+    logged: &Logged,
+    positions: &[Position],
+) -> Option<Vec<Change>> {
+    let chunk = Chunk::open(&logged.bytes).ok()?;
+    let relations = spool.relations.find(spool.log.as_ref(), chunk.relations()).await.ok()?;
+    let is_here = |position| positions.binary_search(&position).is_ok();
+    let (changes, _) = chunk.changes_of(&owner.sink, &relations, is_here).ok()?;
+    (!changes.is_empty()).then_some(changes)
 }

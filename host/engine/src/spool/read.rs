@@ -5,7 +5,6 @@
 //! Then it follows what the slot appends for it, until nothing is left and the slot hands it its
 //! changes directly.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,24 +15,19 @@ use model::store::{Address, Logged, Part, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
+use super::before::{Kept, by_address};
 use super::{Owner, Spool, discard};
 use crate::budget::{Budget, Share};
 use crate::fan_out::{Handed, Held, Portion};
 use crate::ledger::Place;
-
-/// Part of the change log cannot be read.
-const DAMAGED: &str = "change_log_damaged";
 
 /// Between attempts while the disk gives nothing.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Changes of what was kept that are handed over at once.
 const KEPT_MAX: usize = 256;
-
-/// What was kept of what a sink had been handed, by position.
-type Kept = BTreeMap<Position, Address>;
 
 /// Everything the reader of one sink works with.
 pub(crate) struct Read {
@@ -60,7 +54,7 @@ impl Read {
 
     /// Never returns but when the sink is gone.
     async fn follow(&self) -> Result<(), Gone> {
-        let mut kept = self.kept().await;
+        self.learn_kept().await;
         // What this process appends comes behind it.
         let end = self.spool.log.end(Part::Stream);
         let mut caught_up = false;
@@ -71,16 +65,18 @@ impl Read {
             let at = self.owner.backlog.at(|| self.spool.log.end(Part::Stream));
             let logged = self.read(Part::Stream, at).await;
             if !caught_up && (logged.is_none() || at >= end) {
-                self.hand_over_kept(&mut kept, None).await?;
+                if !self.hand_over_kept(None).await? {
+                    continue;
+                }
                 caught_up = true;
                 self.owner.backlog.catch_up();
                 self.spool.settled.notify_one();
             }
             match logged {
                 Some(logged) if self.room().await? => {
-                    let next = logged.next;
-                    self.hand_over(&logged, &mut kept).await?;
-                    self.owner.backlog.passed(next);
+                    if self.hand_over(&logged).await? {
+                        self.owner.backlog.passed(logged.next);
+                    }
                 }
                 // Something is to be thrown away.
                 Some(_) => {}
@@ -118,18 +114,11 @@ impl Read {
         }
     }
 
-    /// The next chunk, passing what is damaged; what is missing then is told.
-    async fn read(&self, part: Part, mut from: Address) -> Option<Logged> {
+    /// The next chunk, waiting until the log can be read.
+    async fn read(&self, part: Part, from: Address) -> Option<Logged> {
         loop {
-            match self.spool.log.read(part, from).await {
+            match self.owner.next(&self.spool, part, from).await {
                 Ok(logged) => return logged,
-                Err(StoreError::Damaged { what, next }) if next > from => {
-                    self.tell_damage(&what);
-                    from = next;
-                    if part == Part::Stream {
-                        self.owner.backlog.passed(next);
-                    }
-                }
                 Err(error) => self.retry(&error).await,
             }
         }
@@ -142,40 +131,17 @@ impl Read {
         self.owner.status.waiting.set(None);
     }
 
-    /// Changes of this sink may be lost: nothing else in the engine loses any.
-    fn tell_damage(&self, what: &str) {
-        let read = self.owner.ledger.lock().offered().unwrap_or_default();
-        let problem = format!(
-            "{what}: changes of this sink behind position {} are lost that stood there; load its \
-             tables again to have them",
-            read.commit_lsn
-        );
-        if self.owner.status.warnings.raise(DAMAGED, what, problem) {
-            error!(sink.name = %self.owner.sink, code = DAMAGED, what, "part of the change log is lost");
-        }
-    }
-
-    /// What of the chunk the sink owes.
-    fn owes<'a>(&'a self, logged: &'a Logged) -> impl Fn(Position) -> bool + 'a {
-        |at| !logged.is_void(at) && !self.owner.ledger.lock().was_settled(at)
-    }
-
-    /// What was kept of what the sink had been handed.
-    async fn kept(&self) -> Kept {
-        let (mut kept, mut from) = (Kept::new(), Address::default());
-        while let Some(logged) = self.read(Part::Kept, from).await {
-            from = logged.next;
-            let positions =
-                Chunk::open(&logged.bytes).and_then(|chunk| chunk.positions_of(&self.owner.sink));
-            match positions {
-                Ok(positions) => {
-                    let owed = positions.into_iter().filter(|at| self.owes(&logged)(*at));
-                    kept.extend(owed.map(|position| (position, logged.address)));
-                }
-                Err(error) => self.tell_damage(&error.to_string()),
+    /// Finds out what was kept before.
+    async fn learn_kept(&self) {
+        loop {
+            let turn = self.owner.backlog.before.turn().await;
+            let learnt = self.owner.learn_kept(&self.spool, &turn).await;
+            drop(turn);
+            match learnt {
+                Ok(()) => return,
+                Err(error) => self.retry(&error).await,
             }
         }
-        kept
     }
 
     /// The changes of a chunk that the sink owes and that are among `wanted`.
@@ -194,86 +160,92 @@ impl Read {
                     Err(error) => self.retry(&error).await,
                 }
             };
-            let owes = self.owes(logged);
+            let owes = self.owner.owes(logged);
             let changes = chunk.changes_of(&self.owner.sink, &relations, |position| {
                 owes(position) && wanted(position)
             });
             changes.map_err(|error| error.to_string())
         };
         read.await.unwrap_or_else(|what| {
-            self.tell_damage(&what);
+            self.owner.tell_damage(&what);
             (Vec::new(), 0)
         })
     }
 
     /// Hands over what the sink owes of a chunk, and before it what was kept of what it had before.
-    async fn hand_over(&self, logged: &Logged, kept: &mut Kept) -> Result<(), Gone> {
+    /// False if something is to be thrown away first.
+    async fn hand_over(&self, logged: &Logged) -> Result<bool, Gone> {
         let (low, high) = logged.span;
         let (mut changes, mut bytes) = self.changes(logged, |_| true).await;
         if changes.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        self.hand_over_kept(kept, Some(low)).await?;
-        let place = |position: Position, among: &Kept| match among.get(&position) {
+        if !self.hand_over_kept(Some(low)).await? {
+            return Ok(false);
+        }
+        let before = &self.owner.backlog.before;
+        let turn = before.turn().await;
+        // Seldom: of a sink of which more was open than a record holds.
+        let within = before.some(&turn, usize::MAX, |at, _| (low..=high).contains(&at));
+        let mut among = within.clone();
+        among.retain(|position, _| changes.iter().all(|change| change.position != *position));
+        bytes += self.add_kept(&among, &mut changes).await;
+        let place = |position: Position| match among.get(&position) {
             Some(address) => Place { part: Part::Kept, address: *address },
             None => Place { part: Part::Stream, address: logged.address },
         };
-        // Seldom: of a sink of which more was open than a record holds.
-        let mut among: Kept = kept.extract_if(low..=high, |_, _| true).collect();
-        among.retain(|position, _| changes.iter().all(|change| change.position != *position));
-        for (address, positions) in by_address(&among) {
+        self.admit(&mut changes, place);
+        before.remove(&turn, within.into_keys());
+        drop(turn);
+        self.send(changes, bytes).await?;
+        Ok(true)
+    }
+
+    /// Hands over what was kept of what the sink had before a position, or all of it. False if something
+    /// is to be thrown away instead.
+    async fn hand_over_kept(&self, below: Option<Position>) -> Result<bool, Gone> {
+        let before = &self.owner.backlog.before;
+        while before.has_before(below) {
+            if !self.room().await? {
+                return Ok(false);
+            }
+            let turn = before.turn().await;
+            let is_below = |at, _| below.is_none_or(|below| at < below);
+            let some = before.some(&turn, KEPT_MAX, is_below);
+            let mut changes = Vec::new();
+            let bytes = self.add_kept(&some, &mut changes).await;
+            self.admit(&mut changes, |position| {
+                let address = some.get(&position).copied().unwrap_or_default();
+                Place { part: Part::Kept, address }
+            });
+            // By now the ledger sees to it that they are not trimmed.
+            before.remove(&turn, some.into_keys());
+            drop(turn);
+            self.send(changes, bytes).await?;
+        }
+        Ok(true)
+    }
+
+    /// Adds changes that were kept to others: how many bytes were read for them.
+    async fn add_kept(&self, kept: &Kept, changes: &mut Vec<Change>) -> usize {
+        let mut bytes = 0;
+        for (address, positions) in by_address(kept.iter().map(|(at, address)| (*at, *address))) {
             let Some(logged) = self.read(Part::Kept, address).await else { continue };
             let (more, of) = self.changes(&logged, |at| positions.contains(&at)).await;
             changes.extend(more);
             bytes += of;
         }
         changes.sort_by_key(|change| change.position);
-        self.send(changes, bytes, |position| place(position, &among)).await
+        bytes
     }
 
-    /// Hands over what was kept of what the sink had before a position, or all of it.
-    async fn hand_over_kept(&self, kept: &mut Kept, below: Option<Position>) -> Result<(), Gone> {
-        while let Some((first, _)) = kept.first_key_value()
-            && below.is_none_or(|below| *first < below)
-        {
-            if !self.room().await? {
-                continue;
-            }
-            let mut some = Kept::new();
-            while some.len() < KEPT_MAX
-                && let Some(entry) = kept.first_entry()
-                && below.is_none_or(|below| *entry.key() < below)
-            {
-                let (position, address) = entry.remove_entry();
-                some.insert(position, address);
-            }
-            let (mut changes, mut bytes) = (Vec::new(), 0);
-            for (address, positions) in by_address(&some) {
-                let Some(logged) = self.read(Part::Kept, address).await else { continue };
-                let (more, of) = self.changes(&logged, |at| positions.contains(&at)).await;
-                changes.extend(more);
-                bytes += of;
-            }
-            changes.sort_by_key(|change| change.position);
-            let place = |position: Position| {
-                let address = some.get(&position).copied().unwrap_or_default();
-                Place { part: Part::Kept, address }
-            };
-            self.send(changes, bytes, place).await?;
-        }
-        Ok(())
+    /// Only what the sink was not handed yet stays among the changes, and is open from now on.
+    fn admit(&self, changes: &mut Vec<Change>, place: impl Fn(Position) -> Place) {
+        let mut acks = self.owner.ledger.lock();
+        changes.retain(|change| acks.admit_logged(change.position, place(change.position)));
     }
 
-    async fn send(
-        &self,
-        mut changes: Vec<Change>,
-        bytes: usize,
-        place: impl Fn(Position) -> Place,
-    ) -> Result<(), Gone> {
-        {
-            let mut acks = self.owner.ledger.lock();
-            changes.retain(|change| acks.admit_logged(change.position, place(change.position)));
-        }
+    async fn send(&self, changes: Vec<Change>, bytes: usize) -> Result<(), Gone> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -283,13 +255,4 @@ impl Read {
         let held = Held::new(&Arc::new(handed), picks.len(), &self.share);
         self.portions.send(Portion { held, picks }).await.map_err(|_| Gone)
     }
-}
-
-/// The positions that stand at each address.
-fn by_address(kept: &Kept) -> BTreeMap<Address, Vec<Position>> {
-    let mut addresses: BTreeMap<Address, Vec<Position>> = BTreeMap::new();
-    for (position, address) in kept {
-        addresses.entry(*address).or_default().push(*position);
-    }
-    addresses
 }

@@ -298,6 +298,101 @@ async fn b201_b204_at_the_limit_a_sink_that_cannot_start_loses_the_oldest_and_ho
     assert!(received.ends_with(&[2_998, 2_999]), "the newest are kept");
 }
 
+/// What was kept for one before a restart, and that it cannot take, must not keep the log of what its
+/// neighbour had kept meanwhile.
+async fn the_kept_of_one_fills_no_log(
+    bytes_max: usize,
+    step: u64,
+    second_spec: impl Fn(SinkSpec) -> SinkSpec,
+) {
+    let log = Log::new();
+    let limits = Settings { change_log_bytes_max: 200_000, ..settings() };
+    let (dead, flaky) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let (sick, alive) = (switched(&dead), switched(&flaky));
+    let store = Arc::<Store>::default();
+    let loses = || SinkSpec { on_full: OnFull::Discard, ..sink_spec("sick", &sick) };
+    let specs = |sick| vec![sick, sink_spec("alive", &alive)];
+    commit(&log, 0..300);
+    let (first, _, _) = engine_with(&log, specs(loses()), &store, 8_000_000, limits);
+    run_until(first, || log.confirmed() == log.end()).await;
+    assert_eq!((sick.len(), alive.len()), (0, 300));
+    let sick_spec = second_spec(loses());
+    let (second, status, _) = engine_with(&log, specs(sick_spec), &store, bytes_max, limits);
+    let mut committed = 300;
+    let mut turned = Instant::now();
+    run_until(second, || {
+        let slot = &status.slots.list()[0];
+        assert!(slot.log_bytes.get() < 350_000, "{}", slot.log_bytes.get());
+        assert_eq!(warned(&status, "change_log_full"), None);
+        // Its neighbour refuses for as long as it takes until that is kept, and goes on.
+        if flaky.load(Ordering::Relaxed) {
+            let is_kept = log.confirmed() == log.end();
+            flaky.store(!is_kept, Ordering::Relaxed);
+            turned = Instant::now();
+        } else if alive.len() as u64 == committed && committed < 3_100 {
+            flaky.store(true, Ordering::Relaxed);
+            commit(&log, committed..committed + step);
+            committed += step;
+        }
+        assert!(turned.elapsed() < Duration::from_secs(300), "{committed} {}", alive.len());
+        committed == 3_100 && alive.len() == 3_100 && log.confirmed() == log.end()
+    })
+    .await;
+    assert!(same(&alive, 0..3_100));
+    assert_eq!(sick.len(), 0);
+    let discarded = sink(&status, "sick").discarded.get();
+    dead.store(false, Ordering::Relaxed);
+    let (third, _, _) = engine_with(&log, specs(loses()), &store, 200_000, limits);
+    run_until(third, || log.settled()).await;
+    let received = sorted(&sick);
+    assert_eq!(received.len() as u64 + discarded, 3_100, "each is delivered or counted");
+    assert!(received.starts_with(&all(0..300)), "what was kept was kept");
+    assert!(same(&alive, 0..3_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn b201_what_is_kept_of_a_sink_that_cannot_start_fills_no_log() {
+    let fault = Fault { code: "c", message: "m".to_owned(), help: "h".to_owned() };
+    the_kept_of_one_fills_no_log(200_000, 50, |spec| SinkSpec {
+        fault: Some(fault.clone()),
+        ..spec
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn b202_what_is_kept_of_a_paused_sink_fills_no_log() {
+    // Not all of what was kept fits into a share of it.
+    the_kept_of_one_fills_no_log(20_000, 10, |spec| SinkSpec { paused: true, ..spec }).await;
+}
+
+/// Until it can be read what was kept for whom, nothing of it is trimmed.
+#[tokio::test(start_paused = true)]
+async fn b203_a_full_log_that_cannot_be_read_names_who_has_to_read_it() {
+    let log = Log::new();
+    let dead = Arc::new(AtomicBool::new(true));
+    let (sick, alive, store) = (switched(&dead), Recording::willing(), Arc::<Store>::default());
+    let specs = || vec![sink_spec("sick", &sick), sink_spec("alive", &alive)];
+    commit(&log, 0..1_000);
+    let (first, _, _) = engine(&log, specs(), &store, 50_000);
+    run_until(first, || log.confirmed() == log.end()).await;
+    store.disk.set_unreadable(true);
+    let (second, status, _) = engine_with(&log, specs(), &store, 50_000, small_log());
+    let mut told = None;
+    run_until(second, || {
+        if told.is_none() {
+            told = warned(&status, "change_log_full");
+        } else {
+            store.disk.set_unreadable(false);
+            dead.store(false, Ordering::Relaxed);
+        }
+        told.is_some() && log.settled() && warned(&status, "change_log_full").is_none()
+    })
+    .await;
+    assert!(told.unwrap().contains("alive, sick still has to read"));
+    assert!(same(&sick, 0..1_000) && same(&alive, 0..1_000));
+}
+
 /// What was read back is charged for, and a sink of which nothing is left in memory goes on even while
 /// the others hold all of it.
 #[tokio::test(start_paused = true)]
