@@ -15,6 +15,7 @@ mod diagnostic;
 mod document;
 mod env;
 mod nearest;
+pub mod portable;
 mod schema;
 pub mod spec;
 mod tree;
@@ -23,6 +24,7 @@ use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use nearest::nearest;
+pub use portable::Portable;
 pub use schema::SCHEMA;
 pub use spec::Spec;
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod acks;
+pub mod applied;
 pub mod backfill;
 pub mod backoff;
 pub mod batch;

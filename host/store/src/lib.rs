@@ -5,6 +5,7 @@
 //! shows the epoch that this process got when it opened the store.
 #![warn(missing_docs)]
 
+mod applied;
 mod backfills;
 mod change_log;
 mod embedded;

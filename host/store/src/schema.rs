@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -226,6 +226,7 @@ const MIGRATIONS: [&str; 9] = [
     ) STRICT;
 ",
     crate::key_values::SCHEMA,
+    crate::applied::SCHEMA,
 ];
 
 /// Brings the file to the newest schema.

@@ -41,7 +41,8 @@ const IN_USE: &str = "
     WHERE l.digest = ?1 AND (l.number >= b.last - 1
         OR l.number IN (SELECT number FROM holds WHERE sink = l.sink AND role = l.role)) LIMIT 1";
 const NEEDED: &str = "
-    SELECT digest FROM plugin_versions WHERE removed = 0 UNION SELECT digest FROM binding_links";
+    SELECT digest FROM plugin_versions WHERE removed = 0 UNION SELECT digest FROM binding_links
+    UNION SELECT digest FROM applied_digests";
 
 /// What a transaction came to: a refusal is no failure of the store.
 type Judged<T> = Result<T, VersionsError>;
@@ -163,7 +164,7 @@ impl Versions for Embedded {
 }
 
 impl Embedded {
-    fn look<T: Send + 'static>(
+    pub(crate) fn look<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Answer<'_, T> {
@@ -171,7 +172,7 @@ impl Embedded {
     }
 
     /// What is refused has written nothing.
-    fn judged<T: Send + 'static>(
+    pub(crate) fn judged<T: Send + 'static>(
         &self,
         epoch: Epoch,
         work: impl FnOnce(&Transaction<'_>) -> Result<Judged<T>, rusqlite::Error> + Send + 'static,
@@ -268,7 +269,7 @@ fn remove(
     Ok(Ok(()))
 }
 
-fn note(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), rusqlite::Error> {
+pub(crate) fn note(transaction: &Transaction<'_>, deed: &Deed) -> Result<(), rusqlite::Error> {
     let Deed { at_us, by, what, subject, digest, detail, .. } = deed;
     transaction.execute(NOTE, (at_us, by, what, subject, digest, detail)).map(drop)
 }

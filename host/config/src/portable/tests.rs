@@ -1,0 +1,147 @@
+use std::path::Path;
+
+use super::*;
+
+const YAML: &str = r#"
+databases:
+  - {name: main, hostname: h, database: d, password: "${PW}", slot: {name: s}, publication: {name: p}}
+x-common: &common {batch_size: 5}
+http_endpoints:
+  - name: hook
+    url: https://user:word@example.com/x
+    encrypted_headers: {Authorization: "Bearer a$$b"}
+transforms:
+  - {name: sql, type: enrichment, file: look.sql}
+  - {name: filter, function: {type: filter, file: f.wasm, config: {api_token: t, n: 1}}}
+sinks:
+  - {name: one, database: main, destination: {type: webhook, http_endpoint: hook}, <<: *common}
+"#;
+
+fn around<'a>() -> Around<'a> {
+    Around {
+        env: Some(&|name| (name == "PW").then(|| "pa$$word".to_owned())),
+        base_dir: Path::new("base"),
+        read_file: &|path| Ok(format!("select '${{x}}' -- {}\n", path.display())),
+        component: &|name, path| Ok(format!("sha256:{name}:{}", path.display())),
+    }
+}
+
+fn read(text: &str) -> Portable {
+    Portable::read("sequin.yaml", text, &around()).unwrap()
+}
+
+#[test]
+fn b255_what_is_written_again_is_the_same_to_the_byte() {
+    let portable = read(YAML);
+    let text = portable.text();
+    assert!(text.contains("\"pa$$$$word\""), "{text}");
+    assert!(text.contains("code: \"select '${x}' -- base/look.sql\\n\""), "{text}");
+    assert!(text.contains("plugin: \"sha256:filter:base/f.wasm\""), "{text}");
+    assert!(!text.contains("x-common") && !text.contains("transforms"), "{text}");
+    let again = read(&text);
+    assert_eq!(again.text(), text);
+    assert_eq!(again.differences(&portable), []);
+    // An engine is sent a text in which a dollar sign is one.
+    let unfilled = Around { env: None, ..around() };
+    let sent = Portable::read("", &portable.text_to_send(), &unfilled).unwrap().filled_in();
+    assert_eq!(sent.text(), text);
+}
+
+#[test]
+fn b238_b255_secrets_are_variables_of_what_is_shown() {
+    let portable = read(YAML);
+    let text = portable.text_without_secrets();
+    for secret in ["pa$", "word@", "Bearer", "api_token: t"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+    for variable in [
+        "password: \"${DATABASE_MAIN_PASSWORD}\"",
+        "url: \"${HTTP_ENDPOINT_HOOK_URL}\"",
+        "Authorization: \"${HTTP_ENDPOINT_HOOK_ENCRYPTED_HEADERS_AUTHORIZATION}\"",
+        "api_token: \"${FUNCTION_FILTER_FUNCTION_CONFIG_API_TOKEN}\"",
+    ] {
+        assert!(text.contains(variable), "{variable} not in {text}");
+    }
+    let env = |name: &str| {
+        let value = match name {
+            "DATABASE_MAIN_PASSWORD" => "pa$$word",
+            "HTTP_ENDPOINT_HOOK_URL" => "https://user:word@example.com/x",
+            "HTTP_ENDPOINT_HOOK_ENCRYPTED_HEADERS_AUTHORIZATION" => "Bearer a$b",
+            "FUNCTION_FILTER_FUNCTION_CONFIG_API_TOKEN" => "t",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let with_env = Around { env: Some(&env), ..around() };
+    let again = Portable::read("", &text, &with_env).unwrap();
+    assert_eq!(again.text(), portable.text());
+}
+
+#[test]
+fn b238_what_is_other_is_told_by_its_fields_and_no_secret_is() {
+    let old = read(YAML);
+    let text = YAML
+        .replace("${PW}", "other")
+        .replace("batch_size: 5", "batch_size: 6, filter: filter")
+        .replace("n: 1", "n: 2");
+    let new = read(&format!("{text}  - {{name: two, database: main}}\n"));
+    let all = new.differences(&old);
+    let told: Vec<_> = all.iter().map(|it| (it.id.to_string(), it.action.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("database `main`".to_owned(), "update"),
+            ("function `filter`".to_owned(), "update"),
+            ("sink `one`".to_owned(), "update"),
+            ("sink `two`".to_owned(), "create"),
+        ]
+    );
+    let fields = |at: usize| {
+        let fields = all[at].fields.iter();
+        let fields = fields.map(|it| (it.path.as_str(), it.old.as_deref(), it.new.as_deref()));
+        fields.collect::<Vec<_>>()
+    };
+    assert_eq!(fields(0), [("password", None, None)]);
+    assert!(all[0].fields[0].is_secret);
+    assert_eq!(fields(1), [("function.config.n", Some("1"), Some("2"))]);
+    assert_eq!(
+        fields(2),
+        [("batch_size", Some("5"), Some("6")), ("filter", None, Some("\"filter\""))]
+    );
+    let shown = format!("{all:?}");
+    assert!(!shown.contains("other") && !shown.contains("pa$"), "{shown}");
+    let gone = old.differences(&new);
+    assert_eq!(gone.last().map(|it| it.action), Some(Action::Delete));
+}
+
+#[test]
+fn one_is_laid_over_another_by_name() {
+    let base = read(YAML);
+    let more = read("sinks: [{name: two, database: main}, {name: one, database: main}]");
+    let both = base.clone().with(&more);
+    let names: Vec<String> = both.ids().map(|id| id.to_string()).collect();
+    assert_eq!(names.last().map(String::as_str), Some("sink `two`"));
+    assert!(!both.text().contains("batch_size"), "as a whole");
+    let two = Id { kind: "sink".to_owned(), name: "two".to_owned() };
+    let without = both.without(&[two]);
+    assert_eq!(without.ids().count(), base.ids().count());
+}
+
+#[test]
+fn b241_what_cannot_be_taken_along_is_told_with_its_place() {
+    let wrong = |text: &str| {
+        let around = Around {
+            read_file: &|_| Err(io::Error::other("gone")),
+            component: &|_, _| Err(io::Error::other("gone")),
+            ..around()
+        };
+        let wrong = Portable::read("sequin.yaml", text, &around).unwrap_err();
+        wrong.iter().map(ToString::to_string).collect::<String>()
+    };
+    assert!(wrong(YAML).contains("sequin.yaml:10:"), "{}", wrong(YAML));
+    assert!(wrong("sinks: [{}]").contains("without `name`"));
+    assert!(wrong("sinks: 1").contains("must be a list"));
+    assert!(wrong("[]").contains("must be a map"));
+    assert!(wrong("sinkz: []").contains("unknown key `sinkz`"));
+    assert!(wrong("a: [").contains("sequin.yaml:1:"));
+}
