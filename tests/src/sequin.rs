@@ -52,9 +52,17 @@ pub struct Builder {
     env: BTreeMap<String, String>,
     binary: Option<PathBuf>,
     quiet: bool,
+    bare: bool,
 }
 
 impl Builder {
+    /// It is started without a configuration: all that it runs is applied.
+    #[must_use]
+    pub fn without_config(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     /// The text of its `sequin.yaml`.
     #[must_use]
     pub fn config(mut self, yaml: &str) -> Self {
@@ -141,6 +149,7 @@ impl Builder {
             metrics_port: ports::free()?,
             client: http::client()?,
             log: Log::new(!self.quiet),
+            bare: self.bare,
             config: self.config_file.unwrap_or_else(|| dir.path().join("sequin.yaml")),
             dir,
         };
@@ -161,6 +170,7 @@ pub struct Sequin {
     metrics_port: u16,
     client: reqwest::Client,
     log: Log,
+    bare: bool,
     config: PathBuf,
     dir: TempDir,
 }
@@ -312,7 +322,10 @@ impl Sequin {
     fn spawn(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "sequin is running");
         let mut command = self.executable();
-        command.arg("serve").arg("--config").arg(self.config_path());
+        command.arg("serve");
+        if !self.bare {
+            command.arg("--config").arg(self.config_path());
+        }
         let output = self.log.follow()?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         self.process = Some(Process::spawn("sequin", &mut command, Signal::KILL)?);

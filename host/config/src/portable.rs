@@ -177,6 +177,17 @@ impl Portable {
         self
     }
 
+    /// What functions name as their component, with the name of each.
+    pub fn plugins(&self) -> impl Iterator<Item = (&str, &str)> {
+        let functions = self.resources.iter().filter(|it| it.kind == "function");
+        functions.filter_map(|it| {
+            let forms = ["function", "transform"].into_iter().filter_map(|key| it.node.get(key));
+            let mut holders = forms.chain([&it.node]);
+            let plugin = holders.find_map(|holder| holder.get("plugin").and_then(Node::text))?;
+            Some((it.name.as_str(), plugin))
+        })
+    }
+
     /// Each resource as JSON without its secrets.
     pub fn shown(&self) -> impl Iterator<Item = (Id, String)> {
         self.resources.iter().map(|it| (it.id(), it.shown()))

@@ -385,6 +385,8 @@ pub struct ConfigStatus {
     pub applied_at: Gauge,
     /// Another number for another one: the first 48 bits of a hash.
     pub hash: Gauge,
+    /// 1 if what runs was applied over the API and is not what the engine's own file says.
+    pub drift: Gauge,
     /// Id and name of the sinks that are disabled: they do not run.
     pub disabled: Shown<(String, String)>,
     /// Names of sinks and roles where somebody holds something else than the configuration says.

@@ -1,41 +1,47 @@
-//! What commands ask of the engine on this machine, over its API.
+//! What commands ask of an engine, over its API: of the one on this machine, or of the one at
+//! `SEQUIN_URL`.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use crate::Failure;
 use crate::health::reachable;
 use crate::settings;
 
-/// Of each step. A component may have to be compiled before there is an answer.
-const TIMEOUT: Duration = Duration::from_secs(300);
-/// Lists are pages or short.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Of a whole exchange. Components may have to be compiled before there is an answer.
+const TIMEOUT: Duration = Duration::from_secs(600);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where the engine is; else it is on this machine.
+const URL: &str = "SEQUIN_URL";
+const TOKEN: &str = "SEQUIN_API_TOKEN";
 
 /// What is asked.
 pub(crate) struct Request<'a> {
-    pub(crate) method: &'a str,
+    pub(crate) method: Method,
     /// Behind `/api`, each part as it is.
     pub(crate) path: &'a [&'a str],
     pub(crate) query: &'a [(&'a str, &'a str)],
     pub(crate) headers: &'a [(&'a str, String)],
     pub(crate) content_type: &'a str,
-    pub(crate) body: &'a [u8],
+    pub(crate) body: Vec<u8>,
+    /// Of the whole exchange.
+    pub(crate) timeout: Duration,
 }
 
 impl Default for Request<'_> {
     fn default() -> Self {
         Self {
-            method: "GET",
+            method: Method::GET,
             path: &[],
             query: &[],
             headers: &[],
             content_type: "application/json",
-            body: b"",
+            body: Vec::new(),
+            timeout: TIMEOUT,
         }
     }
 }
@@ -44,65 +50,120 @@ impl Default for Request<'_> {
 ///
 /// # Errors
 /// Nothing answers, or what was asked for is refused.
-pub(crate) fn ask(request: &Request<'_>) -> Result<Value, Failure> {
-    let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
-    let address = reachable(address);
-    let (status, body) = exchange(address, request).with_context(|| {
-        format!("ask the engine at http://{address} (SERVER_PORT, SEQUIN_BIND): does it run?")
-    })?;
-    if (200..300).contains(&status) {
-        return Ok(body);
+pub(crate) fn ask(request: Request<'_>) -> Result<Value, Failure> {
+    let text = text(request)?;
+    Ok(serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// The same, as it came.
+///
+/// # Errors
+/// As of [`ask`].
+pub(crate) fn text(request: Request<'_>) -> Result<String, Failure> {
+    let (status, body) = exchange(request)?;
+    if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+}
+
+/// The answer, or what it is refused with: its code, and what is told of it.
+///
+/// # Errors
+/// Nothing answers.
+pub(crate) fn judged(request: Request<'_>) -> Result<Result<Value, (String, Failure)>, Failure> {
+    let (status, body) = exchange(request)?;
+    let parsed = serde_json::from_str::<Value>(&body).unwrap_or_default();
+    if status.is_success() {
+        return Ok(Ok(parsed));
     }
-    let told = body.get("summary").and_then(Value::as_str).unwrap_or("no reason");
-    match status {
-        400..500 => Err(Failure::Usage(format!("error: {told}"))),
-        _ => Err(anyhow!("the engine answered {status}: {}", told.escape_debug()).into()),
+    let code = parsed.get("code").and_then(Value::as_str).unwrap_or_default();
+    Ok(Err((code.to_owned(), refusal(status, &body))))
+}
+
+/// A refusal, with all that is said of it.
+fn refusal(status: StatusCode, body: &str) -> Failure {
+    let parsed = serde_json::from_str::<Value>(body).unwrap_or_default();
+    let of = |key: &str| parsed.get(key);
+    let wrong = of("validation_errors").and_then(|wrong| wrong.get("yaml")?.as_array());
+    if let Some(wrong) = wrong {
+        let all: Vec<&str> = wrong.iter().filter_map(Value::as_str).collect();
+        return Failure::Usage(all.join("\n"));
+    }
+    // Of a proxy on the way it is no JSON.
+    let told = of("summary").and_then(Value::as_str).unwrap_or(body).trim();
+    let told: String = told.chars().take(2_000).collect();
+    match status.is_client_error() {
+        true if status == StatusCode::UNAUTHORIZED => {
+            Failure::Usage(format!("error: {told} ({TOKEN})"))
+        }
+        true => Failure::Usage(format!("error: {told}")),
+        false => anyhow!("the engine answered {status}: {}", told.escape_debug()).into(),
     }
 }
 
-fn exchange(address: SocketAddr, request: &Request<'_>) -> anyhow::Result<(u16, Value)> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let path: String = request.path.iter().map(|part| format!("/{}", escaped(part))).collect();
-    let query: Vec<String> =
-        request.query.iter().map(|(key, value)| format!("{key}={}", escaped(value))).collect();
-    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    let mut head = format!(
-        "{} /api{path}{query} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\
-         Content-Type: {}\r\nContent-Length: {}\r\n",
-        request.method,
-        request.content_type,
-        request.body.len()
-    );
-    if let Some(token) = settings::environment("SEQUIN_API_TOKEN") {
-        head += &format!("Authorization: Bearer {}\r\n", token.trim());
-    }
+/// Status and body of the answer.
+///
+/// # Errors
+/// Nothing answers, or a setting is wrong.
+fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
+    let (url, whence) = url(&request)?;
+    // An error means that one is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("sequin/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(request.timeout);
+    // What is on this machine is asked directly.
+    let client = if whence.is_none() { client.no_proxy() } else { client };
+    let client = client.build().context("make an HTTP client")?;
+    let told = url.origin().ascii_serialization();
+    let mut asked = client
+        .request(request.method, url)
+        .header("content-type", request.content_type)
+        .body(request.body);
     for (name, value) in request.headers {
-        head += &format!("{name}: {value}\r\n");
+        asked = asked.header(*name, value);
     }
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(b"\r\n")?;
-    // Whoever refuses early answers before all was read.
-    let sent = stream.write_all(request.body);
-    let mut answer = Vec::new();
-    let received = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
-    if answer.is_empty() {
-        sent?;
-        received?;
+    if let Some(token) = settings::environment(TOKEN) {
+        asked = asked.bearer_auth(token.trim());
     }
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("it is no answer of HTTP")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let body = serde_json::from_str(body).unwrap_or(Value::Null);
-    Ok((status.context("it is no answer of HTTP")?, body))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("start the runtime")?;
+    let answer = runtime.block_on(async {
+        let answer = asked.send().await?;
+        let status = answer.status();
+        Ok::<_, reqwest::Error>((status, answer.bytes().await?))
+    });
+    let settings = whence.unwrap_or("SERVER_PORT, SEQUIN_BIND");
+    let (status, body) = answer
+        .map_err(reqwest::Error::without_url)
+        .with_context(|| format!("ask the engine at {told} ({settings}): does it run?"))?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// A part of a path or a query.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let escape = |byte: u8| {
-        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+/// Where to ask, and the setting that says so.
+fn url(request: &Request<'_>) -> Result<(Url, Option<&'static str>), Failure> {
+    let (base, whence) = match settings::environment(URL) {
+        Some(base) => (base, Some(URL)),
+        None => {
+            let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
+            (format!("http://{}", reachable(address)), None)
+        }
     };
-    text.bytes().map(escape).collect()
+    let wrong = |what: &str| {
+        Failure::Usage(format!("error: {URL} {what}: it is like https://sequin.example.com"))
+    };
+    let mut url = Url::parse(&base).map_err(|error| wrong(&format!("is no URL ({error})")))?;
+    if !["http", "https"].contains(&url.scheme()) || url.query().is_some() {
+        return Err(wrong("is no address of an engine"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong(&format!("holds a login; the token is {TOKEN}")));
+    }
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().push("api").extend(request.path);
+    }
+    if !request.query.is_empty() {
+        url.query_pairs_mut().extend_pairs(request.query);
+    }
+    Ok((url, whence))
 }

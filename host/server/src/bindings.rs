@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::spec::{Component, Sink};
+use model::applied::Configs as _;
 use model::grants::KeyValue;
 use model::versions::{
     Binding, BindingName, Generation, Hold, How, Link, Made, Role, Version, Versions, VersionsError,
@@ -22,7 +23,23 @@ pub(crate) struct Known {
     pub(crate) bindings: BTreeMap<BindingName, Binding>,
     /// Functions whose component is this, whatever the spec names.
     pub(crate) pins: BTreeMap<String, String>,
+    /// Components that came with a configuration, by their digest.
+    brought: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Signatures that came with components, by their digest.
+    signatures: BTreeMap<String, Vec<String>>,
+    /// Nothing is to be written.
+    is_trial: bool,
     store: Arc<Embedded>,
+}
+
+/// A component that comes with a configuration, looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    pub(crate) digest: String,
+    pub(crate) bytes: Arc<Vec<u8>>,
+    /// What it is to be known as; None: by its digest alone.
+    pub(crate) version: Option<Version>,
+    pub(crate) signatures: Vec<String>,
 }
 
 /// One chain of a sink as it runs.
@@ -44,7 +61,27 @@ impl Known {
         let versions = store.versions().await?;
         let bindings = store.bindings().await?.into_iter();
         let bindings = bindings.map(|binding| (binding.name.clone(), binding)).collect();
-        Ok(Self { versions, bindings, pins: BTreeMap::new(), store: Arc::clone(store) })
+        let signatures = store.signatures().await?;
+        let (pins, brought) = Default::default();
+        let store = Arc::clone(store);
+        Ok(Self { versions, bindings, pins, brought, signatures, is_trial: false, store })
+    }
+
+    /// As if these had come already, and nothing is to be written.
+    pub(crate) fn trying(mut self, components: &[Brought]) -> Self {
+        self.is_trial = true;
+        for Brought { digest, bytes, version, signatures } in components {
+            self.brought.insert(digest.clone(), Arc::clone(bytes));
+            self.signatures.entry(digest.clone()).or_default().extend(signatures.iter().cloned());
+            let same =
+                |it: &Version, new: &Version| it.name == new.name && it.version == new.version;
+            if let Some(new) = version
+                && !self.versions.iter().any(|it| same(it, new))
+            {
+                self.versions.push(new.clone());
+            }
+        }
+        self
     }
 
     /// The bytes of what was uploaded; None if nothing of that name or digest was.
@@ -57,6 +94,9 @@ impl Known {
                 &self.versions.iter().find(is_it)?.digest
             }
         };
+        if let Some(brought) = self.brought.get(digest) {
+            return Some(Ok(brought.to_vec()));
+        }
         match self.store.bytes(digest) {
             Err(VersionsError::Refused { code: "unknown_digest", .. })
                 if matches!(component, Component::Digest(_)) =>
@@ -70,7 +110,7 @@ impl Known {
     /// Keeps the bytes of what is used, so that a generation can be gone back to when its file is
     /// another by then.
     pub(crate) fn keep(&self, digest: &str, bytes: &[u8]) -> Result<(), VersionsError> {
-        self.store.keep(digest, bytes)
+        if self.is_trial { Ok(()) } else { self.store.keep(digest, bytes) }
     }
 
     /// Where a function keeps its values.
@@ -81,6 +121,12 @@ impl Known {
     /// What a component is called where it was uploaded.
     pub(crate) fn names(&self, digest: &str) -> impl Iterator<Item = &Version> {
         self.versions.iter().filter(move |version| version.digest == *digest)
+    }
+
+    /// The signatures that a component came with.
+    pub(crate) fn signatures(&self, digest: &str) -> impl Iterator<Item = &String> {
+        let uploads = self.names(digest).flat_map(|version| &version.signatures);
+        self.signatures.get(digest).into_iter().flatten().chain(uploads)
     }
 
     /// As if this had been recorded already.

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod configs;
 mod plugin;
 pub(crate) mod rollouts;
 pub(crate) mod versions;
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use configs::{ApplyArguments, BundleCommand, DriftArguments, ExportArguments, PlanArguments};
 
 pub(crate) use plugin::{
     BenchArguments, BuildArguments, DevArguments, InspectArguments, Language, NewArguments,
@@ -54,9 +57,14 @@ pub(crate) enum Command {
     /// Write plugins, look into them, and run them over recorded messages.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Look at a sequin.yaml without running it.
+    /// Look at a sequin.yaml; plan and apply it to an engine.
+    ///
+    /// An engine is asked where SEQUIN_URL says, else on this machine, with SEQUIN_API_TOKEN.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// A configuration and the components that it names as one file.
+    #[command(subcommand)]
+    Bundle(BundleCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,6 +137,18 @@ pub(crate) enum ConfigCommand {
     /// An editor with a YAML language server uses it through a first line
     /// `# yaml-language-server: $schema=sequin.schema.json`.
     Schema,
+    /// Tell what an apply would do to the engine; nothing is written.
+    Plan(PlanArguments),
+    /// Make the engine run it: after a plan and a yes.
+    ///
+    /// What it names beside itself (components, SQL) is sent with it, and variables of the environment are
+    /// filled in here. All of it is checked before anything is touched. What the engine runs and the file
+    /// does not name stays, unless it is pruned.
+    Apply(ApplyArguments),
+    /// Print what the engine runs.
+    Export(ExportArguments),
+    /// Tell what the engine runs otherwise than its own file says.
+    Drift(DriftArguments),
 }
 
 #[derive(Debug, Args)]

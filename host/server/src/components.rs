@@ -17,6 +17,28 @@ pub(crate) struct Components<'a> {
     entries: Option<Result<Entries, String>>,
 }
 
+/// A component of a plugin directory; None if it is not there.
+///
+/// # Errors
+/// The directory cannot be read, or it is not clear which one is meant.
+pub(crate) fn local(directory: &Path, component: &Component) -> Result<Option<PathBuf>, String> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let entries = Entries::read(directory, &Limits::default())?;
+    let mut meant = entries.known.into_iter().filter(|entry| entry.is_it(component));
+    let Some(first) = meant.next() else { return Ok(None) };
+    match meant.find(|other| other.digest != first.digest) {
+        None => Ok(Some(first.path)),
+        Some(other) => Err(format!(
+            "{} and {} both say that they are {}, and differ",
+            first.path.display(),
+            other.path.display(),
+            show(component)
+        )),
+    }
+}
+
 /// What is in the directory, in the order of its names.
 struct Entries {
     known: Vec<Entry>,

@@ -1,7 +1,9 @@
-//! Where the configuration comes from: a file, or a variable of the environment.
+//! Where the configuration comes from: a file or a variable of the environment, and what was applied
+//! over the API since.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,12 +14,29 @@ use crate::configuration;
 /// A file, in base64; it wins over `CONFIG_FILE_PATH`, as for the predecessor.
 const YAML: &str = "CONFIG_FILE_YAML";
 
-/// Where the configuration comes from.
+/// Whether what was applied over the API counts more than the engine's own file.
+const APPLIED_WINS: &str = "SEQUIN_APPLIED_CONFIG_WINS";
+
+/// What stands for the path of what was applied.
+pub(crate) const APPLIED: &str = "the applied configuration";
+
+/// What the engine was started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ConfigSource {
+pub(crate) enum Own {
     File(PathBuf),
     /// `CONFIG_FILE_YAML`, decoded. It stays as it is as long as the process.
     Text(String),
+    /// All that runs is applied over the API.
+    Nothing,
+}
+
+/// Where the configuration comes from. Its clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigSource {
+    own: Own,
+    /// Whether that takes the place of what was applied, at a start and when it changes.
+    own_wins: bool,
+    applied: Arc<Mutex<Option<Arc<str>>>>,
 }
 
 /// What was read.
@@ -31,39 +50,90 @@ pub(crate) struct Read {
 }
 
 impl ConfigSource {
-    /// The file of `--config`, else `CONFIG_FILE_YAML`, else `CONFIG_FILE_PATH`.
+    /// The file of `--config`, else `CONFIG_FILE_YAML`, else `CONFIG_FILE_PATH`, else nothing.
     ///
     /// # Errors
-    /// There is none, or the variable is no base64 of a text.
+    /// A variable is not what it should be.
     pub(crate) fn find(
         argument: Option<&Path>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        if let Some(path) = argument {
-            return Ok(Self::File(path.to_owned()));
-        }
-        if let Some(encoded) = env(YAML) {
+        let own = if let Some(path) = argument {
+            Own::File(path.to_owned())
+        } else if let Some(encoded) = env(YAML) {
             // Tools that encode fold lines.
             let folded: String = encoded.split_whitespace().collect();
             let decoded =
                 STANDARD.decode(folded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            return decoded.map(Self::Text).ok_or_else(|| {
+            decoded.map(Own::Text).ok_or_else(|| {
                 format!("{YAML} is no base64 of a YAML text; make it with `base64 -w0 sequin.yaml`")
-            });
-        }
-        if let Some(path) = env("CONFIG_FILE_PATH") {
-            return Ok(Self::File(path.into()));
-        }
-        Err("there is no configuration: give --config FILE, or set CONFIG_FILE_PATH or \
-             CONFIG_FILE_YAML (base64)"
-            .to_owned())
+            })?
+        } else {
+            env("CONFIG_FILE_PATH").map_or(Own::Nothing, |path| Own::File(path.into()))
+        };
+        let applied_wins = match env(APPLIED_WINS).as_deref() {
+            None | Some("" | "false" | "0") => false,
+            Some("true" | "1") => true,
+            Some(other) => {
+                return Err(format!(
+                    "{APPLIED_WINS} is true or false, not `{}`",
+                    other.escape_debug()
+                ));
+            }
+        };
+        Ok(Self { own, own_wins: !applied_wins, applied: Arc::default() })
+    }
+
+    /// What the engine was started with.
+    pub(crate) fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// Whether that takes the place of what was applied, at a start and when it changes.
+    pub(crate) fn own_wins(&self) -> bool {
+        self.own_wins && self.own != Own::Nothing
     }
 
     /// The file, if it is one.
     pub(crate) fn file(&self) -> Option<&Path> {
-        match self {
-            Self::File(path) => Some(path),
-            Self::Text(_) => None,
+        match &self.own {
+            Own::File(path) => Some(path),
+            Own::Text(_) | Own::Nothing => None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was applied, if that counts.
+    pub(crate) fn applied(&self) -> Option<Arc<str>> {
+        self.lock().clone()
+    }
+
+    /// From now on this counts; without it what the engine was started with.
+    pub(crate) fn set_applied(&self, text: Option<Arc<str>>) {
+        *self.lock() = text;
+    }
+
+    /// What stands for its path, and the text.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn text(&self) -> Result<(PathBuf, String), String> {
+        if let Some(applied) = self.applied() {
+            // What it names is looked for where the process stands.
+            return Ok((APPLIED.into(), applied.to_string()));
+        }
+        self.own_text()
+    }
+
+    /// As [`Self::text`], whatever was applied.
+    pub(crate) fn own_text(&self) -> Result<(PathBuf, String), String> {
+        match &self.own {
+            Own::File(path) => Ok((path.clone(), configuration::text(path)?)),
+            Own::Text(text) => Ok((YAML.into(), text.clone())),
+            Own::Nothing => Ok((APPLIED.into(), "sinks: []\n".to_owned())),
         }
     }
 
@@ -72,13 +142,9 @@ impl ConfigSource {
     /// # Errors
     /// It cannot be read, or everything that is wrong with it.
     pub(crate) fn read(&self) -> Result<Read, String> {
-        let (name, text) = match self {
-            Self::File(path) => (path.as_path(), configuration::text(path)?),
-            // What it names is looked for where the process stands.
-            Self::Text(text) => (Path::new(YAML), text.clone()),
-        };
+        let (name, text) = self.text()?;
         let files = RefCell::default();
-        match configuration::check_noting(name, &text, &files) {
+        match configuration::check_noting(&name, &text, &files) {
             Ok((spec, warnings)) => Ok(Read { text, spec, warnings, files: files.into_inner() }),
             Err(wrong) => Err(wrong.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()),
         }
@@ -89,19 +155,19 @@ impl ConfigSource {
 mod tests {
     use super::*;
 
-    fn find(argument: Option<&str>, pairs: &[(&str, &str)]) -> Result<ConfigSource, String> {
+    fn find(argument: Option<&str>, pairs: &[(&str, &str)]) -> Result<Own, String> {
         let find = |name: &str| pairs.iter().find(|(key, _)| *key == name);
         let env = |name: &str| find(name).map(|(_, value)| (*value).to_owned());
-        ConfigSource::find(argument.map(Path::new), &env)
+        ConfigSource::find(argument.map(Path::new), &env).map(|source| source.own)
     }
 
     #[test]
     fn the_argument_wins_over_the_text_and_that_over_the_path() {
         let all = [("CONFIG_FILE_YAML", "YTog\nMQ=="), ("CONFIG_FILE_PATH", "b.yaml")];
-        assert_eq!(find(Some("a.yaml"), &all), Ok(ConfigSource::File("a.yaml".into())));
-        assert_eq!(find(None, &all), Ok(ConfigSource::Text("a: 1".to_owned())));
-        assert_eq!(find(None, &all[1..]), Ok(ConfigSource::File("b.yaml".into())));
-        assert!(find(None, &[]).unwrap_err().contains("--config"));
+        assert_eq!(find(Some("a.yaml"), &all), Ok(Own::File("a.yaml".into())));
+        assert_eq!(find(None, &all), Ok(Own::Text("a: 1".to_owned())));
+        assert_eq!(find(None, &all[1..]), Ok(Own::File("b.yaml".into())));
+        assert_eq!(find(None, &[]), Ok(Own::Nothing));
         assert!(find(None, &[("CONFIG_FILE_YAML", "a: 1")]).unwrap_err().contains("base64"));
     }
 }

@@ -1,6 +1,7 @@
 //! Where the configuration comes from: a file and the environment.
 
 pub(crate) mod command;
+mod remote;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,7 @@ pub(crate) fn check_noting(
     files: &RefCell<Vec<PathBuf>>,
 ) -> Result<(Spec, Vec<Diagnostic>), Vec<Diagnostic>> {
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    let plugin_dir =
-        environment("SEQUIN_PLUGIN_DIR").map_or_else(|| base_dir.join(PLUGIN_DIR), PathBuf::from);
+    let plugin_dir = plugin_dir(base_dir);
     let around = Surroundings {
         base_dir,
         plugin_dir: &plugin_dir,
@@ -40,6 +40,11 @@ pub(crate) fn check_noting(
         },
     };
     config::read(&path.display().to_string(), text, &around)
+}
+
+/// The plugin directory of a configuration in this directory.
+pub(crate) fn plugin_dir(base_dir: &Path) -> PathBuf {
+    environment("SEQUIN_PLUGIN_DIR").map_or_else(|| base_dir.join(PLUGIN_DIR), PathBuf::from)
 }
 
 /// # Errors

@@ -7,14 +7,17 @@ mod accept_loss;
 mod api;
 mod backfills;
 mod bindings;
+mod bundles;
 mod cli;
 mod components;
 mod config_source;
 mod configuration;
+mod configuring;
 mod grants;
 mod health;
 mod letters;
 mod memory;
+mod packing;
 mod plan;
 mod platform;
 mod plugin;
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         cli::Command::AcceptLoss(arguments) => accept_loss::run(&arguments),
         cli::Command::Plugin(command) => plugin::run(&command),
         cli::Command::Config(command) => configuration::command::run(&command),
+        cli::Command::Bundle(command) => bundles::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
             tell(&text);
             ExitCode::from(BROKEN)
         }
+        Err(Failure::Exit(code)) => code,
         Err(Failure::Rows) => ExitCode::from(ROWS_FAILED),
         Err(Failure::Failed(error)) => {
             tell(&format!("error: {error:#}"));
@@ -90,6 +95,8 @@ fn main() -> ExitCode {
 enum Failure {
     /// The command line, a setting or the configuration is wrong; the text says what, fully.
     Usage(String),
+    /// It worked, and its exit status says what was found.
+    Exit(ExitCode),
     /// It worked, and rows failed in it, as was told with each.
     Rows,
     /// What was to be tested cannot be; the text says why, fully.

@@ -9,7 +9,7 @@ mod inspect;
 mod lines;
 mod new;
 mod project;
-mod push;
+pub(crate) mod push;
 mod record;
 mod rollouts;
 mod run;

@@ -6,6 +6,7 @@
 //! a sink that runs could not be started any more. Other sinks that cannot be started stand alone, and
 //! are tried again after a while.
 
+pub(crate) mod apply;
 mod operate;
 
 use std::collections::{BTreeSet, HashMap};
@@ -222,6 +223,9 @@ pub(crate) struct Reloader {
     held: BTreeSet<String>,
     store: Arc<Embedded>,
     asked: mpsc::Receiver<Asked>,
+    configs: mpsc::Receiver<apply::Asked>,
+    /// What the engine's own file said last.
+    own: Option<String>,
 }
 
 impl Reloader {
@@ -235,7 +239,11 @@ impl Reloader {
         supervisor: Supervisor,
         mut beside: Beside,
         ready: Ready,
-        (store, asked): (Arc<Embedded>, mpsc::Receiver<Asked>),
+        (store, asked, configs): (
+            Arc<Embedded>,
+            mpsc::Receiver<Asked>,
+            mpsc::Receiver<apply::Asked>,
+        ),
     ) -> Self {
         let Ready { loaded, text, files, hash, .. } = ready;
         beside.check_tables(&loaded.spec, &status, &supervisor);
@@ -245,6 +253,7 @@ impl Reloader {
         config.applied_at.set(now());
         let revisions = Revisions::default();
         let (told, held) = (None, BTreeSet::new());
+        let own = source.own_text().ok().map(|(_, text)| text);
         let mut this = Self {
             source,
             wiring,
@@ -260,7 +269,10 @@ impl Reloader {
             held,
             store,
             asked,
+            configs,
+            own,
         };
+        this.show_drift();
         this.tell_held();
         this
     }
@@ -289,6 +301,7 @@ impl Reloader {
                 Some(()) = hangup.recv() => {
                     info!("SIGHUP: reading the configuration again");
                     self.told = None;
+                    self.own = None;
                 }
                 Some(Asked { ask, answer }) = self.asked.recv() => {
                     let done = match self.operate(ask).await {
@@ -297,6 +310,18 @@ impl Reloader {
                     };
                     // Whoever asked may be gone.
                     answer.send(done).ok();
+                    continue;
+                }
+                Some(apply::Asked { ask, answer }) = self.configs.recv() => {
+                    let is_applied = matches!(ask, apply::Ask::Apply(..));
+                    let done = match self.configure(ask).await {
+                        Ok(done) => done,
+                        Err(Stopped) => return,
+                    };
+                    answer.send(done).ok();
+                    if is_applied {
+                        watch = Watch::new(self.look());
+                    }
                     continue;
                 }
                 _ = looks.tick() => {
@@ -309,7 +334,11 @@ impl Reloader {
             }
             // Made before it is read: what changes while it is read is seen at the next look.
             watch = Watch::new(self.look());
-            if self.reload(false).await.is_err() {
+            // What was applied over the API stays until that is what has changed.
+            let own = self.source.own_text().ok().map(|(_, text)| text);
+            let is_own = own != std::mem::replace(&mut self.own, own.clone());
+            let done = if is_own { self.own_again().await } else { self.reload(false).await };
+            if done.is_err() {
                 return;
             }
             attempts = 0;

@@ -18,7 +18,8 @@ use tracing::{error, info, warn};
 use crate::Failure;
 use crate::bindings::Known;
 use crate::cli::ServeArguments;
-use crate::config_source::ConfigSource;
+use crate::config_source::{ConfigSource, Own};
+use crate::configuring::Configuring;
 use crate::memory;
 use crate::platform::Platform;
 use crate::reload::{self, Beside, Ready, Reloader};
@@ -63,6 +64,14 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let wiring =
         Wiring::new(&settings.data_dir, settings.http_guard).with_runtime(runtime.handle().clone());
     let store = Arc::new(Embedded::open(&settings.data_dir).map_err(anyhow::Error::from)?);
+    let begun = runtime.block_on(reload::apply::begin(&store, &source));
+    begun.context("read what was applied over the API")?;
+    if *source.own() == Own::Nothing && source.applied().is_none() {
+        warn!(
+            "there is no configuration (--config, CONFIG_FILE_PATH, CONFIG_FILE_YAML): nothing runs \
+             until one is applied over the API (`sequin config apply`)"
+        );
+    }
     let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
     let ready = reload::load(&source, &wiring, &known);
     let ready = ready.map_err(|refused| Failure::Usage(refused.reason))?;
@@ -159,12 +168,16 @@ async fn serve(
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let compile = settings.plugin_compile;
     let platform = Platform::new(Arc::clone(&store), asks, source.clone(), compile);
+    let (asks, configs) = mpsc::channel(ASKS_MAX);
+    let configuring =
+        Configuring { store: Arc::clone(&store), asks, source: source.clone(), compile };
     let of = web::Api {
         streams,
         letters,
         healths,
         backfills: engine.handle().backfills().clone(),
         plugins: Arc::new(platform),
+        configs: Arc::new(configuring),
         rollouts: rollouts.clone(),
     };
     let routes = [
@@ -179,7 +192,7 @@ async fn serve(
             }
         });
     }
-    let by_hand = (store, asked);
+    let by_hand = (store, asked, configs);
     let (handle, watched) = (engine.handle(), supervisor.clone());
     let reloader = Reloader::new(source, wiring, handle, status, watched, beside, ready, by_hand);
     supervisor.spawn(TaskKind::Reload, "config", reloader.run(hangup, stop.clone()));

@@ -65,8 +65,7 @@ pub(crate) fn check_found(
     let Some(policy) = policy else { return Ok(()) };
     let inspected = plugin::inspect(&found.bytes, &plugin::Limits::default());
     let inspected = inspected.map_err(|error| error.to_string())?;
-    let uploads = known.names(&inspected.digest);
-    let mut signatures: Vec<String> = uploads.flat_map(|it| it.signatures.clone()).collect();
+    let mut signatures: Vec<String> = known.signatures(&inspected.digest).cloned().collect();
     if let Some(path) = &found.path {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".sig");

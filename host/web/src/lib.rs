@@ -6,6 +6,7 @@
 
 mod access;
 mod backfills;
+mod configs;
 mod health;
 mod healths;
 mod letters;
@@ -20,6 +21,7 @@ mod rollouts;
 mod streams;
 
 pub use access::{Access, Token};
+pub use configs::{CONFIG_BYTES_MAX, ConfigRefused, Configs, Content, Proposal};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
 pub use plugins::{Audited, ByHand, Plugins, UPLOAD_BYTES_MAX, Upload, list_of};
@@ -48,19 +50,22 @@ pub struct Api {
     pub backfills: Backfills,
     /// Versions of plugins, and what sinks are bound to.
     pub plugins: Arc<dyn Plugins>,
+    /// What is to run.
+    pub configs: Arc<dyn Configs>,
     /// Versions on their way into use, and what functions cost.
     pub rollouts: Rollouts,
 }
 
 /// The main port (`SERVER_PORT`): all of the API for who has `access`, and liveness for everybody.
 pub fn api(version: &'static str, api: Api, access: Access) -> Router {
-    let Api { streams, letters, healths, backfills, plugins, rollouts } = api;
+    let Api { streams, letters, healths, backfills, plugins, configs, rollouts } = api;
     let guarded = resume::routes(Arc::clone(&letters.status))
         .merge(healths::routes(healths))
         .merge(record::routes(letters.handle.clone()))
         .merge(letters::routes(letters))
         .merge(backfills::routes(backfills))
         .merge(plugins::routes(plugins))
+        .merge(configs::routes(configs))
         .merge(rollouts::routes(rollouts))
         .merge(pull::routes(streams));
     let open = Router::new().route("/health", get(move || health::answer(version)));

@@ -273,6 +273,11 @@ fn render(status: &Status, rollouts: Option<&Rollouts>) -> Result<String, promet
             "When the one that runs was taken up.",
             config.applied_at.get(),
         ),
+        (
+            "sequin_config_drift",
+            "1 while what was applied over the API is not what the engine's own file says.",
+            config.drift.get(),
+        ),
         ("sequin_config_hash", "Another number for another configuration.", config.hash.get()),
     ] {
         let gauge = prometheus::IntGauge::new(name, help)?;

@@ -37,6 +37,8 @@ fn b255_what_is_written_again_is_the_same_to_the_byte() {
     assert!(text.contains("\"pa$$$$word\""), "{text}");
     assert!(text.contains("code: \"select '${x}' -- base/look.sql\\n\""), "{text}");
     assert!(text.contains("plugin: \"sha256:filter:base/f.wasm\""), "{text}");
+    let plugins: Vec<_> = portable.plugins().collect();
+    assert_eq!(plugins, [("filter", "sha256:filter:base/f.wasm")]);
     assert!(!text.contains("x-common") && !text.contains("transforms"), "{text}");
     let again = read(&text);
     assert_eq!(again.text(), text);

@@ -1,4 +1,4 @@
-//! `sequin config`: looks at a configuration without running it.
+//! `sequin config`: looks at a configuration, and hands it to an engine.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use engine::status::Fault;
 use serde_json::json;
 use store::Embedded;
 
-use super::{check, lines, text};
+use super::{check, lines, remote, text};
 use crate::Failure;
 use crate::bindings::Known;
 use crate::cli::{ConfigCommand, InterpolateArguments, ValidateArguments};
@@ -28,6 +28,10 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<(), Failure> {
         ConfigCommand::Schema => print(config::SCHEMA),
         ConfigCommand::Validate(arguments) => validate(arguments),
         ConfigCommand::Interpolate(arguments) => interpolate(arguments),
+        ConfigCommand::Plan(arguments) => remote::plan(arguments),
+        ConfigCommand::Apply(arguments) => remote::apply(arguments),
+        ConfigCommand::Export(arguments) => remote::export(arguments),
+        ConfigCommand::Drift(arguments) => remote::drift(arguments),
     }
 }
 

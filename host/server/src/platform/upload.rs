@@ -36,7 +36,7 @@ pub(crate) fn check(
     bytes: Vec<u8>,
     policy: Option<&Signatures>,
 ) -> Result<(Version, Vec<u8>), Refusal> {
-    let found = plugin::inspect(&bytes, &Limits::default()).map_err(|error| refusal(&error))?;
+    let found = look(&bytes)?;
     if let Some(wanted) = upload.digest.as_ref().filter(|wanted| **wanted != found.digest) {
         let what = format!(
             "what arrived is {}, not {wanted:.100}: it was changed on its way",
@@ -44,11 +44,6 @@ pub(crate) fn check(
         );
         return Err(Refusal::refused("digest_mismatch", what));
     }
-    if !found.refused.is_empty() {
-        let what = format!("it imports {}, which no plugin is granted", found.refused.join(", "));
-        return Err(Refusal::refused("import_refused", what));
-    }
-    claims(&found)?;
     let name = agreed("name", upload.name, found.name.as_deref())?;
     let version = agreed("version", upload.version, found.version.as_deref())?;
     check_name(&name).map_err(|what| Refusal::refused("bad_name", what))?;
@@ -77,6 +72,17 @@ pub(crate) fn check(
         at_us: 0,
     };
     Ok((version, bytes))
+}
+
+/// What bytes are that could be a version, whatever they are called.
+pub(crate) fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    let found = plugin::inspect(bytes, &Limits::default()).map_err(|error| refusal(&error))?;
+    if !found.refused.is_empty() {
+        let what = format!("it imports {}, which no plugin is granted", found.refused.join(", "));
+        return Err(Refusal::refused("import_refused", what));
+    }
+    claims(&found)?;
+    Ok(found)
 }
 
 /// What its author claims must be what it is.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{print, read, usage};
@@ -27,19 +28,20 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     let given = given.into_iter().filter_map(|(key, value)| Some((key, value?.as_str())));
     let headers = signatures_of(file, signatures)?;
     let headers = headers.into_iter().map(|signature| ("sequin-signature", signature));
-    let told = ask(&Request {
-        method: "POST",
+    let told = ask(Request {
+        method: Method::POST,
         path: &["plugins"],
         query: &given.collect::<Vec<_>>(),
         headers: &headers.collect::<Vec<_>>(),
         content_type: "application/wasm",
-        body: &bytes,
+        body: bytes,
+        ..Request::default()
     })?;
     lines(&told)
 }
 
 /// Those that are named, or the one beside the file.
-fn signatures_of(file: &Path, named: &[PathBuf]) -> Result<Vec<String>, Failure> {
+pub(crate) fn signatures_of(file: &Path, named: &[PathBuf]) -> Result<Vec<String>, Failure> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".sig");
     let beside = PathBuf::from(beside);
@@ -67,7 +69,7 @@ pub(super) fn show(version: &str) -> Result<(), Failure> {
 pub(super) fn delete(version: &str) -> Result<(), Failure> {
     let (name, version) = parts(version)?;
     let path = ["plugins", name, version];
-    lines(&ask(&Request { method: "DELETE", path: &path, ..Request::default() })?)
+    lines(&ask(Request { method: Method::DELETE, path: &path, ..Request::default() })?)
 }
 
 pub(super) fn collect() -> Result<(), Failure> {
@@ -122,7 +124,7 @@ fn done(deed: &str, by_hand: &ByHandArguments, mut body: Value) -> Result<(), Fa
 }
 
 /// Who asks, for the record: claimed, not proven.
-fn user() -> String {
+pub(crate) fn user() -> String {
     let user = environment("USER").or_else(|| environment("LOGNAME"));
     user.unwrap_or_else(|| "cli".to_owned())
 }
@@ -133,13 +135,12 @@ fn parts(version: &str) -> Result<(&str, &str), Failure> {
 }
 
 fn get(path: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
-    lines(&ask(&Request { path, query, ..Request::default() })?)
+    lines(&ask(Request { path, query, ..Request::default() })?)
 }
 
 fn post(path: &[&str], body: &Value) -> Result<(), Failure> {
-    let body = body.to_string();
-    let body = body.as_bytes();
-    lines(&ask(&Request { method: "POST", path, body, ..Request::default() })?)
+    let body = body.to_string().into_bytes();
+    lines(&ask(Request { method: Method::POST, path, body, ..Request::default() })?)
 }
 
 /// A list is printed one a line.

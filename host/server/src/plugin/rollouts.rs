@@ -1,11 +1,12 @@
-//! `sequin plugin rollout` and `sequin plugin top`: ask the engine on this machine.
+//! `sequin plugin rollout` and `sequin plugin top`: ask the engine.
 
 use anyhow::Context as _;
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::print;
 use crate::Failure;
-use crate::backfills::{answer_of, escaped};
+use crate::api::{Request, ask};
 use crate::cli::rollouts::{
     BeginArguments, CanaryArguments, RolloutCommand, TopArguments, WhichArguments,
 };
@@ -28,7 +29,7 @@ pub(super) fn run(command: &RolloutCommand) -> Result<(), Failure> {
             turned(which, json!({ "state": "aborted", "reason": reason }))
         }
         RolloutCommand::List { sink, json } => {
-            let answer = answer_of("GET", &of_sink(sink), None)?;
+            let answer = get(&of_sink(sink))?;
             let all = answer.get("data").and_then(Value::as_array);
             for one in all.into_iter().flatten() {
                 told(&if *json { one.to_string() } else { line(one) })?;
@@ -36,7 +37,7 @@ pub(super) fn run(command: &RolloutCommand) -> Result<(), Failure> {
             Ok(())
         }
         RolloutCommand::Report { which, json } => {
-            let answer = answer_of("GET", &path(which)?, None)?;
+            let answer = of(which)?;
             if *json {
                 return told(&answer.to_string());
             }
@@ -46,7 +47,7 @@ pub(super) fn run(command: &RolloutCommand) -> Result<(), Failure> {
 }
 
 pub(super) fn top(arguments: &TopArguments) -> Result<(), Failure> {
-    let answer = answer_of("GET", "/api/functions/costs", None)?;
+    let answer = get(&["functions", "costs"])?;
     let all = answer.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if !arguments.json {
         told("    CPU ms        rows  ns/row  dropped  failed  sink / function / version")?;
@@ -73,20 +74,27 @@ pub(super) fn top(arguments: &TopArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn of_sink(sink: &str) -> String {
-    format!("/api/sinks/{}/rollouts", escaped(sink))
+fn of_sink(sink: &str) -> [&str; 3] {
+    ["sinks", sink, "rollouts"]
 }
 
-/// Of the one that is meant: the newest, if no other is named.
-fn path(which: &WhichArguments) -> Result<String, Failure> {
-    let all = of_sink(&which.sink);
+fn get(path: &[&str]) -> Result<Value, Failure> {
+    ask(Request { path, ..Request::default() })
+}
+
+/// The id of the one that is meant: the newest, if no other is named.
+fn id(which: &WhichArguments) -> Result<String, Failure> {
     if let Some(id) = &which.id {
-        return Ok(format!("{all}/{}", escaped(id)));
+        return Ok(id.clone());
     }
-    let answer = answer_of("GET", &all, None)?;
+    let answer = get(&of_sink(&which.sink))?;
     let newest = answer.get("data").and_then(|data| data.get(0)?.get("id")?.as_str());
     let none = || format!("error: sink `{}` has no rollout", which.sink);
-    Ok(format!("{all}/{}", escaped(newest.ok_or_else(none).map_err(Failure::Usage)?)))
+    Ok(newest.ok_or_else(none).map_err(Failure::Usage)?.to_owned())
+}
+
+fn of(which: &WhichArguments) -> Result<Value, Failure> {
+    get(&["sinks", &which.sink, "rollouts", &id(which)?])
 }
 
 fn started(begin: &BeginArguments, mut more: Map<String, Value>) -> Result<(), Failure> {
@@ -105,12 +113,22 @@ fn started(begin: &BeginArguments, mut more: Map<String, Value>) -> Result<(), F
     more.insert("function".to_owned(), json!(begin.function));
     more.insert("plugin".to_owned(), json!(begin.plugin));
     more.insert("rules".to_owned(), Value::Object(rules.collect()));
-    let answer = answer_of("POST", &of_sink(&begin.sink), Some(&Value::Object(more)))?;
+    let answer = ask(Request {
+        method: Method::POST,
+        path: &of_sink(&begin.sink),
+        body: Value::Object(more).to_string().into_bytes(),
+        ..Request::default()
+    })?;
     told(&line(&answer))
 }
 
 fn turned(which: &WhichArguments, body: Value) -> Result<(), Failure> {
-    let answer = answer_of("PATCH", &path(which)?, Some(&body))?;
+    let answer = ask(Request {
+        method: Method::PATCH,
+        path: &["sinks", &which.sink, "rollouts", &id(which)?],
+        body: body.to_string().into_bytes(),
+        ..Request::default()
+    })?;
     told(&line(&answer))
 }
 

@@ -1,0 +1,150 @@
+//! What the API of the configuration does before and after the reloader: looks at what came, and hands
+//! it over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bundle::Bundle;
+use model::versions::Versions as _;
+use serde_json::Value;
+use store::Embedded;
+use tokio::sync::{mpsc, oneshot};
+use web::{ConfigRefused, Content, Upload};
+
+use crate::bindings::Brought;
+use crate::config_source::ConfigSource;
+use crate::platform::upload;
+use crate::reload::apply::{Ask, Asked, Proposal, stored};
+
+/// Answers for the configuration.
+#[derive(Clone)]
+pub(crate) struct Configuring {
+    pub(crate) store: Arc<Embedded>,
+    pub(crate) asks: mpsc::Sender<Asked>,
+    pub(crate) source: ConfigSource,
+    /// CPU time for the compilation of a component.
+    pub(crate) compile: Duration,
+}
+
+type Told = Result<Value, ConfigRefused>;
+type Answer = model::BoxFuture<'static, Told>;
+
+impl Configuring {
+    async fn ask(&self, ask: Ask) -> Told {
+        let gone = || ConfigRefused::new(503, "stopping", "the engine stops");
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Asked { ask, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// What came, looked at.
+    async fn proposal(&self, proposal: web::Proposal) -> Result<Proposal, ConfigRefused> {
+        let web::Proposal { content, prune, prune_databases, owner, by, reason } = proposal;
+        let (text, brought) = match content {
+            Content::Yaml(text) => (text, Vec::new()),
+            Content::Bundle(bytes) => self.bundle(bytes, &by).await?,
+        };
+        Ok(Proposal { text, brought, prune, prune_databases, owner, by, reason })
+    }
+
+    async fn bundle(
+        &self,
+        bytes: Vec<u8>,
+        by: &str,
+    ) -> Result<(String, Vec<Brought>), ConfigRefused> {
+        let bad = |error: bundle::Refused| ConfigRefused::new(422, "bad_bundle", error.to_string());
+        let bundle = Bundle::from_bytes(&bytes).map_err(bad)?;
+        drop(bytes);
+        if bundle.is_template {
+            let what = "its variables are not filled in: apply it with `sequin config apply`, which \
+                        fills them in from its own environment";
+            return Err(ConfigRefused::new(422, "template", what));
+        }
+        let policy = self.source.read().map(|read| read.spec.signatures);
+        let policy = policy.map_err(|what| ConfigRefused::new(409, "config_unreadable", what))?;
+        let mut brought = Vec::new();
+        for component in bundle.components {
+            let (digest, signatures) = (component.digest(), component.signatures.clone());
+            let (bytes, named) = (component.bytes, component.named);
+            // What is here was compiled and described when it came.
+            let is_known = self.store.bytes(&digest).is_ok();
+            let (version, bytes) = match named {
+                None => {
+                    upload::look(&bytes).map_err(stored)?;
+                    (None, bytes)
+                }
+                Some(named) => {
+                    let asked = Upload {
+                        name: Some(named.name),
+                        version: Some(named.version),
+                        digest: Some(digest.clone()),
+                        by: by.to_owned(),
+                        signatures: signatures.clone(),
+                        ..Upload::default()
+                    };
+                    let checked = upload::check(asked, bytes, policy.as_ref()).map_err(stored)?;
+                    (Some(checked.0), checked.1)
+                }
+            };
+            let described = match is_known && version.is_none() {
+                true => None,
+                // Beside the data path: in a process of its own, which may die of it.
+                false => Some(upload::describe(&bytes, self.compile).await.map_err(stored)?),
+            };
+            let version = match (version, described) {
+                (Some(version), Some(described)) => {
+                    let metadata = upload::with(&version.metadata, described).map_err(stored)?;
+                    Some(model::versions::Version {
+                        metadata,
+                        at_us: crate::reload::now_us(),
+                        ..version
+                    })
+                }
+                (version, _) => version,
+            };
+            brought.push(Brought { digest, bytes: Arc::new(bytes), version, signatures });
+        }
+        self.agree(&brought).await?;
+        Ok((bundle.config, brought))
+    }
+
+    /// A name and version that are known already mean what they meant.
+    async fn agree(&self, brought: &[Brought]) -> Result<(), ConfigRefused> {
+        let known = self.store.versions().await.map_err(stored)?;
+        let known: BTreeMap<_, _> =
+            known.iter().map(|it| ((&it.name, &it.version), &it.digest)).collect();
+        for version in brought.iter().filter_map(|it| it.version.as_ref()) {
+            let (name, number, is) = (&version.name, &version.version, &version.digest);
+            if let Some(was) = known.get(&(name, number)).filter(|was| **was != is) {
+                let what = format!(
+                    "{name}@{number} is {was}, for good, and the bundle has {is}: give it another version"
+                );
+                return Err(ConfigRefused::new(422, "version_taken", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl web::Configs for Configuring {
+    fn plan(&self, proposal: web::Proposal) -> Answer {
+        let this = self.clone();
+        Box::pin(async move { this.ask(Ask::Plan(this.proposal(proposal).await?)).await })
+    }
+
+    fn apply(&self, proposal: web::Proposal, plan: Option<String>) -> Answer {
+        let this = self.clone();
+        Box::pin(async move { this.ask(Ask::Apply(this.proposal(proposal).await?, plan)).await })
+    }
+
+    fn export(&self, with_secrets: bool) -> Answer {
+        let this = self.clone();
+        Box::pin(async move { this.ask(Ask::Export { with_secrets }).await })
+    }
+
+    fn drift(&self) -> Answer {
+        let this = self.clone();
+        Box::pin(async move { this.ask(Ask::Drift).await })
+    }
+}

@@ -1,0 +1,557 @@
+//! Configurations that come over the API: planned, applied, exported, compared with the engine's own
+//! file.
+//!
+//! One is laid over what runs, by the names of its resources, built and checked as a whole, recorded,
+//! and then taken up like any other. A kill before the record has changed nothing; behind it the next
+//! process starts with what was recorded. A plan is named by a hash of what runs and of what would: what
+//! is applied by that name is what was looked at, or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use config::portable::{Action, Around, Difference, Id, Portable};
+use config::spec::{Component, FunctionKind, Status};
+use config::{Diagnostic, Spec};
+use engine::run::Stopped;
+use model::applied::{Applied, Configs as _};
+use model::versions::{Deed, Versions as _, VersionsError};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use store::Embedded;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+use web::ConfigRefused;
+
+use super::{Ready, Reloader, broken, build, now_us, record};
+use crate::bindings::{Brought, Known};
+use crate::config_source::{APPLIED, ConfigSource, Own};
+use crate::configuration;
+use crate::plan::{self, Change, Plan};
+use crate::settings::environment;
+
+/// What is asked of the configuration, and where to answer.
+pub(crate) struct Asked {
+    pub(crate) ask: Ask,
+    pub(crate) answer: oneshot::Sender<Result<Value, ConfigRefused>>,
+}
+
+pub(crate) enum Ask {
+    Plan(Proposal),
+    /// If it is still the plan of this hash.
+    Apply(Proposal, Option<String>),
+    Export {
+        with_secrets: bool,
+    },
+    Drift,
+}
+
+/// What is to run.
+pub(crate) struct Proposal {
+    /// Nothing is to be filled in.
+    pub(crate) text: String,
+    /// Components that came with it.
+    pub(crate) brought: Vec<Brought>,
+    pub(crate) prune: bool,
+    pub(crate) prune_databases: bool,
+    pub(crate) owner: String,
+    pub(crate) by: String,
+    pub(crate) reason: String,
+}
+
+/// A proposal that could be done.
+struct Proposed {
+    merged: Portable,
+    ready: Ready,
+    known: Known,
+    plan: Plan,
+    differences: Vec<Difference>,
+    owners: BTreeMap<String, String>,
+    warnings: Vec<String>,
+    hash: String,
+}
+
+type Refused = ConfigRefused;
+
+fn refused(status: u16, code: &'static str, summary: impl Into<String>) -> Refused {
+    Refused::new(status, code, summary)
+}
+
+fn invalid(diagnostics: &[Diagnostic]) -> Refused {
+    let errors: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    let summary = errors.first().map_or("it is wrong", String::as_str).trim_end().to_owned();
+    Refused { errors, ..refused(422, "invalid_config", summary) }
+}
+
+/// A failure of the store, or a refusal of it.
+pub(crate) fn stored(error: VersionsError) -> Refused {
+    match error {
+        VersionsError::Refused { code, what } => refused(422, code, what),
+        VersionsError::Store(error) => refused(503, "store_unavailable", error.to_string()),
+    }
+}
+
+impl Reloader {
+    pub(super) async fn configure(&mut self, ask: Ask) -> Result<Result<Value, Refused>, Stopped> {
+        Ok(match ask {
+            Ask::Plan(proposal) => match self.propose(&proposal).await {
+                Ok(proposed) => Ok(proposed.told()),
+                Err(refused) => Err(refused),
+            },
+            Ask::Apply(proposal, plan) => return self.apply(proposal, plan).await,
+            Ask::Export { with_secrets } => self.portable().map(|portable| {
+                let text =
+                    if with_secrets { portable.text() } else { portable.text_without_secrets() };
+                json!({"yaml": text})
+            }),
+            Ask::Drift => self.drift().map(|differences| {
+                let changes: Vec<Value> =
+                    differences.iter().flatten().map(|it| change(it, None)).collect();
+                json!({
+                    "drift": !changes.is_empty(),
+                    "applied": self.source.applied().is_some(),
+                    "own_file": differences.is_some(),
+                    "changes": changes,
+                })
+            }),
+        })
+    }
+
+    /// What runs.
+    fn portable(&self) -> Result<Portable, Refused> {
+        let name = match self.source.applied() {
+            Some(_) => APPLIED.into(),
+            None => self.source.file().unwrap_or(Path::new(APPLIED)).to_owned(),
+        };
+        self.portable_of(&name, &self.text)
+    }
+
+    /// A text of the engine's own, with components as they run.
+    fn portable_of(&self, name: &Path, text: &str) -> Result<Portable, Refused> {
+        let around = Around {
+            env: Some(&environment),
+            base_dir: name.parent().unwrap_or(Path::new("")),
+            read_file: &|path| std::fs::read_to_string(path),
+            component: &|function, path| match self.loaded.digests.get(function) {
+                Some(digest) => Ok(digest.clone()),
+                None => std::fs::read(path).map(|bytes| bundle::digest(&bytes)),
+            },
+        };
+        let read = Portable::read(&name.display().to_string(), text, &around);
+        read.map_err(|wrong| {
+            let Refused { summary, errors, .. } = invalid(&wrong);
+            let summary = format!("what runs cannot be compared: {summary}");
+            Refused { errors, ..refused(409, "running_config_unreadable", summary) }
+        })
+    }
+
+    /// What runs otherwise than the engine's own file says; None if it has none.
+    fn drift(&self) -> Result<Option<Vec<Difference>>, Refused> {
+        if *self.source.own() == Own::Nothing {
+            return Ok(None);
+        }
+        let (name, text) = self.source.own_text().map_err(|what| refused(409, "own_file", what))?;
+        let own = Portable::read(
+            &name.display().to_string(),
+            &text,
+            &Around {
+                env: Some(&environment),
+                base_dir: name.parent().unwrap_or(Path::new("")),
+                read_file: &|path| std::fs::read_to_string(path),
+                component: &|_, path| std::fs::read(path).map(|bytes| bundle::digest(&bytes)),
+            },
+        );
+        let own = own.map_err(|wrong| invalid(&wrong))?;
+        Ok(Some(self.portable()?.differences(&own)))
+    }
+
+    /// Shows whether what runs is what the engine's own file says.
+    pub(super) fn show_drift(&self) {
+        let drifted = self.source.applied().is_some()
+            && self.drift().is_ok_and(|drift| drift.is_some_and(|it| !it.is_empty()));
+        self.status.config.drift.set(u64::from(drifted));
+    }
+
+    /// Checks and builds. Nothing is written.
+    async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
+        let Proposal { text, brought, prune, prune_databases, owner, .. } = proposal;
+        let new = sent(text)?;
+        let base = self.portable()?;
+        let mut owners = self.owners(&base).await?;
+        let gone = gone(&base, &new, &owners, (*prune, owner));
+        if let Some(database) = gone.iter().find(|id| id.kind == "database")
+            && !prune_databases
+        {
+            let what = format!(
+                "{database} would go, with all that its slot holds: keep it in the file, or say that \
+                 it is meant (`--prune-databases`, `prune_databases`)"
+            );
+            return Err(refused(409, "database_kept", what));
+        }
+        let merged = base.clone().with(&new).without(&gone);
+        owners.retain(|resource, _| gone.iter().all(|id| id.to_string() != *resource));
+        owners.extend(new.ids().map(|id| (id.to_string(), owner.clone())));
+
+        let merged_text = merged.text();
+        let (spec, told) = checked(&merged_text, text)?;
+        let known = Known::read(&self.store).await.map_err(stored)?.trying(brought);
+        let work = || build(spec, &merged_text, &self.wiring, &known);
+        // Components are compiled here, on this thread and no other.
+        let ready = tokio::task::block_in_place(work);
+        let wrong = broken(&self.loaded, &ready.loaded);
+        if !wrong.is_empty() {
+            return Err(refused(422, "sink_would_stop", wrong.trim_end().to_owned()));
+        }
+        let is_new = |name: &str| !self.loaded.spec.sinks.iter().any(|sink| sink.name == name);
+        let mut faults = ready.loaded.faults.iter();
+        if let Some((sink, fault)) = faults.find(|(name, _)| is_new(name)) {
+            let what = format!("sink `{sink}` could not be started: {}", fault.message);
+            return Err(refused(422, fault.code, what));
+        }
+        let plan = plan::diff(&self.loaded, &ready.loaded);
+        let mut warnings: Vec<String> = told.iter().map(ToString::to_string).collect();
+        warnings.extend(ready.problems.iter().cloned());
+        let differences = merged.differences(&base);
+        let hash = hash(&base.text(), &merged_text, &plan);
+        Ok(Proposed { merged, ready, known, plan, differences, owners, warnings, hash })
+    }
+
+    /// Whose file each resource that runs came with.
+    async fn owners(&self, base: &Portable) -> Result<BTreeMap<String, String>, Refused> {
+        let applied = match self.source.applied() {
+            Some(_) => self.store.applied().await.map_err(stored)?,
+            None => None,
+        };
+        let mut owners = applied.map(|applied| applied.owners).unwrap_or_default();
+        for id in base.ids() {
+            owners.entry(id.to_string()).or_insert_with(|| "default".to_owned());
+        }
+        Ok(owners)
+    }
+
+    async fn apply(
+        &mut self,
+        proposal: Proposal,
+        plan: Option<String>,
+    ) -> Result<Result<Value, Refused>, Stopped> {
+        let proposed = match self.propose(&proposal).await {
+            Ok(proposed) => proposed,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if plan.is_some_and(|plan| plan != proposed.hash) {
+            let what = "what runs, or what is to run, is not what was planned: plan again";
+            return Ok(Err(refused(409, "stale_plan", what)));
+        }
+        let mut told = proposed.told();
+        let resources: Vec<Value> = proposed.merged.shown().map(resource).collect();
+        let is_nothing = proposed.differences.is_empty() && proposed.plan.is_empty();
+        if let Value::Object(told) = &mut told {
+            told.insert("resources".to_owned(), resources.into());
+            told.insert("applied".to_owned(), (!is_nothing).into());
+        }
+        if is_nothing {
+            return Ok(Ok(told));
+        }
+        if let Err(refused) = self.recorded(&proposal, &proposed).await {
+            return Ok(Err(refused));
+        }
+        let Proposed { merged, ready, .. } = proposed;
+        let before = self.source.applied();
+        let text: Arc<str> = merged.text().into();
+        self.source.set_applied(Some(Arc::clone(&text)));
+        self.told = None;
+        self.files = ready.files.clone();
+        self.files.extend(self.source.file().map(Path::to_owned));
+        self.take_up(ready).await?;
+        if *self.text != *text {
+            // It was refused at the last moment, and what ran goes on.
+            self.source.set_applied(before);
+            let why = self.status.config.problem.get().unwrap_or_default().to_string();
+            if let Err(error) = self.record_again(&proposal).await {
+                warn!(%error, "what runs cannot be recorded: the next start takes up what was refused");
+            }
+            return Ok(Err(refused(422, "refused", why)));
+        }
+        self.show_drift();
+        Ok(Ok(told))
+    }
+
+    /// Keeps what a proposal brings, and that it is to run.
+    async fn recorded(&self, proposal: &Proposal, proposed: &Proposed) -> Result<(), Refused> {
+        let Proposal { brought, by, reason, .. } = proposal;
+        let (store, epoch) = (&self.store, self.store.epoch());
+        for Brought { digest, bytes, version, .. } in brought {
+            tokio::task::block_in_place(|| store.keep(digest, bytes)).map_err(stored)?;
+            if let Some(version) = version {
+                store.add(epoch, version.clone()).await.map_err(stored)?;
+            }
+        }
+        record(store, &proposed.known, &proposed.ready.loaded).await.map_err(stored)?;
+        let of_it = brought.iter().flat_map(|it| {
+            it.signatures.iter().map(|signature| (it.digest.clone(), signature.clone()))
+        });
+        let applied = Applied {
+            text: proposed.merged.text(),
+            owners: proposed.owners.clone(),
+            digests: proposed.ready.loaded.digests.values().cloned().collect(),
+            by: by.clone(),
+            at_us: now_us(),
+        };
+        let deed = Deed {
+            at_us: now_us(),
+            by: by.clone(),
+            what: "apply".to_owned(),
+            subject: "the configuration".to_owned(),
+            detail: detail(reason, &proposed.differences),
+            ..Deed::default()
+        };
+        store.apply(epoch, applied, of_it.collect(), deed).await.map_err(stored)
+    }
+
+    /// What was recorded does not run: what runs is recorded in its place.
+    async fn record_again(&self, proposal: &Proposal) -> Result<(), VersionsError> {
+        let deed = Deed {
+            at_us: now_us(),
+            by: proposal.by.clone(),
+            what: "apply_refused".to_owned(),
+            subject: "the configuration".to_owned(),
+            ..Deed::default()
+        };
+        match self.source.applied() {
+            None => self.store.set_aside(self.store.epoch(), deed).await,
+            Some(text) => {
+                let applied = Applied {
+                    text: text.to_string(),
+                    digests: self.loaded.digests.values().cloned().collect(),
+                    by: proposal.by.clone(),
+                    at_us: now_us(),
+                    ..Applied::default()
+                };
+                self.store.apply(self.store.epoch(), applied, Vec::new(), deed).await
+            }
+        }
+    }
+
+    /// The engine's own file was changed, or somebody asks for it: it takes the place of what was
+    /// applied, if it is right.
+    pub(super) async fn own_again(&mut self) -> Result<(), Stopped> {
+        let Some(applied) = self.source.applied().filter(|_| self.source.own_wins()) else {
+            return self.reload(false).await;
+        };
+        self.source.set_applied(None);
+        self.reload(false).await?;
+        if self.told.is_some() {
+            self.source.set_applied(Some(applied));
+            return Ok(());
+        }
+        warn!(
+            "the engine's own configuration has taken the place of what was applied over the API"
+        );
+        if let Err(error) = set_aside(&self.store).await {
+            warn!(%error, "that cannot be recorded");
+        }
+        self.show_drift();
+        Ok(())
+    }
+}
+
+async fn set_aside(store: &Embedded) -> Result<(), VersionsError> {
+    let deed = Deed {
+        at_us: now_us(),
+        by: "sequin.yaml".to_owned(),
+        what: "set_aside".to_owned(),
+        subject: "the configuration that was applied".to_owned(),
+        ..Deed::default()
+    };
+    store.set_aside(store.epoch(), deed).await
+}
+
+/// What counts at a start: what was applied, where the engine has no file of its own or that does not
+/// win.
+pub(crate) async fn begin(
+    store: &Arc<Embedded>,
+    source: &ConfigSource,
+) -> Result<(), VersionsError> {
+    let Some(applied) = store.applied().await? else { return Ok(()) };
+    let Applied { text, by, .. } = applied;
+    if *source.own() == Own::Nothing || !source.own_wins() {
+        info!(by, "what was applied last over the API runs");
+        source.set_applied(Some(text.into()));
+        return Ok(());
+    }
+    warn!(
+        by,
+        "the engine's own configuration takes the place of what was applied over the API; \
+         SEQUIN_APPLIED_CONFIG_WINS=true lets the latter go on"
+    );
+    set_aside(store).await
+}
+
+/// What came as a text.
+fn sent(text: &str) -> Result<Portable, Refused> {
+    let nothing_here = |path: &Path| {
+        let path = path.display();
+        std::io::Error::other(format!(
+            "{path} does not come with a YAML text: apply it with `sequin config apply`, or send a bundle"
+        ))
+    };
+    let around = Around {
+        env: None,
+        base_dir: Path::new(""),
+        read_file: &|path| Err(nothing_here(path)),
+        component: &|_, path| Err(nothing_here(path)),
+    };
+    let read = Portable::read("sequin.yaml", text, &around);
+    Ok(read.map_err(|wrong| invalid(&wrong))?.filled_in())
+}
+
+/// The specification, or what is wrong: with places in the text that was sent, where they are there.
+fn checked(merged: &str, sent: &str) -> Result<(Spec, Vec<Diagnostic>), Refused> {
+    let wrong = match configuration::check(Path::new(APPLIED), merged) {
+        Ok(read) => return Ok(read),
+        Err(wrong) => wrong,
+    };
+    // Alone it may miss what the rest has: only if nothing of it is wrong does the whole count.
+    let alone = configuration::check(Path::new("sequin.yaml"), &sent.replace('$', "$$"));
+    Err(invalid(&alone.err().unwrap_or(wrong)))
+}
+
+/// What is to go: what the owner had applied and names no more.
+fn gone(
+    base: &Portable,
+    new: &Portable,
+    owners: &BTreeMap<String, String>,
+    (prune, owner): (bool, &String),
+) -> Vec<Id> {
+    let named: BTreeSet<Id> = new.ids().collect();
+    // Who may sign what is not withdrawn by saying nothing.
+    let goes = |id: &Id| {
+        prune
+            && !named.contains(id)
+            && !id.name.is_empty()
+            && owners.get(&id.to_string()) == Some(owner)
+    };
+    base.ids().filter(goes).collect()
+}
+
+fn hash(base: &str, merged: &str, plan: &Plan) -> String {
+    let mut hash = Sha256::new();
+    for part in [base, merged, &plan.to_string()] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.iter().take(16).fold(String::new(), |mut text, byte| {
+        // Into a text.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+fn detail(reason: &str, differences: &[Difference]) -> String {
+    let all = differences.iter().map(|it| format!("{} {}", it.action.as_str(), it.id));
+    let all: Vec<String> = all.collect();
+    if reason.is_empty() { all.join(", ") } else { format!("{reason}: {}", all.join(", ")) }
+}
+
+fn resource((id, json): (Id, String)) -> Value {
+    let said: Value = serde_json::from_str(&json).unwrap_or_default();
+    json!({"resource_type": id.kind, "name": id.name, "resource": said})
+}
+
+impl Proposed {
+    fn told(&self) -> Value {
+        let changes = self.differences.iter().map(|it| change(it, self.effect(it)));
+        let actions = actions(&self.ready.loaded.spec, &self.plan, &self.differences);
+        let actions = actions.into_iter().map(|description| json!({"description": description}));
+        json!({
+            "changes": changes.collect::<Vec<_>>(),
+            "actions": actions.collect::<Vec<_>>(),
+            "warnings": self.warnings,
+            "hash": self.hash,
+        })
+    }
+
+    /// What an update does to what runs.
+    fn effect(&self, difference: &Difference) -> Option<&'static str> {
+        let Difference { id, action, .. } = difference;
+        let is_restarted = match id.kind.as_str() {
+            "sink" => self.plan.restarted.contains(&id.name),
+            "database" => self.plan.databases.contains_key(&id.name),
+            _ => return None,
+        };
+        let in_place = if is_restarted { "restart" } else { "in_place" };
+        (*action == Action::Update).then_some(in_place)
+    }
+}
+
+fn change(difference: &Difference, effect: Option<&str>) -> Value {
+    let Difference { id, action, old, new, fields } = difference;
+    let of = |json: &Option<String>| -> Value {
+        json.as_ref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    };
+    let fields = fields.iter().map(|field| {
+        json!({
+            "path": field.path, "old": of(&field.old), "new": of(&field.new),
+            "secret": field.is_secret,
+        })
+    });
+    json!({
+        "resource_type": id.kind, "name": id.name, "action": action.as_str(), "old": of(old),
+        "new": of(new), "fields": fields.collect::<Vec<_>>(), "effect": effect,
+    })
+}
+
+/// What happens beyond the resources themselves, a line each.
+fn actions(spec: &Spec, plan: &Plan, differences: &[Difference]) -> Vec<String> {
+    let mut all = Vec::new();
+    let changed = |kind: &str, name: &str| {
+        differences.iter().any(|it| it.id.kind == kind && it.id.name == name)
+    };
+    for (name, change) in &plan.databases {
+        let Some(database) = spec.databases.iter().find(|it| it.name == *name) else {
+            all.push(format!("stop reading database `{name}`; its slot stays at the source, and keeps log there until it is dropped"));
+            continue;
+        };
+        if *change == Change::Added {
+            if database.publication.create.is_some() {
+                let publication = &database.publication.name;
+                all.push(format!(
+                    "create publication `{publication}` on database `{name}` if it is not there"
+                ));
+            }
+            if database.slot.create {
+                let slot = &database.slot.name;
+                all.push(format!("create slot `{slot}` on database `{name}` if it is not there"));
+            }
+        } else {
+            all.push(format!("connect to database `{name}` anew"));
+        }
+    }
+    for (name, change) in &plan.sinks {
+        let Some(sink) = spec.sinks.iter().find(|it| it.name == *name) else { continue };
+        if *change == Change::Added
+            && sink.status != Status::Disabled
+            && sink.initial.tables != engine::backfill::InitialTables::None
+        {
+            all.push(format!(
+                "read the tables of sink `{name}` as a whole, once (initial_backfill)"
+            ));
+        }
+        if let Change::Changed(what) = change
+            && !changed("sink", name)
+        {
+            let what = what.join(", ");
+            all.push(format!("start sink `{name}` anew: {what}"));
+        }
+    }
+    for function in &spec.functions {
+        let FunctionKind::Plugin(plugin) = &function.kind else { continue };
+        if let Component::File(path) = &plugin.component {
+            let name = &function.name;
+            all.push(format!("function `{name}` reads {} where the engine is", path.display()));
+        }
+    }
+    all
+}

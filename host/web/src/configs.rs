@@ -1,0 +1,254 @@
+//! The API of the configuration.
+//!
+//! | route | |
+//! |---|---|
+//! | `POST /api/config/plan` | what an apply would do; nothing is written |
+//! | `POST /api/config/apply` | does it; with `plan`, only if it is still that |
+//! | `GET /api/config/export?show-sensitive=` | `{"yaml": …}`: what runs |
+//! | `GET /api/config/drift` | what runs otherwise than the engine's own file says |
+//!
+//! A body is the predecessor's `{"yaml": …}`, beside it `plan`, `prune`, `prune_databases`, `owner`, `by`
+//! and `reason`; or a bundle (`application/x-tar`), with these in the query. Nothing is filled in from the
+//! engine's environment. A plan is `{"changes": […], "actions": […], "hash": …, "warnings": […]}`; what is
+//! wrong is 422 with `{"summary", "validation_errors", "code"}`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::StreamExt as _;
+use model::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+/// Bytes of a body: a bundle with some components.
+pub const CONFIG_BYTES_MAX: usize = 128 << 20;
+/// Of a body without components.
+const YAML_BYTES_MAX: usize = 16 << 20;
+
+/// For the whole body: a slow one must not keep the others waiting for ever.
+const WAIT: Duration = Duration::from_secs(300);
+
+/// Characters of what people say of what they do.
+const TEXT_MAX: usize = 2_000;
+
+type Answer = BoxFuture<'static, Result<Value, ConfigRefused>>;
+
+/// What is to run.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The configuration.
+    pub content: Content,
+    /// What the owner had applied before and names no more is to go.
+    pub prune: bool,
+    /// Databases, too: what their slots hold is lost.
+    pub prune_databases: bool,
+    /// Whose file it is: of several that are applied to one engine.
+    pub owner: String,
+    /// On whose word: claimed, not proven.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A configuration as it comes.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A YAML text.
+    Yaml(String),
+    /// A bundle.
+    Bundle(Vec<u8>),
+}
+
+/// Why something is not done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigRefused {
+    /// The status of the answer.
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// For people.
+    pub summary: String,
+    /// What is wrong with the configuration, a text for each.
+    pub errors: Vec<String>,
+}
+
+impl ConfigRefused {
+    /// One reason.
+    #[must_use]
+    pub fn new(status: u16, code: &'static str, summary: impl Into<String>) -> Self {
+        Self { status, code, summary: summary.into(), errors: Vec::new() }
+    }
+}
+
+impl IntoResponse for ConfigRefused {
+    fn into_response(self) -> Response {
+        let Self { status, code, summary, errors } = self;
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = json!({"summary": format!("{code}: {summary}"), "code": code});
+        if let (false, Value::Object(body)) = (errors.is_empty(), &mut body) {
+            // The predecessor's form: by field.
+            body.insert("validation_errors".to_owned(), json!({"yaml": errors}));
+        }
+        (status, Json(body)).into_response()
+    }
+}
+
+/// What the configuration can be asked for. Answers are JSON as it is told.
+pub trait Configs: Send + Sync {
+    /// What an apply would do.
+    fn plan(&self, proposal: Proposal) -> Answer;
+    /// Does it; if a plan is named, only if it is still that.
+    fn apply(&self, proposal: Proposal, plan: Option<String>) -> Answer;
+    /// What runs, with its secrets or without.
+    fn export(&self, with_secrets: bool) -> Answer;
+    /// What runs otherwise than the engine's own file says.
+    fn drift(&self) -> Answer;
+}
+
+#[derive(Clone)]
+struct Context {
+    configs: Arc<dyn Configs>,
+    /// One body at a time: each may take its size in memory.
+    bodies: Arc<Semaphore>,
+}
+
+pub(crate) fn routes(configs: Arc<dyn Configs>) -> Router {
+    Router::new()
+        .route("/api/config/plan", post(plan))
+        .route("/api/config/apply", post(apply))
+        .route("/api/config/export", get(export))
+        .route("/api/config/drift", get(drift))
+        .with_state(Context { configs, bodies: Arc::new(Semaphore::new(1)) })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    yaml: Option<String>,
+    plan: Option<String>,
+    #[serde(default)]
+    prune: bool,
+    #[serde(default)]
+    prune_databases: bool,
+    owner: Option<String>,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+async fn plan(
+    State(context): State<Context>,
+    Query(asked): Query<Said>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let _turn = context.bodies.acquire().await;
+        let (proposal, _) = proposal(asked, &headers, body).await?;
+        context.configs.plan(proposal).await
+    };
+    answered(answer.await)
+}
+
+async fn apply(
+    State(context): State<Context>,
+    Query(asked): Query<Said>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let _turn = context.bodies.acquire().await;
+        let (proposal, plan) = proposal(asked, &headers, body).await?;
+        context.configs.apply(proposal, plan).await
+    };
+    answered(answer.await)
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Export {
+    #[serde(default, rename = "show-sensitive")]
+    show_sensitive: bool,
+}
+
+async fn export(State(context): State<Context>, Query(asked): Query<Export>) -> Response {
+    answered(context.configs.export(asked.show_sensitive).await)
+}
+
+async fn drift(State(context): State<Context>) -> Response {
+    answered(context.configs.drift().await)
+}
+
+fn answered(answer: Result<Value, ConfigRefused>) -> Response {
+    answer.map_or_else(IntoResponse::into_response, |told| Json(told).into_response())
+}
+
+async fn proposal(
+    asked: Said,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Proposal, Option<String>), ConfigRefused> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let content_type = content_type.unwrap_or_default();
+    let is_bundle = content_type.starts_with("application/x-tar");
+    if !is_bundle && !content_type.starts_with("application/json") {
+        let told = "send JSON with `Content-Type: application/json`, or a bundle with \
+                    `application/x-tar`";
+        return Err(ConfigRefused::new(415, "content_type", told));
+    }
+    let most = if is_bundle { CONFIG_BYTES_MAX } else { YAML_BYTES_MAX };
+    let late = |_| {
+        ConfigRefused::new(408, "upload_timeout", "the body did not arrive within five minutes")
+    };
+    let bytes = tokio::time::timeout(WAIT, collected(body, most)).await.map_err(late)??;
+    let wrong = |what: String| ConfigRefused::new(422, "bad_request", what);
+    let (content, said) = if is_bundle {
+        (Content::Bundle(bytes), asked)
+    } else {
+        let mut said: Said =
+            serde_json::from_slice(&bytes).map_err(|error| wrong(format!("body: {error}")))?;
+        let yaml = said.yaml.take().ok_or_else(|| wrong("`yaml` is missing".to_owned()))?;
+        (Content::Yaml(yaml), said)
+    };
+    let Said { yaml: _, plan, prune, prune_databases, owner, by, reason } = said;
+    let text = |name: &str, said: Option<String>, default: &str| {
+        let said = said.filter(|said| !said.is_empty()).unwrap_or_else(|| default.to_owned());
+        // It is shown on terminals and in logs.
+        if said.chars().count() > TEXT_MAX || said.chars().any(char::is_control) {
+            let what =
+                format!("`{name}` has at most {TEXT_MAX} characters, and no control characters");
+            return Err(wrong(what));
+        }
+        Ok(said)
+    };
+    let proposal = Proposal {
+        content,
+        prune,
+        prune_databases,
+        owner: text("owner", owner, "default")?,
+        by: text("by", by, "api")?,
+        reason: text("reason", reason, "")?,
+    };
+    Ok((proposal, plan))
+}
+
+async fn collected(body: Body, most: usize) -> Result<Vec<u8>, ConfigRefused> {
+    let mut parts = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| {
+            ConfigRefused::new(400, "truncated", format!("the body ended early: {error}"))
+        })?;
+        if bytes.len() + part.len() > most {
+            let what = format!("a body of this kind has {most} bytes at most");
+            return Err(ConfigRefused::new(413, "too_large", what));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
