@@ -27,6 +27,7 @@ mod plugins;
 mod proxy;
 mod pull;
 mod reload;
+mod resources;
 mod rollouts;
 mod sequin_yaml;
 mod source;

@@ -77,6 +77,23 @@ impl std::fmt::Display for Id {
     }
 }
 
+impl Id {
+    /// The resource of this name.
+    #[must_use]
+    pub fn new(kind: &str, name: &str) -> Self {
+        Self { kind: kind.to_owned(), name: name.to_owned() }
+    }
+
+    /// A UUID made from what it is called: the same as long as that is.
+    #[must_use]
+    pub fn uuid(&self) -> String {
+        crate::spec::id(&self.kind, &self.name)
+    }
+}
+
+/// What stands in place of a secret that is not shown.
+pub use secret::HIDDEN;
+
 impl Portable {
     /// Makes a text portable. What is wrong with its resources is not looked for.
     ///
@@ -175,6 +192,13 @@ impl Portable {
     pub fn without(mut self, ids: &[Id]) -> Self {
         self.resources.retain(|it| !ids.contains(&it.id()));
         self
+    }
+
+    /// A resource as JSON; None if it is not there.
+    #[must_use]
+    pub fn json(&self, id: &Id, with_secrets: bool) -> Option<String> {
+        let found = self.resources.iter().find(|it| it.kind == id.kind && it.name == id.name)?;
+        Some(if with_secrets { tree::json(&found.node) } else { found.shown() })
     }
 
     /// What functions name as their component, with the name of each.

@@ -394,7 +394,7 @@ pub(crate) fn told<R, T>(
 }
 
 /// A UUID (version 8, RFC 9562) that is the same for the same kind and name, everywhere.
-fn id(kind: &str, name: &str) -> String {
+pub(crate) fn id(kind: &str, name: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("sequin {kind} {name}")).into();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(digest.split_at(16).0);

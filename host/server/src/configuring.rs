@@ -16,6 +16,7 @@ use crate::bindings::Brought;
 use crate::config_source::ConfigSource;
 use crate::platform::upload;
 use crate::reload::apply::{Ask, Asked, Proposal, stored};
+use crate::reload::resources::{Edit, Wanted};
 
 /// Answers for the configuration.
 #[derive(Clone)]
@@ -45,7 +46,8 @@ impl Configuring {
             Content::Yaml(text) => (text, Vec::new()),
             Content::Bundle(bytes) => self.bundle(bytes, &by).await?,
         };
-        Ok(Proposal { text, brought, prune, prune_databases, owner, by, reason })
+        let remove = Vec::new();
+        Ok(Proposal { text, brought, prune, prune_databases, remove, owner, by, reason })
     }
 
     async fn bundle(
@@ -146,5 +148,20 @@ impl web::Configs for Configuring {
     fn drift(&self) -> Answer {
         let this = self.clone();
         Box::pin(async move { this.ask(Ask::Drift).await })
+    }
+}
+
+impl web::Resources for Configuring {
+    fn look(&self, kind: &'static str, which: Option<String>, with_secrets: bool) -> Answer {
+        let this = self.clone();
+        let wanted = Wanted { kind, which, with_secrets };
+        Box::pin(async move { this.ask(Ask::Resources(wanted)).await })
+    }
+
+    fn change(&self, change: web::Change) -> Answer {
+        let this = self.clone();
+        let web::Change { kind, which, body, if_match, by } = change;
+        let edit = Edit { kind, which, body, if_match, by };
+        Box::pin(async move { this.ask(Ask::Change(edit)).await })
     }
 }

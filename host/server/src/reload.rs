@@ -8,6 +8,7 @@
 
 pub(crate) mod apply;
 mod operate;
+pub(crate) mod resources;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -313,7 +314,7 @@ impl Reloader {
                     continue;
                 }
                 Some(apply::Asked { ask, answer }) = self.configs.recv() => {
-                    let is_applied = matches!(ask, apply::Ask::Apply(..));
+                    let is_applied = matches!(ask, apply::Ask::Apply(..) | apply::Ask::Change(_));
                     let done = match self.configure(ask).await {
                         Ok(done) => done,
                         Err(Stopped) => return,

@@ -170,14 +170,15 @@ async fn serve(
     let platform = Platform::new(Arc::clone(&store), asks, source.clone(), compile);
     let (asks, configs) = mpsc::channel(ASKS_MAX);
     let configuring =
-        Configuring { store: Arc::clone(&store), asks, source: source.clone(), compile };
+        Arc::new(Configuring { store: Arc::clone(&store), asks, source: source.clone(), compile });
     let of = web::Api {
         streams,
         letters,
         healths,
         backfills: engine.handle().backfills().clone(),
         plugins: Arc::new(platform),
-        configs: Arc::new(configuring),
+        configs: Arc::<Configuring>::clone(&configuring),
+        resources: configuring,
         rollouts: rollouts.clone(),
     };
     let routes = [

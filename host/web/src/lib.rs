@@ -16,6 +16,7 @@ mod plugins;
 mod pull;
 mod record;
 mod reply;
+mod resources;
 mod resume;
 mod rollouts;
 mod streams;
@@ -25,6 +26,7 @@ pub use configs::{CONFIG_BYTES_MAX, ConfigRefused, Configs, Content, Proposal};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
 pub use plugins::{Audited, ByHand, Plugins, UPLOAD_BYTES_MAX, Upload, list_of};
+pub use resources::{Change, Resources};
 pub use rollouts::{Open, Rollouts};
 pub use streams::{Stream, Streams};
 
@@ -52,13 +54,15 @@ pub struct Api {
     pub plugins: Arc<dyn Plugins>,
     /// What is to run.
     pub configs: Arc<dyn Configs>,
+    /// The same, one by one.
+    pub resources: Arc<dyn Resources>,
     /// Versions on their way into use, and what functions cost.
     pub rollouts: Rollouts,
 }
 
 /// The main port (`SERVER_PORT`): all of the API for who has `access`, and liveness for everybody.
 pub fn api(version: &'static str, api: Api, access: Access) -> Router {
-    let Api { streams, letters, healths, backfills, plugins, configs, rollouts } = api;
+    let Api { streams, letters, healths, backfills, plugins, configs, resources, rollouts } = api;
     let guarded = resume::routes(Arc::clone(&letters.status))
         .merge(healths::routes(healths))
         .merge(record::routes(letters.handle.clone()))
@@ -66,6 +70,7 @@ pub fn api(version: &'static str, api: Api, access: Access) -> Router {
         .merge(backfills::routes(backfills))
         .merge(plugins::routes(plugins))
         .merge(configs::routes(configs))
+        .merge(resources::routes(resources))
         .merge(rollouts::routes(rollouts))
         .merge(pull::routes(streams));
     let open = Router::new().route("/health", get(move || health::answer(version)));

@@ -4,7 +4,7 @@
 use crate::tree::{Entry, Kind, Node};
 
 /// In place of a secret.
-const HIDDEN: &str = "(secret)";
+pub const HIDDEN: &str = "(secret)";
 
 /// Parts of names of keys below which everything is a secret.
 const PARTS: [&str; 12] = [

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 use web::ConfigRefused;
 
+use super::resources::{Edit, Wanted};
 use super::{Ready, Reloader, broken, build, now_us, record};
 use crate::bindings::{Brought, Known};
 use crate::config_source::{APPLIED, ConfigSource, Own};
@@ -45,9 +46,14 @@ pub(crate) enum Ask {
         with_secrets: bool,
     },
     Drift,
+    /// Resources of a kind, or one.
+    Resources(Wanted),
+    /// Creates, changes or deletes one.
+    Change(Edit),
 }
 
 /// What is to run.
+#[derive(Default)]
 pub(crate) struct Proposal {
     /// Nothing is to be filled in.
     pub(crate) text: String,
@@ -55,6 +61,8 @@ pub(crate) struct Proposal {
     pub(crate) brought: Vec<Brought>,
     pub(crate) prune: bool,
     pub(crate) prune_databases: bool,
+    /// What is to go, whoever owns it.
+    pub(crate) remove: Vec<Id>,
     pub(crate) owner: String,
     pub(crate) by: String,
     pub(crate) reason: String,
@@ -74,7 +82,7 @@ struct Proposed {
 
 type Refused = ConfigRefused;
 
-fn refused(status: u16, code: &'static str, summary: impl Into<String>) -> Refused {
+pub(super) fn refused(status: u16, code: &'static str, summary: impl Into<String>) -> Refused {
     Refused::new(status, code, summary)
 }
 
@@ -100,6 +108,8 @@ impl Reloader {
                 Err(refused) => Err(refused),
             },
             Ask::Apply(proposal, plan) => return self.apply(proposal, plan).await,
+            Ask::Resources(wanted) => self.resources(&wanted),
+            Ask::Change(edit) => return self.edit(edit).await,
             Ask::Export { with_secrets } => self.portable().map(|portable| {
                 let text =
                     if with_secrets { portable.text() } else { portable.text_without_secrets() };
@@ -119,7 +129,7 @@ impl Reloader {
     }
 
     /// What runs.
-    fn portable(&self) -> Result<Portable, Refused> {
+    pub(super) fn portable(&self) -> Result<Portable, Refused> {
         let name = match self.source.applied() {
             Some(_) => APPLIED.into(),
             None => self.source.file().unwrap_or(Path::new(APPLIED)).to_owned(),
@@ -175,11 +185,11 @@ impl Reloader {
 
     /// Checks and builds. Nothing is written.
     async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
-        let Proposal { text, brought, prune, prune_databases, owner, .. } = proposal;
+        let Proposal { text, brought, prune, prune_databases, remove, owner, .. } = proposal;
         let new = sent(text)?;
         let base = self.portable()?;
         let mut owners = self.owners(&base).await?;
-        let gone = gone(&base, &new, &owners, (*prune, owner));
+        let mut gone = gone(&base, &new, &owners, (*prune, owner));
         if let Some(database) = gone.iter().find(|id| id.kind == "database")
             && !prune_databases
         {
@@ -189,6 +199,7 @@ impl Reloader {
             );
             return Err(refused(409, "database_kept", what));
         }
+        gone.extend(remove.iter().cloned());
         let merged = base.clone().with(&new).without(&gone);
         owners.retain(|resource, _| gone.iter().all(|id| id.to_string() != *resource));
         owners.extend(new.ids().map(|id| (id.to_string(), owner.clone())));
@@ -230,7 +241,7 @@ impl Reloader {
         Ok(owners)
     }
 
-    async fn apply(
+    pub(super) async fn apply(
         &mut self,
         proposal: Proposal,
         plan: Option<String>,

@@ -1,0 +1,147 @@
+//! The API of single resources, as clients of the predecessor call it.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tests::{Cluster, Receiver, Sequin, http, until};
+
+use crate::world::{LATER, SOON, engine, streaming};
+
+struct Client<'a> {
+    sequin: &'a Sequin,
+    http: reqwest::Client,
+}
+
+impl Client<'_> {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Value,
+        if_match: &str,
+    ) -> Result<(u16, String, Value)> {
+        let url = format!("{}/api/{path}", self.sequin.url());
+        let mut asked = self.http.request(method.parse()?, url);
+        if !body.is_null() {
+            asked = asked.header("content-type", "application/json").body(body.to_string());
+        }
+        if !if_match.is_empty() {
+            asked = asked.header("if-match", if_match);
+        }
+        let answer = asked.send().await?;
+        let status = answer.status().as_u16();
+        let etag = answer.headers().get("etag").map_or("", |it| it.to_str().unwrap()).to_owned();
+        Ok((status, etag, serde_json::from_str(&answer.text().await?)?))
+    }
+
+    /// The answer, which is to be a good one.
+    async fn good(&self, method: &str, path: &str, body: Value) -> Result<Value> {
+        let (status, _, told) = self.send(method, path, body, "").await?;
+        ensure!(
+            (200..300).contains(&status),
+            "{method} {path}: {status} {told}\n{}",
+            self.sequin.log()
+        );
+        Ok(told)
+    }
+
+    /// The status and the text of a refusal.
+    async fn bad(&self, method: &str, path: &str, body: Value) -> Result<String> {
+        let (status, _, told) = self.send(method, path, body, "").await?;
+        ensure!(status >= 400, "{method} {path}: {status} {told}");
+        Ok(format!("{status} {told}"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b257_b259_resources_are_created_changed_and_deleted_one_by_one() -> Result<()> {
+    let postgres = Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY)").await?;
+    client.batch_execute("CREATE PUBLICATION sequin_it FOR ALL TABLES").await?;
+    let slot = "SELECT pg_create_logical_replication_slot('sequin_it', 'pgoutput')";
+    client.batch_execute(slot).await?;
+    let receiver = Receiver::start().await?;
+    let sequin = engine("").without_config().start().await?;
+    let api = Client { sequin: &sequin, http: http::client()? };
+    assert_eq!(api.good("GET", "sinks", Value::Null).await?, json!({"data": []}));
+
+    let database = json!({
+        "name": "main", "hostname": "127.0.0.1", "port": postgres.port(), "database": "postgres",
+        "username": "postgres", "password": "postgres", "ssl": false,
+        "replication_slots": [{"publication_name": "sequin_it", "slot_name": "sequin_it"}],
+    });
+    let (status, _, told) = api.send("POST", "postgres_databases", database.clone(), "").await?;
+    assert_eq!(status, 201, "{told}");
+    assert_eq!(told["password"], "(secret)");
+    assert_eq!(told["replication_slots"][0]["slot_name"], "sequin_it");
+    let taken = api.bad("POST", "postgres_databases", database).await?;
+    assert!(taken.starts_with("422") && taken.contains("name_taken"), "{taken}");
+    let shown = api.good("GET", "postgres_databases/main?show_sensitive=true", Value::Null).await?;
+    assert_eq!(shown["password"], "postgres");
+    let hook = json!({
+        "name": "hook", "url": receiver.url(), "encrypted_headers": {"Authorization": "Bearer hidden"},
+    });
+    let told = api.good("POST", "destinations/http_endpoints", hook).await?;
+    assert_eq!(told["encrypted_headers"]["Authorization"], "(secret)");
+    let sink = json!({
+        "name": "orders", "database": "main", "source": {"include_tables": ["public.t"]},
+        "destination": {"type": "webhook", "http_endpoint": "hook"}, "batch_size": 5,
+    });
+    let (status, _, told) = api.send("POST", "sinks", sink, "").await?;
+    assert_eq!(status, 200, "{told}");
+    let id = told["id"].as_str().unwrap().to_owned();
+    assert_eq!((&told["status"], &told["filter"]), (&json!("active"), &json!("none")), "{told}");
+    streaming(&sequin).await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    receiver.until_messages(1, SOON).await?;
+    until("its health", LATER, async || {
+        let shown = api.good("GET", &format!("sinks/{id}"), Value::Null).await?;
+        Ok(if shown["health"]["status"] == "healthy" { Ok(()) } else { Err(shown.to_string()) })
+    })
+    .await?;
+
+    // What was shown can be sent back: nothing is other, secrets neither.
+    let (_, etag, shown) = api.send("GET", "sinks/orders", Value::Null, "").await?;
+    let (status, same, told) = api.send("PUT", "sinks/orders", shown, &etag).await?;
+    assert_eq!((status, &same != ""), (200, true), "{told}");
+    let shown = api.good("GET", "destinations/http_endpoints/hook", Value::Null).await?;
+    api.good("PUT", "destinations/http_endpoints/hook", shown).await?;
+    let kept = api.good("GET", "destinations/http_endpoints/hook?show_sensitive=true", Value::Null);
+    assert_eq!(kept.await?["encrypted_headers"]["Authorization"], "Bearer hidden");
+    // A change of one field, and of what was read meanwhile by another.
+    let paused = api.good("PATCH", &format!("sinks/{id}"), json!({"status": "paused"})).await?;
+    assert_eq!((&paused["status"], &paused["batch_size"]), (&json!("paused"), &json!(5)));
+    let (status, _, told) =
+        api.send("PATCH", "sinks/orders", json!({"batch_size": 6}), &etag).await?;
+    assert_eq!((status, &told["code"]), (412, &json!("changed_meanwhile")), "{told}");
+    client.batch_execute("INSERT INTO t VALUES (2)").await?;
+    api.good("PATCH", "sinks/orders", json!({"status": "active"})).await?;
+    receiver.until_messages(2, SOON).await?;
+
+    for wrong in [json!(0), json!(-1), json!(1001), json!("ten")] {
+        let told = api.bad("PATCH", "sinks/orders", json!({"batch_size": wrong})).await?;
+        assert!(told.starts_with("422") && told.contains("batch_size"), "{wrong}: {told}");
+    }
+    for (method, path, body, expected) in [
+        ("GET", "sinks/none", Value::Null, "404"),
+        ("DELETE", "sinks/none", Value::Null, "404"),
+        ("PATCH", "sinks/orders", json!({"name": "other"}), "422"),
+        ("POST", "sinks", json!({}), "422"),
+        ("POST", "sinks", json!([]), "400"),
+        ("DELETE", "destinations/http_endpoints/hook", Value::Null, "422"),
+    ] {
+        let told = api.bad(method, path, body).await?;
+        assert!(told.starts_with(expected), "{method} {path}: {told}");
+    }
+    let told = api.bad("DELETE", "postgres_databases/main", Value::Null).await?;
+    assert!(told.starts_with("422") && told.contains("is read for orders"), "{told}");
+    let told = api.good("DELETE", "sinks/orders", Value::Null).await?;
+    assert_eq!((&told["id"], &told["deleted"]), (&json!(id), &json!(true)));
+    let told = api.good("DELETE", "postgres_databases/main", Value::Null).await?;
+    assert_eq!(told["success"], true);
+    api.good("DELETE", "destinations/http_endpoints/hook", Value::Null).await?;
+    for kind in ["sinks", "postgres_databases", "destinations/http_endpoints", "functions"] {
+        assert_eq!(api.good("GET", kind, Value::Null).await?, json!({"data": []}), "{kind}");
+    }
+    Ok(())
+}
