@@ -13,7 +13,8 @@ const DEPTH_MAX: usize = 8;
 /// Below it, a dollar sign is part of SQL or of a program.
 const CODE: &str = "code";
 
-type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks up a variable.
+pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Replaces, in every text below the node:
 /// `${V}` and `$V` the value; `${V:-d}` and `${V:=d}` the value, or `d` if it is not set or empty;

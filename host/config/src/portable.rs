@@ -35,7 +35,7 @@ const SINGLE: [&str; 2] = ["account", "plugins"];
 /// What a text is made portable in.
 pub struct Around<'a> {
     /// Looks up an environment variable; None: variables stay as they are written.
-    pub env: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub env: Option<env::Env<'a>>,
     /// Relative paths in the text are resolved against it.
     pub base_dir: &'a Path,
     /// Reads a file of SQL.

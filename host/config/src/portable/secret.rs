@@ -72,9 +72,9 @@ fn each(node: &mut Node, path: &mut Vec<String>, put: &mut impl FnMut(&[String])
             for Entry { key, value, .. } in entries {
                 path.push(key.clone());
                 if is_secret(key) {
-                    all(value, path, put)
+                    all(value, path, put);
                 } else {
-                    each(value, path, put)
+                    each(value, path, put);
                 }
                 path.pop();
             }

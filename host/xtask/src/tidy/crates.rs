@@ -31,6 +31,7 @@ const EDGES: [(&str, &[&str]); 11] = [
             "config",
             "web",
             "component",
+            "bundle",
         ],
     ),
     // A plugin is built in the same way here and by its author, with `sequin plugin build`.
@@ -47,7 +48,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("rdkafka", &["sinks", "server"]),
     ("aws-*", &["sinks", "server"]),
     ("redis", &["sinks", "server"]),
-    ("reqwest", &["sinks", "tests"]),
+    ("reqwest", &["sinks", "server", "tests"]),
     ("tokio-postgres", &["postgres", "store", "sinks", "tests"]),
     ("wit-component", &["component"]),
     ("wasm-metadata", &["component"]),
