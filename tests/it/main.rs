@@ -11,6 +11,7 @@ mod change_log;
 mod chaos;
 mod configuration;
 mod crash;
+mod doctor;
 mod file;
 mod fixtures;
 mod harness;

@@ -50,5 +50,6 @@ pub use options::{
 };
 pub use published::Published;
 pub use rows::Rows;
+pub use stream::examine::{Finding, Outcome, examine};
 pub use stream::{Connector, measure};
 pub use temporary::{Subject, create_publication, drop_publication, drop_statement};

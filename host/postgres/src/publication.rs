@@ -59,7 +59,7 @@ pub(crate) async fn ensure(
         };
         match create {
             Create::AllTables { via_partition_root } => {
-                create_for_all(sql, *via_partition_root, options).await?;
+                create_for_all(sql, *via_partition_root, options, "commit").await?;
             }
             Create::Sql(statement) => self::create(sql, statement, options).await?,
         }
@@ -94,10 +94,17 @@ pub(crate) async fn without_identity(
     Ok(Some(tables.get(..NAMED_MAX).unwrap_or(&tables).join(", ") + more))
 }
 
+/// Whether it could be created for all tables. Nothing is left of that.
+pub(crate) async fn rehearse(sql: &mut Sql, options: &Options) -> Result<(), SourceError> {
+    create_for_all(sql, false, options, "rollback").await
+}
+
+/// `end` is how the transaction ends in which that is done, if all is well.
 async fn create_for_all(
     sql: &mut Sql,
     via_partition_root: bool,
     options: &Options,
+    end: &str,
 ) -> Result<(), SourceError> {
     let name = &options.publication;
     let statement = format!(
@@ -119,7 +126,7 @@ async fn create_for_all(
     }
     .await;
     // Of a broken transaction the server makes a rollback.
-    let end = if checked.is_ok() { "commit" } else { "rollback" };
+    let end = if checked.is_ok() { end } else { "rollback" };
     let ended = sql.rows(end, &[]).await.map_err(failed);
     checked.and(ended.map(drop))
 }
@@ -157,7 +164,7 @@ fn harmful(publication: &str, tables: &str) -> SourceError {
     )
 }
 
-fn missing(options: &Options, slot_exists: bool) -> SourceError {
+pub(crate) fn missing(options: &Options, slot_exists: bool) -> SourceError {
     let Options { publication, database, slot, .. } = options;
     let message = format!("publication {publication} does not exist in database {database}");
     if slot_exists {

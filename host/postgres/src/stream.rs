@@ -14,6 +14,7 @@
 //! was received and never passes what the engine said; an error ends the stream after the events
 //! before it.
 
+pub(crate) mod examine;
 mod feedback;
 pub mod measure;
 mod open;

@@ -65,6 +65,49 @@ pub(crate) enum Command {
     /// A configuration and the components that it names as one file.
     #[command(subcommand)]
     Bundle(BundleCommand),
+    /// Look at the sinks of an engine; let one wait, or go on.
+    #[command(subcommand)]
+    Sink(SinkCommand),
+    /// Look whether sources, tables, components and destinations of a configuration are as they must be.
+    ///
+    /// It reads, and creates and sends nothing. Exit status: 0 the engine can run it, 1 it cannot, 64 the
+    /// configuration is wrong.
+    Doctor(DoctorArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// The configuration.
+    #[arg(default_value = "sequin.yaml", env = "CONFIG_FILE_PATH")]
+    pub(crate) file: PathBuf,
+    /// Tell it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SinkCommand {
+    /// Print them.
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one, with its health, as JSON.
+    Show {
+        /// Its name or id.
+        sink: String,
+    },
+    /// Let it collect what comes and send nothing.
+    Pause {
+        /// Its name or id.
+        sink: String,
+    },
+    /// Let it go on, also one that has stopped itself.
+    Resume {
+        /// Its name or id.
+        sink: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -54,6 +54,6 @@ pub(crate) fn text(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("error: {} cannot be read: {error}", path.display()))
 }
 
-fn lines(diagnostics: &[Diagnostic]) -> String {
+pub(crate) fn lines(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
 }

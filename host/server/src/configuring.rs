@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use bundle::Bundle;
 use model::versions::Versions as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Embedded;
 use tokio::sync::{mpsc, oneshot};
 use web::{ConfigRefused, Content, Upload};
 
 use crate::bindings::Brought;
 use crate::config_source::ConfigSource;
+use crate::doctor;
 use crate::platform::upload;
 use crate::reload::apply::{Ask, Asked, Proposal, stored};
 use crate::reload::resources::{Edit, Wanted};
+use crate::wiring;
 
 /// Answers for the configuration.
 #[derive(Clone)]
@@ -129,6 +131,19 @@ impl Configuring {
     }
 }
 
+impl Configuring {
+    /// How a database of what runs is reached, by its name or id.
+    fn database(&self, which: &str) -> Result<postgres::Options, ConfigRefused> {
+        let read = self.source.read();
+        let spec = read.map_err(|what| ConfigRefused::new(409, "config_unreadable", what))?.spec;
+        let is_it = |it: &&config::spec::Database| it.name == which || it.id == which;
+        let found = spec.databases.iter().find(is_it).map(wiring::source);
+        found.ok_or_else(|| {
+            ConfigRefused::new(404, "not_found", format!("there is no database `{which:.200}`"))
+        })
+    }
+}
+
 impl web::Configs for Configuring {
     fn plan(&self, proposal: web::Proposal) -> Answer {
         let this = self.clone();
@@ -163,5 +178,26 @@ impl web::Resources for Configuring {
         let web::Change { kind, which, body, if_match, by } = change;
         let edit = Edit { kind, which, body, if_match, by };
         Box::pin(async move { this.ask(Ask::Change(edit)).await })
+    }
+
+    fn test(&self, database: String) -> Answer {
+        let this = self.clone();
+        Box::pin(async move {
+            let options = this.database(&database)?;
+            Ok(doctor::tested(&options).await)
+        })
+    }
+
+    fn tables(&self, database: String) -> Answer {
+        let this = self.clone();
+        Box::pin(async move {
+            let options = this.database(&database)?;
+            let found = postgres::inventory(&options, &postgres::ColumnsOf::default()).await;
+            let found = found.map_err(|error| {
+                ConfigRefused::new(502, "source_unreachable", error.to_string())
+            })?;
+            let tables = found.iter().map(|it| format!("{}.{}", it.schema, it.table));
+            Ok(json!({"success": true, "tables": tables.collect::<Vec<_>>()}))
+        })
     }
 }

@@ -13,6 +13,7 @@ mod components;
 mod config_source;
 mod configuration;
 mod configuring;
+mod doctor;
 mod grants;
 mod health;
 mod letters;
@@ -26,6 +27,7 @@ mod rollouts;
 mod serve;
 mod settings;
 mod signatures;
+mod sink;
 mod tables;
 mod tail;
 mod telemetry;
@@ -71,6 +73,8 @@ fn main() -> ExitCode {
         cli::Command::Plugin(command) => plugin::run(&command),
         cli::Command::Config(command) => configuration::command::run(&command),
         cli::Command::Bundle(command) => bundles::run(&command),
+        cli::Command::Sink(command) => sink::run(&command),
+        cli::Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

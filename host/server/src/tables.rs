@@ -68,6 +68,22 @@ pub(crate) fn checks(
     checks
 }
 
+/// What is not there now, of sinks of databases that answer: the sink, a code, and what is wrong.
+pub(crate) async fn missing(
+    spec: &Spec,
+    source: impl Fn(&config::spec::Database) -> postgres::Options,
+) -> Vec<(String, &'static str, String)> {
+    let mut all = Vec::new();
+    for check in checks(spec, source) {
+        let Ok(tables) = inventory(&check.source, &check.columns_of()).await else { continue };
+        for wanted in &check.sinks {
+            let missing = wanted.missing(&tables, &check.database).into_iter();
+            all.extend(missing.map(|(code, _, problem)| (wanted.sink.clone(), code, problem)));
+        }
+    }
+    all
+}
+
 impl Check {
     /// Looks until everything is there, and keeps the warnings of the sinks up to date.
     pub(crate) async fn run(

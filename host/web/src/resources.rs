@@ -9,6 +9,9 @@
 //! | `PUT`, `PATCH /api/KIND/WHICH` | changes what the body names (RFC 7396), with `If-Match` only what was seen |
 //! | `DELETE /api/KIND/WHICH` | `{"id": …, "deleted": true}` |
 //!
+//! `POST /api/postgres_databases/WHICH/test_connection` looks whether it can be read, part by part;
+//! `…/refresh_tables` lists its tables.
+//!
 //! Bodies are as in `sequin.yaml`. Secrets are shown as `(secret)`, unless `show_sensitive=true`; sent back
 //! like that they stay what they are.
 
@@ -18,7 +21,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::BoxFuture;
 use serde::Deserialize;
@@ -49,6 +52,10 @@ pub trait Resources: Send + Sync {
     fn look(&self, kind: &'static str, which: Option<String>, with_secrets: bool) -> Answer;
     /// Creates, changes or deletes one; the answer is what it is then.
     fn change(&self, change: Change) -> Answer;
+    /// Whether a database can be read, and why not; `{"success", "reason", "checks"}`.
+    fn test(&self, database: String) -> Answer;
+    /// The tables of a database.
+    fn tables(&self, database: String) -> Answer;
 }
 
 #[derive(Clone)]
@@ -77,7 +84,19 @@ pub(crate) fn routes(resources: Arc<dyn Resources>) -> Router {
             .route(&format!("{path}/{{which}}"), one);
         all = all.merge(routes.with_state(context));
     }
-    all
+    let database = Context { resources, kind: "database" };
+    let more = Router::new()
+        .route("/api/postgres_databases/{which}/test_connection", post(test))
+        .route("/api/postgres_databases/{which}/refresh_tables", post(tables));
+    all.merge(more.with_state(database))
+}
+
+async fn test(State(context): State<Context>, Path(which): Path<String>) -> Response {
+    answered(StatusCode::OK, context.resources.test(which).await)
+}
+
+async fn tables(State(context): State<Context>, Path(which): Path<String>) -> Response {
+    answered(StatusCode::OK, context.resources.tables(which).await)
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -34,7 +34,7 @@ const SETTINGS: &str = "
         pg_catalog.pg_is_in_recovery()";
 
 /// What the server is like.
-struct Settings {
+pub(super) struct Settings {
     /// Zero is none.
     sender_timeout: Duration,
     is_standby: bool,
@@ -166,7 +166,10 @@ pub(super) async fn login(
 }
 
 /// Checks what no later error would say as clearly.
-async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Settings, SourceError> {
+pub(super) async fn check_settings(
+    sql: &mut Sql,
+    options: &Options,
+) -> Result<Settings, SourceError> {
     let rows = sql.rows(SETTINGS, &[]).await.map_err(|error| error.to_source(options))?;
     let row = rows.first().ok_or_else(|| error::transient("the server told no settings"))?;
     let failed = |error| error::sql(&error, options);
@@ -184,7 +187,7 @@ async fn check_settings(sql: &mut Sql, options: &Options) -> Result<Settings, So
     Ok(Settings { sender_timeout, is_standby: row.try_get(2).map_err(failed)? })
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     options: &Options,
     what: &str,
     work: impl Future<Output = Result<T, SourceError>>,

@@ -1,0 +1,149 @@
+//! `sequin doctor`: whether what a configuration names is as it must be, before the engine runs it. It
+//! reads, and creates and sends nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use postgres::{Finding, Outcome};
+use serde_json::{Value, json};
+use store::Embedded;
+
+use crate::Failure;
+use crate::bindings::Known;
+use crate::cli::DoctorArguments;
+use crate::configuration;
+use crate::plugin::print;
+use crate::settings::{self, environment};
+use crate::tables;
+use crate::wiring::{self, Wiring};
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// Something that was looked at.
+struct Looked {
+    /// `database main`, `sink orders`.
+    subject: String,
+    /// Stable, for programs.
+    check: &'static str,
+    level: Level,
+    told: String,
+}
+
+pub(crate) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
+    let DoctorArguments { file, json } = arguments;
+    let text = configuration::text(file).map_err(Failure::Usage)?;
+    let (spec, warnings) = configuration::check(file, &text)
+        .map_err(|wrong| Failure::Usage(configuration::lines(&wrong)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("start the runtime")?;
+    let mut all: Vec<Looked> = warnings.iter().map(written).collect();
+    all.extend(runtime.block_on(databases(&spec)));
+    all.extend(runtime.block_on(sinks(&spec, runtime.handle().clone()))?);
+    if *json {
+        let shown = all.iter().map(|it| {
+            json!({
+                "subject": it.subject, "check": it.check, "level": word(it.level),
+                "message": it.told,
+            })
+        });
+        let good = all.iter().all(|it| it.level != Level::Bad);
+        print(&format!("{:#}\n", json!({"good": good, "checks": shown.collect::<Vec<Value>>()})))?;
+    } else {
+        let line = |it: &Looked| {
+            let Looked { subject, check, level, told } = it;
+            format!("{:<5} {subject}: {check}: {told}\n", word(*level))
+        };
+        print(&all.iter().map(line).collect::<String>())?;
+    }
+    if all.iter().any(|it| it.level == Level::Bad) { Err(Failure::Rows) } else { Ok(()) }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Good => "ok",
+        Level::Doubtful => "warn",
+        Level::Bad => "fail",
+    }
+}
+
+fn written(warning: &config::Diagnostic) -> Looked {
+    Looked {
+        subject: "configuration".to_owned(),
+        check: "text",
+        level: Level::Doubtful,
+        told: format!("line {}: {}", warning.line, warning.message),
+    }
+}
+
+async fn databases(spec: &config::Spec) -> Vec<Looked> {
+    let mut all = Vec::new();
+    for database in &spec.databases {
+        let subject = format!("database {}", database.name);
+        for (check, level, told) in examined(&wiring::source(database)).await {
+            all.push(Looked { subject: subject.clone(), check, level, told });
+        }
+    }
+    let missing = tables::missing(spec, wiring::source).await;
+    all.extend(missing.into_iter().map(|(sink, check, told)| {
+        let level = Level::Doubtful;
+        Looked { subject: format!("sink {sink}"), check, level, told }
+    }));
+    all
+}
+
+/// The source, part by part.
+async fn examined(source: &postgres::Options) -> Vec<(&'static str, Level, String)> {
+    let findings = postgres::examine(source).await.into_iter();
+    let told = findings.map(|Finding { name, outcome }| match outcome {
+        Outcome::Good(told) => (name, Level::Good, told),
+        Outcome::Doubtful(told) => (name, Level::Doubtful, told),
+        Outcome::Bad(error) => (name, Level::Bad, error.to_string()),
+    });
+    told.collect()
+}
+
+/// The same for the API: whether it can be read, why not, and each part.
+pub(crate) async fn tested(source: &postgres::Options) -> Value {
+    let all = examined(source).await;
+    let wrong = all.iter().find(|(_, level, _)| *level == Level::Bad);
+    let reason = wrong.map(|(_, _, told)| told.clone());
+    let checks: Vec<Value> = all
+        .iter()
+        .map(|(check, level, told)| json!({"check": check, "level": word(*level), "message": told}))
+        .collect();
+    json!({"success": reason.is_none(), "reason": reason, "checks": checks})
+}
+
+async fn sinks(
+    spec: &config::Spec,
+    runtime: tokio::runtime::Handle,
+) -> Result<Vec<Looked>, Failure> {
+    // What is compiled for this is of no use later.
+    let dir = tempfile::tempdir().context("make a directory for compiled plugins")?;
+    let guard = settings::http_guard(&environment).map_err(Failure::Usage)?;
+    let store = Arc::new(Embedded::open(dir.path()).map_err(anyhow::Error::from)?);
+    let known = Known::read(&store).await.map_err(anyhow::Error::from)?;
+    let wiring = Wiring::new(dir.path(), guard).with_runtime(runtime);
+    let built = tokio::task::block_in_place(|| wiring.build(spec, &known));
+    let mut all = BTreeMap::new();
+    for sink in built.slots.iter().flat_map(|slot| &slot.sinks) {
+        let subject = format!("sink {}", sink.name);
+        let (check, level, told) = match &sink.fault {
+            Some(fault) => (fault.code, Level::Bad, fault.message.clone()),
+            None => match sink.sink.check().await {
+                Ok(()) => ("destination", Level::Good, "it answers".to_owned()),
+                // It may come later: an engine waits for it.
+                Err(error) => ("destination", Level::Doubtful, error.to_string()),
+            },
+        };
+        all.insert(subject.clone(), Looked { subject, check, level, told });
+    }
+    Ok(all.into_values().collect())
+}
