@@ -408,3 +408,32 @@ async fn b238_an_own_file_wins_when_it_says_something_new_and_drift_is_shown() -
     assert!(sequin.log().contains("takes the place of what was applied"));
     Ok(())
 }
+
+/// Tables are read as a whole when the sink is new, and by no later apply of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn b252_an_apply_of_a_sink_that_is_there_reads_its_tables_no_second_time() -> Result<()> {
+    let it = Applying::start().await?;
+    it.client
+        .batch_execute("INSERT INTO t SELECT id, true, 'x' FROM generate_series(1, 3) id")
+        .await?;
+    let sink = |more: &str| {
+        let options =
+            format!("    source: {{include_tables: [t]}}\n    initial_backfill: true\n{more}");
+        hook("hook", "", &options)
+    };
+    let plan = it.apply(&it.file(&sink(""))?).await?;
+    assert!(described(&plan).contains("read the tables of sink `hook` as a whole"), "{plan}");
+    streaming(&it.sequin).await?;
+    let keys = |messages: &[Value]| {
+        let ids = messages.iter().map(|it| it["record"]["id"].as_i64().unwrap());
+        let mut ids: Vec<i64> = ids.collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(keys(&it.receiver.until_messages(3, LATER).await?), [1, 2, 3]);
+    let plan = it.apply(&it.file(&sink("    batch_size: 7\n"))?).await?;
+    assert!(!described(&plan).contains("as a whole"), "{plan}");
+    assert_eq!(it.apply(&it.file(&sink("    batch_size: 7\n"))?).await?["applied"], false);
+    assert_eq!(keys(&it.insert(4, "true, 'y'", 4).await?), [1, 2, 3, 4]);
+    Ok(())
+}

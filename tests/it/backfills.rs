@@ -287,7 +287,7 @@ async fn b173_b175_started_paused_resumed_and_cancelled_from_outside() -> Result
     let (status, told) = ask(&world.sequin, "PATCH", &path, json!({"state": "cancelled"})).await?;
     assert!(status == 200 && told["canceled_at"].is_string(), "{status} {told}");
     let (code, told) = world.command(&["backfills", "resume", "hook", &id]).await?;
-    assert!(code == Some(70) && told.contains("backfill_state"), "{code:?} {told}");
+    assert!(code == Some(64) && told.contains("backfill_state"), "{code:?} {told}");
 
     // A new one begins at the beginning, and each row came in order of its key meanwhile.
     let before = reads(&world.receiver.messages()).len();

@@ -1,6 +1,7 @@
 //! The tests against real servers and the real engine, linked once.
 
 mod access;
+mod action;
 mod apply;
 mod author;
 mod backfills;

@@ -53,7 +53,7 @@ impl Client<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b257_b259_resources_are_created_changed_and_deleted_one_by_one() -> Result<()> {
+async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -> Result<()> {
     let postgres = Cluster::start().await?;
     let client = postgres.client("postgres").await?;
     client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY)").await?;
@@ -86,11 +86,14 @@ async fn b257_b259_resources_are_created_changed_and_deleted_one_by_one() -> Res
     let sink = json!({
         "name": "orders", "database": "main", "source": {"include_tables": ["public.t"]},
         "destination": {"type": "webhook", "http_endpoint": "hook"}, "batch_size": 5,
+        // Of whoever wrote it: it means nothing.
+        "account_id": "0c1f6f0a-0d6e-4f3a-9d6a-6d1f4c1c9a55",
     });
     let (status, _, told) = api.send("POST", "sinks", sink, "").await?;
     assert_eq!(status, 200, "{told}");
     let id = told["id"].as_str().unwrap().to_owned();
     assert_eq!((&told["status"], &told["filter"]), (&json!("active"), &json!("none")), "{told}");
+    assert_eq!(told.get("account_id"), None);
     streaming(&sequin).await?;
     client.batch_execute("INSERT INTO t VALUES (1)").await?;
     receiver.until_messages(1, SOON).await?;
