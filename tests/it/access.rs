@@ -8,7 +8,28 @@ use crate::world::{engine, hook, yaml};
 const TOKEN: &str = "0123456789abcdef";
 
 /// Every route there is, and one that is none: by method and path.
-const ROUTES: [(&str, &str); 45] = [
+const ROUTES: [(&str, &str); 66] = [
+    ("POST", "/api/config/plan"),
+    ("POST", "/api/config/apply"),
+    ("GET", "/api/config/export"),
+    ("GET", "/api/config/drift"),
+    ("GET", "/api/sinks"),
+    ("POST", "/api/sinks"),
+    ("GET", "/api/sinks/hook"),
+    ("PUT", "/api/sinks/hook"),
+    ("PATCH", "/api/sinks/hook"),
+    ("DELETE", "/api/sinks/hook"),
+    ("GET", "/api/postgres_databases"),
+    ("DELETE", "/api/postgres_databases/source"),
+    ("POST", "/api/postgres_databases/source/test_connection"),
+    ("POST", "/api/postgres_databases/source/refresh_tables"),
+    ("GET", "/api/destinations/http_endpoints"),
+    ("PUT", "/api/destinations/http_endpoints/receiver"),
+    ("GET", "/api/functions"),
+    ("DELETE", "/api/functions/f"),
+    ("GET", "/api/api_keys"),
+    ("POST", "/api/api_keys"),
+    ("DELETE", "/api/api_keys/ci"),
     ("GET", "/api/health"),
     ("POST", "/api/health/dismiss"),
     ("POST", "/api/sinks/hook/resume"),
@@ -72,5 +93,46 @@ async fn b261_nothing_of_the_api_is_told_without_the_token() -> Result<()> {
         assert!(answer != 401 && answer != 405, "{method} {path}: {answer}");
     }
     assert_eq!(sequin.health().await?.0, 200);
+    Ok(())
+}
+
+/// A token for CI may do what it is for, and ends when it is revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn b261_a_token_may_what_it_is_for_until_it_is_revoked() -> Result<()> {
+    let config = "sinks: []\n";
+    let mut sequin = engine(config).env("SEQUIN_API_TOKEN", TOKEN).start().await?;
+    let made =
+        sequin.command(&["token", "create", "ci", "--scope", "read", "--scope", "config"]).await?;
+    let token = String::from_utf8(made.stdout)?.trim().to_owned();
+    assert!(token.starts_with("sequin_"), "{token} {}", String::from_utf8_lossy(&made.stderr));
+    assert!(!sequin.log().contains(&token));
+    sequin.set_env("SEQUIN_API_TOKEN", &token);
+    let run = async |arguments: &[&str]| {
+        let output = sequin.command(arguments).await?;
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        Ok::<_, anyhow::Error>((output.status.code(), said))
+    };
+    assert_eq!(run(&["config", "plan", "{config}"]).await?.0, Some(0));
+    let (status, said) = run(&["plugin", "collect"]).await?;
+    assert!(status == Some(64) && said.contains("needs the scope `plugins`"), "{said}");
+    let (status, said) = run(&["config", "export", "--show-sensitive"]).await?;
+    assert!(status == Some(64) && said.contains("needs the scope `admin`"), "{said}");
+    assert_eq!(run(&["token", "list"]).await?.0, Some(64));
+    // Also after a restart, of which the engine's own token is another.
+    sequin.set_env("SEQUIN_API_TOKEN", TOKEN);
+    sequin.restart().await?;
+    let as_ci = |token: &str| {
+        let mut command = sequin.executable();
+        command.args(["config", "drift"]).env("SEQUIN_API_TOKEN", token);
+        tokio::process::Command::from(command).kill_on_drop(true).status()
+    };
+    assert!(as_ci(&token).await?.success());
+    let listed = sequin.command(&["token", "list"]).await?;
+    let listed = String::from_utf8(listed.stdout)?;
+    assert!(listed.contains("\"name\":\"ci\"") && !listed.contains(&token), "{listed}");
+    assert!(sequin.command(&["token", "revoke", "ci"]).await?.status.success());
+    assert_eq!(as_ci(&token).await?.code(), Some(64));
+    let deeds = String::from_utf8(sequin.command(&["plugin", "audit"]).await?.stdout)?;
+    assert!(deeds.contains("token_create") && deeds.contains("token_revoke"), "{deeds}");
     Ok(())
 }

@@ -37,6 +37,7 @@ pub mod sent;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod tokens;
 pub mod versions;
 
 #[cfg(test)]

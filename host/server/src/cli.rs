@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Look at the sinks of an engine; let one wait, or go on.
     #[command(subcommand)]
     Sink(SinkCommand),
+    /// Tokens of the API, each for what its scopes say.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look whether sources, tables, components and destinations of a configuration are as they must be.
     ///
     /// It reads, and creates and sends nothing. Exit status: 0 the engine can run it, 1 it cannot, 64 the
@@ -83,6 +86,28 @@ pub(crate) struct DoctorArguments {
     /// Tell it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make one; it is printed once.
+    Create {
+        /// What it is called.
+        name: String,
+        /// read, config, plugins, messages or admin; repeatable. Else all but admin.
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// After so many days it is refused.
+        #[arg(long, value_name = "N")]
+        days: Option<u32>,
+    },
+    /// Print them, one JSON object a line, without themselves.
+    List,
+    /// End one.
+    Revoke {
+        /// Its name or id.
+        token: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

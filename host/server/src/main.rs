@@ -31,6 +31,8 @@ mod sink;
 mod tables;
 mod tail;
 mod telemetry;
+mod token;
+mod tokens;
 mod versions;
 mod watch;
 mod wiring;
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         cli::Command::Config(command) => configuration::command::run(&command),
         cli::Command::Bundle(command) => bundles::run(&command),
         cli::Command::Sink(command) => sink::run(&command),
+        cli::Command::Token(command) => token::run(&command),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match done {

@@ -26,6 +26,7 @@ use crate::reload::{self, Beside, Ready, Reloader};
 use crate::rollouts;
 use crate::settings::{self, Settings, environment};
 use crate::telemetry;
+use crate::tokens::Tokens;
 use crate::versions;
 use crate::wiring::Wiring;
 
@@ -131,6 +132,11 @@ async fn serve(
     let streams = Arc::new(web::Streams::default());
     let access = web::Access::new(settings.api_token.clone(), api.local_addr()?.ip());
     tell_access(&slots, &access);
+    let tokens = Tokens::read(Arc::clone(&store)).await.map_err(anyhow::Error::from)?;
+    let tokens = Arc::new(tokens);
+    let recording = Arc::clone(&tokens).record(stop.clone());
+    supervisor.spawn(TaskKind::Check, "tokens", recording);
+    let door = web::Door { access, tokens };
     let mut beside = Beside::new(Arc::clone(&streams), stop.clone());
     beside.offer(streams_of(&slots), |_| true);
     let mut engine = Engine::new(slots, budget, stores, limits, supervisor.clone());
@@ -182,7 +188,7 @@ async fn serve(
         rollouts: rollouts.clone(),
     };
     let routes = [
-        (api, web::api(VERSION, of, access)),
+        (api, web::api(VERSION, of, door)),
         (metrics, web::metrics(Arc::clone(&status), rollouts, settings.metrics_login.clone())),
     ];
     for (listener, router) in routes {

@@ -19,6 +19,7 @@ mod rollouts;
 mod schema;
 mod scratch;
 mod thread;
+mod tokens;
 mod versions;
 
 pub use embedded::{Embedded, OpenError};

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -227,6 +227,7 @@ const MIGRATIONS: [&str; 10] = [
 ",
     crate::key_values::SCHEMA,
     crate::applied::SCHEMA,
+    crate::tokens::SCHEMA,
 ];
 
 /// Brings the file to the newest schema.

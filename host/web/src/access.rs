@@ -1,10 +1,11 @@
 //! Who may use the API.
 //!
-//! One bearer token until there are named ones. Without it only this machine may, and no page in
-//! one of its browsers.
+//! Who shows the engine's own token may do all of it, who shows another what that one may. Without a
+//! token only this machine may, and no page in one of its browsers.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -13,7 +14,19 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
+use model::tokens::Scope;
+
 use crate::reply::{self, Refused};
+use crate::tokens::{Admitted, Tokens, needed};
+
+/// The doorkeeper of the API.
+#[derive(Clone)]
+pub struct Door {
+    /// Without a token of another name.
+    pub access: Access,
+    /// Tokens of other names.
+    pub tokens: Arc<dyn Tokens>,
+}
 
 /// Who may use the API.
 #[derive(Clone)]
@@ -67,21 +80,12 @@ impl Access {
         }
     }
 
-    /// These routes, for who may use them: asked before anything else of a request is looked at, and
-    /// in no handler, so that none can forget it.
-    pub(crate) fn guard(self, routes: Router) -> Router {
-        routes.route_layer(from_fn_with_state(self, admit))
-    }
-
-    /// Whether this request may pass, or what it is told.
+    /// Whether this request may pass with what it shows, if that is no token of another name; or what
+    /// it is told.
     fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
         match self {
             Self::Token(token) => {
-                let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-                let shown = shown.and_then(|shown| shown.split_at_checked("Bearer ".len()));
-                let is_token = shown.is_some_and(|(scheme, shown)| {
-                    scheme.eq_ignore_ascii_case(b"Bearer ") && token.is(shown)
-                });
+                let is_token = shown(headers).is_some_and(|shown| token.is(shown));
                 if is_token { Ok(()) } else { Err(unauthorized()) }
             }
             // A page that a browser of this machine shows says where it is from, or was led here
@@ -99,8 +103,47 @@ impl Access {
     }
 }
 
-async fn admit(State(access): State<Access>, request: Request, next: Next) -> Response {
-    match access.check(request.headers()) {
+/// The token that a request shows.
+fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+    let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes)?;
+    let (scheme, token) = shown.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+}
+
+impl Door {
+    /// These routes, for who may use them: asked before anything else of a request is looked at, and
+    /// in no handler, so that none can forget it.
+    pub(crate) fn guard(self, routes: Router) -> Router {
+        routes.route_layer(from_fn_with_state(self, admit))
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Refused> {
+        let (headers, uri) = (request.headers(), request.uri());
+        let Some(shown) = shown(headers).filter(|_| self.tokens.is_any()) else {
+            return self.access.check(headers);
+        };
+        match self.tokens.admit(shown) {
+            Admitted::Unknown => self.access.check(headers),
+            Admitted::Expired => {
+                let told = "the token has expired: make another one (`sequin token create`)";
+                let refused = reply::error(StatusCode::UNAUTHORIZED, told);
+                Err(refused.with(WWW_AUTHENTICATE, "Bearer"))
+            }
+            Admitted::May(scopes) => {
+                let needed = needed(request.method(), uri.path(), uri.query());
+                if scopes.contains(&needed) || scopes.contains(&Scope::Admin) {
+                    return Ok(());
+                }
+                let told =
+                    format!("the token may not do this: it needs the scope `{}`", needed.as_str());
+                Err(reply::error(StatusCode::FORBIDDEN, told))
+            }
+        }
+    }
+}
+
+async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match door.check(&request) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     }
@@ -121,8 +164,77 @@ fn is_local(host: Option<&HeaderValue>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use model::BoxFuture;
+    use model::versions::VersionsError;
+    use serde_json::Value;
+
     use super::*;
+    use crate::tokens::NewToken;
+
+    type Answer = BoxFuture<'static, Result<Value, VersionsError>>;
+
+    /// One that may look, and one that was.
+    struct Two;
+
+    impl Tokens for Two {
+        fn admit(&self, shown: &[u8]) -> Admitted {
+            match shown {
+                b"looks" => Admitted::May(vec![Scope::Read]),
+                b"all" => Admitted::May(vec![Scope::Admin]),
+                b"was" => Admitted::Expired,
+                _ => Admitted::Unknown,
+            }
+        }
+
+        fn is_any(&self) -> bool {
+            true
+        }
+
+        fn list(&self) -> Value {
+            Value::Null
+        }
+
+        fn create(self: Arc<Self>, _: NewToken) -> Answer {
+            Box::pin(async { Ok(Value::Null) })
+        }
+
+        fn revoke(self: Arc<Self>, _: String) -> Answer {
+            Box::pin(async { Ok(Value::Null) })
+        }
+    }
+
+    /// Of a server that listens on this machine alone.
+    pub(crate) fn local() -> Door {
+        Door { access: Access::Local, tokens: Arc::new(Two) }
+    }
+
+    #[test]
+    fn b261_a_token_of_another_name_may_what_its_scopes_say() {
+        let token = Token::new(TOKEN.to_owned());
+        let access = Access::new(token, "0.0.0.0".parse().unwrap());
+        let door = Door { access, tokens: Arc::new(Two) };
+        let status = |method: &str, path: &str, token: &str| {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header("authorization", format!("Bearer {token}"));
+            match door.check(&request.body(axum::body::Body::empty()).unwrap()) {
+                Ok(()) => 200,
+                Err(refused) => refused.status.as_u16(),
+            }
+        };
+        for (method, path, token, expected) in [
+            ("GET", "/api/sinks", "looks", 200),
+            ("GET", "/api/sinks?show_sensitive=true", "looks", 403),
+            ("GET", "/api/letters", "looks", 403),
+            ("POST", "/api/config/apply", "looks", 403),
+            ("POST", "/api/api_keys", "all", 200),
+            ("GET", "/api/sinks", "was", 401),
+            ("GET", "/api/sinks", "none", 401),
+            ("POST", "/api/api_keys", TOKEN, 200),
+        ] {
+            assert_eq!(status(method, path, token), expected, "{method} {path} {token}");
+        }
+    }
 
     const TOKEN: &str = "0123456789abcdef";
 

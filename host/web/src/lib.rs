@@ -20,8 +20,9 @@ mod resources;
 mod resume;
 mod rollouts;
 mod streams;
+mod tokens;
 
-pub use access::{Access, Token};
+pub use access::{Access, Door, Token};
 pub use configs::{CONFIG_BYTES_MAX, ConfigRefused, Configs, Content, Proposal};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};
@@ -29,6 +30,7 @@ pub use plugins::{Audited, ByHand, Plugins, UPLOAD_BYTES_MAX, Upload, list_of};
 pub use resources::{Change, Resources};
 pub use rollouts::{Open, Rollouts};
 pub use streams::{Stream, Streams};
+pub use tokens::{Admitted, NewToken, Tokens};
 
 pub use login::Login;
 
@@ -60,8 +62,8 @@ pub struct Api {
     pub rollouts: Rollouts,
 }
 
-/// The main port (`SERVER_PORT`): all of the API for who has `access`, and liveness for everybody.
-pub fn api(version: &'static str, api: Api, access: Access) -> Router {
+/// The main port (`SERVER_PORT`): all of the API for who may pass the door, and liveness for everybody.
+pub fn api(version: &'static str, api: Api, door: Door) -> Router {
     let Api { streams, letters, healths, backfills, plugins, configs, resources, rollouts } = api;
     let guarded = resume::routes(Arc::clone(&letters.status))
         .merge(healths::routes(healths))
@@ -72,9 +74,10 @@ pub fn api(version: &'static str, api: Api, access: Access) -> Router {
         .merge(configs::routes(configs))
         .merge(resources::routes(resources))
         .merge(rollouts::routes(rollouts))
+        .merge(tokens::routes(Arc::clone(&door.tokens)))
         .merge(pull::routes(streams));
     let open = Router::new().route("/health", get(move || health::answer(version)));
-    open.merge(access.guard(guarded))
+    open.merge(door.guard(guarded))
 }
 
 /// The metrics port (`SEQUIN_METRICS_PORT`). With a `login`, only for who shows it.

@@ -84,7 +84,7 @@ async fn server(fake: Fake) -> Server {
     streams.set(vec![Stream { id: "an-id".into(), name: "pois".into(), pull }]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let api = crate::Access::Local.guard(routes(streams));
+    let api = crate::access::tests::local().guard(routes(streams));
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { crate::serve(listener, api, std::future::pending()).await.unwrap() });
     Server { address, fake, _tasks: tasks }
