@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use config::portable::{Around, Portable};
+use config::spec::{Component, FunctionKind};
 use config::{Diagnostic, Spec, Surroundings};
 
 /// In every text that must not be seen.
@@ -174,6 +176,45 @@ fn b244_b245_what_is_filled_in_means_the_same_without_the_environment() {
         let (again, _) = again.unwrap_or_else(|errors| panic!("{filled_in}{}", render(&errors)));
         assert_eq!(again, spec, "{filled_in}");
         assert!(!filled_in.contains("<<"), "{filled_in}");
+    }
+}
+
+/// A configuration that was made portable means what it meant, is written the same again, and shows no
+/// secret where it is to show none.
+#[test]
+fn b237_b255_what_is_portable_means_what_it_meant_and_shows_no_secret() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (name, text) in good() {
+        let around = Around {
+            env: Some(&env),
+            base_dir: Path::new("/srv/app"),
+            read_file: &file,
+            component: &|_, _| Ok(digest.clone()),
+        };
+        let portable = |text: &str| {
+            let read = Portable::read(&name, text, &around);
+            read.unwrap_or_else(|errors| panic!("{name}: {}", render(&errors)))
+        };
+        let made = portable(&text);
+        let written = made.text();
+        let again = portable(&written);
+        assert_eq!(again.text(), written, "{name}");
+        assert_eq!(again.differences(&made), [], "{name}");
+        let (mut spec, _) = read(&name, &text, &env).unwrap();
+        for function in &mut spec.functions {
+            if let FunctionKind::Plugin(plugin) = &mut function.kind
+                && matches!(plugin.component, Component::File(_))
+            {
+                plugin.component = Component::Digest(digest.clone());
+            }
+        }
+        let (meant, _) = read(&name, &written, &|_| None)
+            .unwrap_or_else(|errors| panic!("{written}{}", render(&errors)));
+        assert_eq!(meant, spec, "{name}: {written}");
+        let shown: String = made.shown().map(|(_, json)| json).collect();
+        for shown in [made.text_without_secrets(), shown] {
+            assert!(!shown.contains(SECRET), "{name}: a secret shows:\n{shown}");
+        }
     }
 }
 

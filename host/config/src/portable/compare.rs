@@ -112,7 +112,10 @@ fn compare(
     if was == is {
         return;
     }
-    let holds = |node: Option<&Node>| node.and_then(Node::text).is_some_and(secret::holds_password);
+    let key = path.last().map_or("", String::as_str);
+    let holds = |node: Option<&Node>| {
+        node.and_then(Node::text).is_some_and(|text| secret::is_secret_address(key, text))
+    };
     let is_secret = is_secret || holds(old) || holds(new);
     // A list or a map that came or went may hold some, too.
     let shown = |node: &Node| {

@@ -23,8 +23,8 @@ const PARTS: [&str; 12] = [
 ];
 
 /// Names of keys, whole.
-const WHOLE: [&str; 6] =
-    ["jwt", "auth_value", "shared_access_key", "access_key_id", "x-api-key", "seed"];
+const WHOLE: [&str; 7] =
+    ["jwt", "auth_value", "shared_access_key", "access_key_id", "x-api-key", "seed", "headers"];
 
 /// Keys that are called like a secret, and are none.
 const NONE: [&str; 1] = ["secrets"];
@@ -38,11 +38,14 @@ pub(super) fn is_secret(key: &str) -> bool {
     is_like && !NONE.contains(&key)
 }
 
-/// Whether a text holds a password, as the address of a server may.
-pub(super) fn holds_password(text: &str) -> bool {
-    let Some((_, rest)) = text.split_once("://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+/// Whether a text is an address that holds a password or, as those of webhooks, a token in its path or
+/// its query.
+pub(super) fn is_secret_address(key: &str, text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let (authority, beyond) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let has_login = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    let is_hook = key == "url" && scheme.starts_with("http") && !["", "/"].contains(&beyond);
+    has_login || is_hook
 }
 
 /// Puts a word in place of each secret.
@@ -86,16 +89,24 @@ fn each(node: &mut Node, path: &mut Vec<String>, put: &mut impl FnMut(&[String])
                 path.pop();
             }
         }
-        Kind::Text(text) if holds_password(text) => *text = put(path),
+        Kind::Text(text) if is_secret_address(last(path), text) => *text = put(path),
         _ => {}
     }
 }
 
-/// Everything below a secret key; its structure stays.
+fn last(path: &[String]) -> &str {
+    path.last().map_or("", String::as_str)
+}
+
+/// Everything below a secret key; its structure stays, and the names of headers.
 fn all(node: &mut Node, path: &mut Vec<String>, put: &mut impl FnMut(&[String]) -> String) {
     match &mut node.kind {
         Kind::Map(entries) => {
+            let is_pair = entries.len() == 2 && entries.iter().any(|it| it.key == "value");
             for Entry { key, value, .. } in entries {
+                if is_pair && key == "key" {
+                    continue;
+                }
                 path.push(key.clone());
                 all(value, path, put);
                 path.pop();

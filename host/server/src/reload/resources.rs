@@ -120,7 +120,12 @@ impl Reloader {
             let (text, remove) = ("sinks: []\n".to_owned(), vec![id.clone()]);
             return Ok((id, Proposal { text, remove, ..proposal }));
         };
-        let mut body = Value::Object(body.clone());
+        // What was shown and comes back is not other.
+        let shown = self.shown(&portable, &id, false);
+        let other = body.iter().filter(|(key, value)| shown.get(*key) != Some(value));
+        let other: Map<String, Value> =
+            other.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut body = Value::Object(other);
         without_hidden(&mut body);
         let Value::Object(mut body) = body else { return Ok((id, proposal)) };
         SHOWN.iter().for_each(|key| _ = body.remove(*key));
