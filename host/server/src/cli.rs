@@ -68,6 +68,13 @@ pub(crate) enum Command {
     /// Look at the sinks of an engine; let one wait, or go on.
     #[command(subcommand)]
     Sink(SinkCommand),
+    /// Print what a shell completes commands with.
+    ///
+    /// For bash: `source <(sequin completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Tokens of the API, each for what its scopes say.
     #[command(subcommand)]
     Token(TokenCommand),

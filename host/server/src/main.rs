@@ -39,7 +39,7 @@ mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 /// Why, and how it is set: Cargo.toml and .cargo/config.toml.
 #[cfg(target_os = "linux")]
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         cli::Command::Config(command) => configuration::command::run(&command),
         cli::Command::Bundle(command) => bundles::run(&command),
         cli::Command::Sink(command) => sink::run(&command),
+        cli::Command::Completions { shell } => completions(shell),
         cli::Command::Token(command) => token::run(&command),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
     };
@@ -96,6 +97,13 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::Cli::command(), "sequin", &mut script);
+    plugin::print(&String::from_utf8_lossy(&script))?;
+    Ok(())
 }
 
 /// Why a command ended without success.
