@@ -437,3 +437,44 @@ async fn b252_an_apply_of_a_sink_that_is_there_reads_its_tables_no_second_time()
     assert_eq!(keys(&it.insert(4, "true, 'y'", 4).await?), [1, 2, 3, 4]);
     Ok(())
 }
+
+/// Once plugins must be signed, what comes with an apply must be, and no apply changes by whom.
+#[tokio::test(flavor = "multi_thread")]
+async fn b271_what_comes_with_an_apply_is_signed_and_no_apply_changes_by_whom() -> Result<()> {
+    let it = Applying::start().await?;
+    let openssl = |arguments: &[&str]| -> Result<()> {
+        let output = std::process::Command::new("openssl");
+        let output = { output }.args(arguments).current_dir(it.dir.path()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "key"])?;
+    openssl(&["pkey", "-in", "key", "-pubout", "-out", "pub"])?;
+    let public = std::fs::read_to_string(it.dir.path().join("pub"))?;
+    let public: String = public.lines().filter(|line| !line.starts_with('-')).collect();
+    let policy = format!(
+        "plugins: {{signatures: {{keys: [{{name: ci, public_key: {public}}}], \
+         require: [{{plugin: '*', any_of: [ci]}}]}}}}\n"
+    );
+    it.apply(&it.file(&(policy.clone() + "sinks: []\n"))?).await?;
+    std::fs::copy(plugin("public-rows"), it.dir.path().join("f.wasm"))?;
+    let function = "functions: [{name: f, type: filter, file: f.wasm, \
+                    config: {table: public.t, column: is_public}}]\n";
+    let file = it.file(&format!("{function}{}", hook("hook", "", "    filter: f\n")))?;
+    let told = it.refused(&["config", "apply", &file, "--auto-approve"]).await?;
+    assert!(told.contains("unsigned: `public-rows` must be signed by ci"), "{told}");
+    openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "key", "-in", "f.wasm", "-out", "s"])?;
+    openssl(&["base64", "-in", "s", "-out", "f.wasm.sig"])?;
+    it.apply(&file).await?;
+    streaming(&it.sequin).await?;
+    it.client.batch_execute("INSERT INTO t VALUES (1, false, 'a')").await?;
+    assert_eq!(it.insert(2, "true, 'b'", 1).await?[0]["record"]["id"], 2);
+    for other in ["plugins: {}\nsinks: []\n", &policy.replace("'*'", "'a*'")] {
+        let told = it.refused(&["config", "apply", &it.file(other)?, "--auto-approve"]).await?;
+        assert!(told.contains("signatures_fixed"), "{told}");
+    }
+    let prune = ["config", "apply", &it.file("sinks: []\n")?, "--auto-approve", "--prune"];
+    it.told(&prune).await?;
+    assert!(it.export().await?.contains("require:"), "saying nothing withdraws nothing");
+    Ok(())
+}

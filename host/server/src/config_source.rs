@@ -17,6 +17,9 @@ const YAML: &str = "CONFIG_FILE_YAML";
 /// Whether what was applied over the API counts more than the engine's own file.
 const APPLIED_WINS: &str = "SEQUIN_APPLIED_CONFIG_WINS";
 
+/// Whether an apply may change who must have signed plugins.
+const SIGNATURES_CHANGE: &str = "SEQUIN_API_CHANGES_SIGNATURES";
+
 /// What stands for the path of what was applied.
 pub(crate) const APPLIED: &str = "the applied configuration";
 
@@ -36,6 +39,8 @@ pub(crate) struct ConfigSource {
     own: Own,
     /// Whether that takes the place of what was applied, at a start and when it changes.
     own_wins: bool,
+    /// Whether an apply may change who must have signed plugins.
+    signatures_change: bool,
     applied: Arc<Mutex<Option<Arc<str>>>>,
 }
 
@@ -71,17 +76,13 @@ impl ConfigSource {
         } else {
             env("CONFIG_FILE_PATH").map_or(Own::Nothing, |path| Own::File(path.into()))
         };
-        let applied_wins = match env(APPLIED_WINS).as_deref() {
-            None | Some("" | "false" | "0") => false,
-            Some("true" | "1") => true,
-            Some(other) => {
-                return Err(format!(
-                    "{APPLIED_WINS} is true or false, not `{}`",
-                    other.escape_debug()
-                ));
-            }
+        let is = |name: &str| match env(name).as_deref() {
+            None | Some("" | "false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(other) => Err(format!("{name} is true or false, not `{}`", other.escape_debug())),
         };
-        Ok(Self { own, own_wins: !applied_wins, applied: Arc::default() })
+        let (own_wins, signatures_change) = (!is(APPLIED_WINS)?, is(SIGNATURES_CHANGE)?);
+        Ok(Self { own, own_wins, signatures_change, applied: Arc::default() })
     }
 
     /// What the engine was started with.
@@ -92,6 +93,11 @@ impl ConfigSource {
     /// Whether that takes the place of what was applied, at a start and when it changes.
     pub(crate) fn own_wins(&self) -> bool {
         self.own_wins && self.own != Own::Nothing
+    }
+
+    /// Whether an apply may change who must have signed plugins: only an operator says so.
+    pub(crate) fn signatures_change(&self) -> bool {
+        self.signatures_change
     }
 
     /// The file, if it is one.

@@ -206,6 +206,12 @@ impl Reloader {
 
         let merged_text = merged.text();
         let (spec, told) = checked(&merged_text, text)?;
+        let policy = &self.loaded.spec.signatures;
+        if policy.is_some() && *policy != spec.signatures && !self.source.signatures_change() {
+            let what = "who must have signed plugins is not changed over the API: change it in the \
+                        engine's own file, or let its operator set SEQUIN_API_CHANGES_SIGNATURES=true";
+            return Err(refused(403, "signatures_fixed", what));
+        }
         let known = Known::read(&self.store).await.map_err(stored)?.trying(brought);
         let work = || build(spec, &merged_text, &self.wiring, &known);
         // Components are compiled here, on this thread and no other.
