@@ -118,7 +118,7 @@ impl Door {
     }
 
     fn check(&self, request: &Request) -> Result<(), Refused> {
-        let (headers, uri) = (request.headers(), request.uri());
+        let headers = request.headers();
         let Some(shown) = shown(headers).filter(|_| self.tokens.is_any()) else {
             return self.access.check(headers);
         };
@@ -130,7 +130,7 @@ impl Door {
                 Err(refused.with(WWW_AUTHENTICATE, "Bearer"))
             }
             Admitted::May(scopes) => {
-                let needed = needed(request.method(), uri.path(), uri.query());
+                let needed = needed(request.method(), request.uri());
                 if scopes.contains(&needed) || scopes.contains(&Scope::Admin) {
                     return Ok(());
                 }
@@ -150,7 +150,8 @@ async fn admit(State(door): State<Door>, request: Request, next: Next) -> Respon
 }
 
 fn unauthorized() -> Refused {
-    let told = "show the token of SEQUIN_API_TOKEN: `Authorization: Bearer …`";
+    let told = "show a token, the engine's SEQUIN_API_TOKEN or one of `sequin token create`: \
+                `Authorization: Bearer …`";
     reply::error(StatusCode::UNAUTHORIZED, told).with(WWW_AUTHENTICATE, "Bearer")
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -58,11 +58,13 @@ pub trait Tokens: Send + Sync {
 }
 
 /// What a request needs.
-pub(crate) fn needed(method: &Method, path: &str, query: Option<&str>) -> Scope {
-    let parts: Vec<&str> = path.trim_start_matches("/api/").split('/').collect();
+pub(crate) fn needed(method: &Method, uri: &Uri) -> Scope {
+    let path = uri.path();
+    let parts: Vec<&str> = path.strip_prefix("/api/").unwrap_or(path).split('/').collect();
     let is_read = *method == Method::GET || *method == Method::HEAD;
-    // With secrets, whatever it is.
-    if query.is_some_and(|query| query.contains("sensitive")) {
+    // With secrets, whatever it is: read as handlers read it, or it could be written otherwise.
+    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    if query.is_ok_and(|Query(query)| query.iter().any(|(key, _)| key.contains("sensitive"))) {
         return Scope::Admin;
     }
     match parts[..] {
@@ -70,6 +72,8 @@ pub(crate) fn needed(method: &Method, path: &str, query: Option<&str>) -> Scope 
         // Rows, whoever looks at them.
         ["letters" | "sequin_streams" | "http_pull_consumers", ..]
         | ["sinks", _, "letters" | "messages" | "trace" | "record", ..] => Scope::Messages,
+        // Their reports have samples of rows.
+        ["sinks", _, "rollouts", ..] => Scope::Plugins,
         _ if is_read => Scope::Read,
         ["plugins", ..] | ["sinks", _, "promote" | "rollback" | "release" | "rollouts", ..] => {
             Scope::Plugins
@@ -171,25 +175,27 @@ mod tests {
 
     #[test]
     fn b261_what_a_request_needs_is_told_by_its_method_and_path() {
-        for (method, path, query, expected) in [
-            ("GET", "/api/sinks", None, Scope::Read),
-            ("GET", "/api/sinks/a", Some("show_sensitive=true"), Scope::Admin),
-            ("GET", "/api/config/export", Some("show-sensitive=true"), Scope::Admin),
-            ("GET", "/api/config/export", None, Scope::Read),
-            ("POST", "/api/config/plan", None, Scope::Config),
-            ("PATCH", "/api/sinks/a", None, Scope::Config),
-            ("POST", "/api/sinks/a/backfills", None, Scope::Config),
-            ("GET", "/api/sinks/a/letters", None, Scope::Messages),
-            ("GET", "/api/letters/1", None, Scope::Messages),
-            ("GET", "/api/sequin_streams/a/receive", None, Scope::Messages),
-            ("POST", "/api/sinks/a/promote", None, Scope::Plugins),
-            ("POST", "/api/plugins", None, Scope::Plugins),
-            ("GET", "/api/plugins", None, Scope::Read),
-            ("GET", "/api/api_keys", None, Scope::Admin),
-            ("POST", "/api/whatever", None, Scope::Config),
+        for (method, uri, expected) in [
+            ("GET", "/api/sinks", Scope::Read),
+            ("GET", "/api/sinks/a?show_sensitive=true", Scope::Admin),
+            ("GET", "/api/sinks/a?show_sensitiv%65=true", Scope::Admin),
+            ("GET", "/api/config/export?show-sensitive=true", Scope::Admin),
+            ("GET", "/api/config/export", Scope::Read),
+            ("POST", "/api/config/plan", Scope::Config),
+            ("PATCH", "/api/sinks/a", Scope::Config),
+            ("POST", "/api/sinks/a/backfills", Scope::Config),
+            ("GET", "/api/sinks/a/letters", Scope::Messages),
+            ("GET", "/api/letters/1", Scope::Messages),
+            ("GET", "/api/sequin_streams/a/receive", Scope::Messages),
+            ("GET", "/api/sinks/a/rollouts/1", Scope::Plugins),
+            ("POST", "/api/sinks/a/promote", Scope::Plugins),
+            ("POST", "/api/plugins", Scope::Plugins),
+            ("GET", "/api/plugins", Scope::Read),
+            ("GET", "/api/api_keys", Scope::Admin),
+            ("POST", "/api/whatever", Scope::Config),
         ] {
             let method: Method = method.parse().unwrap();
-            assert_eq!(needed(&method, path, query), expected, "{method} {path}");
+            assert_eq!(needed(&method, &uri.parse().unwrap()), expected, "{method} {uri}");
         }
     }
 }
