@@ -435,6 +435,8 @@ async fn b252_an_apply_of_a_sink_that_is_there_reads_its_tables_no_second_time()
     assert!(!described(&plan).contains("as a whole"), "{plan}");
     assert_eq!(it.apply(&it.file(&sink("    batch_size: 7\n"))?).await?["applied"], false);
     assert_eq!(keys(&it.insert(4, "true, 'y'", 4).await?), [1, 2, 3, 4]);
+    let backfills = it.told(&["backfills", "list", "hook"]).await?;
+    assert_eq!(backfills.lines().count(), 1, "{backfills}");
     Ok(())
 }
 

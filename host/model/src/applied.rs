@@ -24,12 +24,12 @@ pub struct Applied {
 }
 
 /// Keeps what was applied.
-pub trait Configs: Send + Sync {
-    /// What was applied last; None if nothing was, or the engine's own file has taken its place.
+pub trait AppliedConfigs: Send + Sync {
+    /// What was applied last; None if nothing was.
     fn applied(&self) -> Answer<'_, Option<Applied>>;
 
     /// Records what is to run from now on, with signatures of components by their digest, and who did
-    /// it. Earlier ones are kept for a while.
+    /// it. The one before is kept.
     fn apply(
         &self,
         epoch: Epoch,
@@ -38,8 +38,8 @@ pub trait Configs: Send + Sync {
         deed: Deed,
     ) -> Answer<'_, ()>;
 
-    /// Records that the engine's own file has taken the place of what was applied.
-    fn set_aside(&self, epoch: Epoch, deed: Deed) -> Answer<'_, ()>;
+    /// Takes back what was recorded last, which does not run after all: the one before counts again.
+    fn withdraw(&self, epoch: Epoch, deed: Deed) -> Answer<'_, ()>;
 
     /// Signatures that came with components, by their digest.
     fn signatures(&self) -> Answer<'_, BTreeMap<String, Vec<String>>>;

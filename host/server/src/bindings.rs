@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::spec::{Component, Sink};
-use model::applied::Configs as _;
+use model::applied::AppliedConfigs as _;
 use model::grants::KeyValue;
 use model::versions::{
     Binding, BindingName, Generation, Hold, How, Link, Made, Role, Version, Versions, VersionsError,

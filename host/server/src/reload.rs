@@ -453,6 +453,7 @@ impl Reloader {
         config.applied_at.set(now());
         self.loaded = ready.loaded;
         self.text = ready.text;
+        self.show_drift();
         self.tell_held();
         self.follow(Some(&plan)).await;
         Ok(())

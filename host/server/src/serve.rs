@@ -75,7 +75,16 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     }
     let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
     let ready = reload::load(&source, &wiring, &known);
-    let ready = ready.map_err(|refused| Failure::Usage(refused.reason))?;
+    let ready = ready.map_err(|refused| {
+        // Nobody can edit it: a file can take its place.
+        let help = match source.applied() {
+            Some(_) => {
+                "help: that was applied over the API: start with --config FILE to run something else"
+            }
+            None => "",
+        };
+        Failure::Usage(format!("{}{help}", refused.reason))
+    })?;
     for warning in &ready.warnings {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }

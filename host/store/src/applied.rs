@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::BoxFuture;
-use model::applied::{Applied, Configs};
+use model::applied::{Applied, AppliedConfigs};
 use model::store::Epoch;
 use model::versions::{Deed, VersionsError};
 use rusqlite::{Error, OptionalExtension as _, Row, Transaction};
@@ -15,10 +15,10 @@ use crate::versions::note;
 type Answer<'a, T> = BoxFuture<'a, Result<T, VersionsError>>;
 
 pub(crate) const SCHEMA: &str = "
-    -- The last row is what counts; without a text the engine's own file does.
+    -- The last row is what counts.
     CREATE TABLE applied (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
-        text TEXT,
+        text TEXT NOT NULL,
         by_whom TEXT NOT NULL,
         at_us INTEGER NOT NULL
     ) STRICT;
@@ -40,20 +40,20 @@ pub(crate) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// So many are kept.
-const KEPT: i64 = 50;
+/// What counts, and what it can be taken back to: they hold secrets.
+const KEPT: i64 = 2;
 
 const LAST: &str = "SELECT id, text, by_whom, at_us FROM applied ORDER BY id DESC LIMIT 1";
 
-impl Configs for Embedded {
+impl AppliedConfigs for Embedded {
     fn applied(&self) -> Answer<'_, Option<Applied>> {
         self.look(|connection| {
             let last = connection.query_row(LAST, (), |row| {
-                let text: Option<String> = row.get(1)?;
-                let (id, by, at_us) = (row.get::<_, i64>(0)?, row.get(2)?, row.get(3)?);
-                Ok(text.map(|text| (id, Applied { text, by, at_us, ..Applied::default() })))
+                let (id, text) = (row.get::<_, i64>(0)?, row.get(1)?);
+                let (by, at_us) = (row.get(2)?, row.get(3)?);
+                Ok((id, Applied { text, by, at_us, ..Applied::default() }))
             });
-            let Some((id, applied)) = last.optional()?.flatten() else { return Ok(None) };
+            let Some((id, applied)) = last.optional()? else { return Ok(None) };
             let owners = "SELECT resource, owner FROM applied_owners WHERE id = ?1";
             let owners =
                 connection.prepare(owners)?.query_map([id], pair)?.collect::<Result<_, _>>()?;
@@ -75,7 +75,7 @@ impl Configs for Embedded {
     ) -> Answer<'_, ()> {
         self.judged(epoch, move |transaction| {
             let Applied { text, owners, digests, by, at_us } = &applied;
-            let id = add(transaction, Some(text), by, *at_us)?;
+            let id = add(transaction, text, by, *at_us)?;
             for (resource, owner) in owners {
                 let owned = "INSERT INTO applied_owners (id, resource, owner) VALUES (?1, ?2, ?3)";
                 transaction.prepare(owned)?.execute((id, resource, owner))?;
@@ -94,9 +94,11 @@ impl Configs for Embedded {
         })
     }
 
-    fn set_aside(&self, epoch: Epoch, deed: Deed) -> Answer<'_, ()> {
+    fn withdraw(&self, epoch: Epoch, deed: Deed) -> Answer<'_, ()> {
         self.judged(epoch, move |transaction| {
-            add(transaction, None, &deed.by, deed.at_us)?;
+            let last = "SELECT coalesce(max(id), 0) FROM applied";
+            let last: i64 = transaction.query_row(last, (), |row| row.get(0))?;
+            forget(transaction, "id = ?1", last)?;
             note(transaction, &deed)?;
             Ok(Ok(()))
         })
@@ -119,19 +121,21 @@ fn pair(row: &Row<'_>) -> Result<(String, String), Error> {
     Ok((row.get(0)?, row.get(1)?))
 }
 
-fn add(
-    transaction: &Transaction<'_>,
-    text: Option<&str>,
-    by: &str,
-    at_us: i64,
-) -> Result<i64, Error> {
+fn add(transaction: &Transaction<'_>, text: &str, by: &str, at_us: i64) -> Result<i64, Error> {
     let add = "INSERT INTO applied (text, by_whom, at_us) VALUES (?1, ?2, ?3)";
     transaction.execute(add, (text, by, at_us))?;
     let id = transaction.last_insert_rowid();
-    for table in ["applied_owners", "applied_digests", "applied"] {
-        transaction.execute(&format!("DELETE FROM {table} WHERE id <= ?1"), [id - KEPT])?;
-    }
+    let kept =
+        format!("id NOT IN (SELECT id FROM applied ORDER BY id DESC LIMIT {KEPT}) AND id < ?1");
+    forget(transaction, &kept, id)?;
     Ok(id)
+}
+
+fn forget(transaction: &Transaction<'_>, which: &str, id: i64) -> Result<(), Error> {
+    for table in ["applied_owners", "applied_digests", "applied"] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE {which}"), [id])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_applied_last_outlives_the_process_until_a_file_takes_its_place() {
+    async fn what_was_applied_last_outlives_the_process_and_can_be_taken_back() {
         let directory = tempfile::tempdir().unwrap();
         {
             let store = Embedded::open(directory.path()).unwrap();
@@ -164,7 +168,9 @@ mod tests {
         assert_eq!(store.applied().await.unwrap(), Some(applied("59")));
         let signed = BTreeMap::from([("d".to_owned(), vec!["s".to_owned()])]);
         assert_eq!(store.signatures().await.unwrap(), signed);
-        store.set_aside(store.epoch(), Deed::default()).await.unwrap();
-        assert_eq!(store.applied().await.unwrap(), None);
+        for before in [Some(applied("58")), None, None] {
+            store.withdraw(store.epoch(), Deed::default()).await.unwrap();
+            assert_eq!(store.applied().await.unwrap(), before);
+        }
     }
 }

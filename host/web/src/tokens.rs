@@ -75,9 +75,7 @@ pub(crate) fn needed(method: &Method, uri: &Uri) -> Scope {
         // Their reports have samples of rows.
         ["sinks", _, "rollouts", ..] => Scope::Plugins,
         _ if is_read => Scope::Read,
-        ["plugins", ..] | ["sinks", _, "promote" | "rollback" | "release" | "rollouts", ..] => {
-            Scope::Plugins
-        }
+        ["plugins", ..] | ["sinks", _, "promote" | "rollback" | "release", ..] => Scope::Plugins,
         _ => Scope::Config,
     }
 }

@@ -15,7 +15,7 @@ use config::portable::{Action, Around, Difference, Id, Portable};
 use config::spec::{Component, FunctionKind, Status};
 use config::{Diagnostic, Spec};
 use engine::run::Stopped;
-use model::applied::{Applied, Configs as _};
+use model::applied::{Applied, AppliedConfigs as _};
 use model::versions::{Deed, Versions as _, VersionsError};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -285,12 +285,12 @@ impl Reloader {
             // It was refused at the last moment, and what ran goes on.
             self.source.set_applied(before);
             let why = self.status.config.problem.get().unwrap_or_default().to_string();
-            if let Err(error) = self.record_again(&proposal).await {
-                warn!(%error, "what runs cannot be recorded: the next start takes up what was refused");
+            let deed = done(&proposal.by, "apply_refused", why.clone());
+            if let Err(error) = self.store.withdraw(self.store.epoch(), deed).await {
+                warn!(%error, "what was refused cannot be taken back: the next start takes it up");
             }
             return Ok(Err(refused(422, "refused", why)));
         }
-        self.show_drift();
         Ok(Ok(told))
     }
 
@@ -315,39 +315,8 @@ impl Reloader {
             by: by.clone(),
             at_us: now_us(),
         };
-        let deed = Deed {
-            at_us: now_us(),
-            by: by.clone(),
-            what: "apply".to_owned(),
-            subject: "the configuration".to_owned(),
-            detail: detail(reason, &proposed.differences),
-            ..Deed::default()
-        };
+        let deed = done(by, "apply", detail(reason, &proposed.differences));
         store.apply(epoch, applied, of_it.collect(), deed).await.map_err(stored)
-    }
-
-    /// What was recorded does not run: what runs is recorded in its place.
-    async fn record_again(&self, proposal: &Proposal) -> Result<(), VersionsError> {
-        let deed = Deed {
-            at_us: now_us(),
-            by: proposal.by.clone(),
-            what: "apply_refused".to_owned(),
-            subject: "the configuration".to_owned(),
-            ..Deed::default()
-        };
-        match self.source.applied() {
-            None => self.store.set_aside(self.store.epoch(), deed).await,
-            Some(text) => {
-                let applied = Applied {
-                    text: text.to_string(),
-                    digests: self.loaded.digests.values().cloned().collect(),
-                    by: proposal.by.clone(),
-                    at_us: now_us(),
-                    ..Applied::default()
-                };
-                self.store.apply(self.store.epoch(), applied, Vec::new(), deed).await
-            }
-        }
     }
 
     /// The engine's own file was changed, or somebody asks for it: it takes the place of what was
@@ -363,25 +332,23 @@ impl Reloader {
             return Ok(());
         }
         warn!(
-            "the engine's own configuration has taken the place of what was applied over the API"
+            "the engine's own configuration has taken the place of what was applied over the API; a \
+             start with SEQUIN_APPLIED_CONFIG_WINS=true brings that back"
         );
-        if let Err(error) = set_aside(&self.store).await {
-            warn!(%error, "that cannot be recorded");
-        }
-        self.show_drift();
         Ok(())
     }
 }
 
-async fn set_aside(store: &Embedded) -> Result<(), VersionsError> {
-    let deed = Deed {
+/// What was done to the configuration, for the audit.
+fn done(by: &str, what: &str, detail: String) -> Deed {
+    Deed {
         at_us: now_us(),
-        by: "sequin.yaml".to_owned(),
-        what: "set_aside".to_owned(),
-        subject: "the configuration that was applied".to_owned(),
+        by: by.to_owned(),
+        what: what.to_owned(),
+        subject: "the configuration".to_owned(),
+        detail,
         ..Deed::default()
-    };
-    store.set_aside(store.epoch(), deed).await
+    }
 }
 
 /// What counts at a start: what was applied, where the engine has no file of its own or that does not
@@ -400,9 +367,9 @@ pub(crate) async fn begin(
     warn!(
         by,
         "the engine's own configuration takes the place of what was applied over the API; \
-         SEQUIN_APPLIED_CONFIG_WINS=true lets the latter go on"
+         a start with SEQUIN_APPLIED_CONFIG_WINS=true brings that back"
     );
-    set_aside(store).await
+    Ok(())
 }
 
 /// What came as a text.
