@@ -27,10 +27,12 @@ pub const BYTES_MAX: usize = 256 << 20;
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// Of the configuration, and of the manifest.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
-/// Components, and signatures of one.
+/// Components.
 pub const COMPONENTS_MAX: usize = 256;
 /// Signatures of one component.
 pub const SIGNATURES_MAX: usize = 16;
+/// Characters of one, in base64.
+pub const SIGNATURE_BYTES_MAX: usize = 1_024;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "bundle.json";
@@ -88,8 +90,7 @@ struct Blob {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listed {
-    digest: String,
-    bytes: u64,
+    blob: Blob,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     named: Option<Named>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

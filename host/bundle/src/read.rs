@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use crate::{
-    BYTES_MAX, Bundle, COMPONENT_BYTES_MAX, COMPONENTS_MAX, CONFIG, Component, FORMAT, Listed,
-    MANIFEST, Manifest, SIGNATURES_MAX, TEXT_BYTES_MAX, digest, path,
+    BYTES_MAX, Blob, Bundle, COMPONENT_BYTES_MAX, COMPONENTS_MAX, CONFIG, Component, FORMAT,
+    Listed, MANIFEST, Manifest, SIGNATURE_BYTES_MAX, SIGNATURES_MAX, TEXT_BYTES_MAX, digest, path,
 };
 
 /// Why bytes are no bundle.
@@ -83,12 +83,12 @@ impl Bundle {
             .filter(|(name, _)| name == MANIFEST)
             .ok_or(Refused::NoManifest)?;
         let manifest = manifest_of(&manifest)?;
-        let (_, config) = expect(next(TEXT_BYTES_MAX)?, CONFIG, &manifest.config.digest)?;
+        let (_, config) = expect(next(TEXT_BYTES_MAX)?, CONFIG, &manifest.config)?;
         let config = String::from_utf8(config);
         let config = config.map_err(|_| Refused::Entry(format!("{CONFIG} is no text")))?;
         let mut components = Vec::new();
-        for Listed { digest, named, signatures, .. } in manifest.components {
-            let (_, bytes) = expect(next(COMPONENT_BYTES_MAX)?, &path(&digest), &digest)?;
+        for Listed { blob, named, signatures } in manifest.components {
+            let (_, bytes) = expect(next(COMPONENT_BYTES_MAX)?, &path(&blob.digest), &blob)?;
             components.push(Component { named, signatures, bytes });
         }
         if let Some((name, _)) = next(0)? {
@@ -117,12 +117,16 @@ fn manifest_of(bytes: &[u8]) -> Result<Manifest, Refused> {
     }
     let mut seen = BTreeSet::new();
     let mut names = BTreeSet::new();
-    for Listed { digest, named, signatures, .. } in components {
-        if signatures.len() > SIGNATURES_MAX {
-            return wrong(format!("{} signatures of one component", signatures.len()));
+    for Listed { blob, named, signatures } in components {
+        let is_long = |signature: &String| signature.len() > SIGNATURE_BYTES_MAX;
+        if signatures.len() > SIGNATURES_MAX || signatures.iter().any(is_long) {
+            return wrong(format!(
+                "a component has more than {SIGNATURES_MAX} signatures, or one of more than \
+                 {SIGNATURE_BYTES_MAX} characters"
+            ));
         }
         let name = named.as_ref().map(|it| (&it.name, &it.version));
-        if !seen.insert(digest) || name.is_some_and(|name| !names.insert(name)) {
+        if !seen.insert(&blob.digest) || name.is_some_and(|name| !names.insert(name)) {
             return wrong("a component is there twice".to_owned());
         }
     }
@@ -133,15 +137,15 @@ fn manifest_of(bytes: &[u8]) -> Result<Manifest, Refused> {
 fn expect(
     entry: Option<(String, Vec<u8>)>,
     name: &str,
-    said: &str,
+    said: &Blob,
 ) -> Result<(String, Vec<u8>), Refused> {
     let Some((is, content)) = entry.filter(|(is, _)| is == name) else {
         let name = name.escape_debug();
         return Err(Refused::Entry(format!("`{name:.100}` is missing where it should be")));
     };
     let found = digest(&content);
-    if found != said {
-        let said = said.escape_debug().to_string();
+    if found != said.digest || content.len() as u64 != said.bytes {
+        let said = format!("{} of {} bytes", said.digest.escape_debug(), said.bytes);
         return Err(Refused::Changed { entry: is, is: found, said });
     }
     Ok((is, content))

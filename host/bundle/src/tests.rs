@@ -63,7 +63,7 @@ fn b271_a_bundle_that_is_not_what_it_says_is_refused_with_the_reason() {
             entries[0].1 = manifest.replacen(from, to, 1).into_bytes();
         })
     };
-    let cases: [(&str, Vec<u8>); 12] = [
+    let cases: [(&str, Vec<u8>); 13] = [
         ("first entry", changed(|entries| entries.swap(0, 1))),
         ("first entry", changed(Vec::clear)),
         ("compressed", b"\x1f\x8b\x08rest".to_vec()),
@@ -76,6 +76,7 @@ fn b271_a_bundle_that_is_not_what_it_says_is_refused_with_the_reason() {
             changed(|entries| "../../etc/x".clone_into(&mut entries[2].0)),
         ),
         ("is not in bundle.json", changed(|entries| entries.push(("more".to_owned(), Vec::new())))),
+        ("of 11 bytes", replace("\"bytes\": 10", "\"bytes\": 11")),
         ("format 9", replace("\"format\": 1", "\"format\": 9")),
         ("unknown field `forma`", replace("\"template\"", "\"forma\"")),
         ("no tar archive", b"x".repeat(600)),

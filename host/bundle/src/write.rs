@@ -14,8 +14,7 @@ impl Bundle {
         let components: BTreeMap<String, _> =
             self.components.iter().map(|it| (it.digest(), it)).collect();
         let listed = components.iter().map(|(digest, it)| Listed {
-            digest: digest.clone(),
-            bytes: it.bytes.len() as u64,
+            blob: Blob { digest: digest.clone(), bytes: it.bytes.len() as u64 },
             named: it.named.clone(),
             signatures: it.signatures.clone(),
         });

@@ -128,7 +128,7 @@ pub(crate) fn routes(configs: Arc<dyn Configs>) -> Router {
         .with_state(Context { configs, bodies: Arc::new(Semaphore::new(1)) })
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Said {
     yaml: Option<String>,
@@ -210,6 +210,9 @@ async fn proposal(
     let (content, said) = if is_bundle {
         (Content::Bundle(bytes), asked)
     } else {
+        if asked != Said::default() {
+            return Err(wrong("with JSON, say it in the body and not in the query".to_owned()));
+        }
         let mut said: Said =
             serde_json::from_slice(&bytes).map_err(|error| wrong(format!("body: {error}")))?;
         let yaml = said.yaml.take().ok_or_else(|| wrong("`yaml` is missing".to_owned()))?;

@@ -2,6 +2,7 @@
 //! before this one, had been handed.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::chunk::Chunk;
@@ -76,16 +77,24 @@ impl Before {
         first.is_some_and(|(first, _)| position.is_none_or(|position| *first < position))
     }
 
-    /// Those of it that are chosen, at most so many, by position.
-    pub(super) fn some(
+    /// The first of it within these positions, at most so many.
+    pub(super) fn within(
         &self,
         _: &Turn<'_>,
+        positions: impl RangeBounds<Position>,
         max: usize,
-        is_chosen: impl Fn(Position, Address) -> bool,
     ) -> Kept {
         let kept = self.lock();
+        let Some(kept) = kept.as_ref() else { return Kept::new() };
+        let found = kept.range(positions).take(max);
+        found.map(|(position, address)| (*position, *address)).collect()
+    }
+
+    /// What stands below an address.
+    pub(super) fn below(&self, _: &Turn<'_>, below: Address) -> Kept {
+        let kept = self.lock();
         let all = kept.iter().flatten().map(|(position, address)| (*position, *address));
-        all.filter(|(position, address)| is_chosen(*position, *address)).take(max).collect()
+        all.filter(|(_, address)| *address < below).collect()
     }
 
     /// These are handed over, or nobody owes them.

@@ -255,7 +255,7 @@ async fn relocate_before(spool: &Spool, owner: &Owner, below: Address) {
     let before = &owner.backlog.before;
     // Its reader is at it.
     let Some(turn) = before.try_turn() else { return };
-    let here = before.some(&turn, usize::MAX, |_, address| address < below);
+    let here = before.below(&turn, below);
     for (address, positions) in by_address(here) {
         let Ok(logged) = owner.next(spool, Part::Kept, address).await else { continue };
         let Some(logged) = logged.filter(|logged| logged.address == address) else {

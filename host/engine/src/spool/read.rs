@@ -5,6 +5,7 @@
 //! Then it follows what the slot appends for it, until nothing is left and the slot hands it its
 //! changes directly.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,7 +187,7 @@ impl Read {
         let before = &self.owner.backlog.before;
         let turn = before.turn().await;
         // Seldom: of a sink of which more was open than a record holds.
-        let within = before.some(&turn, usize::MAX, |at, _| (low..=high).contains(&at));
+        let within = before.within(&turn, low..=high, usize::MAX);
         let mut among = within.clone();
         among.retain(|position, _| changes.iter().all(|change| change.position != *position));
         bytes += self.add_kept(&among, &mut changes).await;
@@ -210,8 +211,8 @@ impl Read {
                 return Ok(false);
             }
             let turn = before.turn().await;
-            let is_below = |at, _| below.is_none_or(|below| at < below);
-            let some = before.some(&turn, KEPT_MAX, is_below);
+            let until = below.map_or(Bound::Unbounded, Bound::Excluded);
+            let some = before.within(&turn, (Bound::Unbounded, until), KEPT_MAX);
             let mut changes = Vec::new();
             let bytes = self.add_kept(&some, &mut changes).await;
             self.admit(&mut changes, |position| {
