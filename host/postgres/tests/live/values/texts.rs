@@ -73,7 +73,8 @@ async fn b042_bytes_come_whole_and_as_a_query_prints_them() {
             let mut got = String::new();
             while got.is_empty() {
                 let (changes, _) = read(&mut *source, 1).await;
-                let row = changes.last().unwrap().after.as_ref().unwrap();
+                // The truncation, which has no row, may come in a read of its own.
+                let Some(row) = changes.last().unwrap().after.as_ref() else { continue };
                 let Value::Text(text) = row.value(0) else { panic!("a value") };
                 got = text.strip_prefix("\\x").unwrap().to_owned();
             }
