@@ -12,6 +12,7 @@ mod change_log;
 mod chaos;
 mod configuration;
 mod crash;
+mod distribution;
 mod doctor;
 mod file;
 mod fixtures;

@@ -16,6 +16,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;
+pub mod registry;
 pub mod sample;
 pub mod sequin;
 mod tail;

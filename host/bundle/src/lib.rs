@@ -97,6 +97,14 @@ struct Listed {
     signatures: Vec<String>,
 }
 
+impl Bundle {
+    /// Whether these bytes are meant to be a bundle: a tar archive. No YAML is one.
+    #[must_use]
+    pub fn is_one(bytes: &[u8]) -> bool {
+        bytes.get(257..262) == Some(b"ustar".as_slice())
+    }
+}
+
 impl Component {
     /// `sha256:` and 64 lower case digits.
     #[must_use]

@@ -45,6 +45,8 @@ pub(crate) struct Document {
 pub(crate) struct PlacedPlugins {
     pub(crate) value: plugins::Plugins,
     pub(crate) place: Place,
+    /// Where each of its versions is written.
+    pub(crate) versions: Vec<Place>,
 }
 
 /// The resources of one kind.
@@ -101,7 +103,12 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
     let plugins =
         take("plugins").filter(|node| !matches!(node.kind, Kind::Null)).and_then(|node| {
             let value = tree::read(&node, report)?;
-            Some(PlacedPlugins { value, place: node.place })
+            let items = node.get("versions").into_iter().flat_map(|list| match &list.kind {
+                Kind::List(items) => items.as_slice(),
+                _ => &[],
+            });
+            let versions = items.map(|item| item.place).collect();
+            Some(PlacedPlugins { value, place: node.place, versions })
         });
     let document = Document {
         functions: resources("function", functions, report, functions::read),

@@ -1,7 +1,7 @@
 //! A configuration that means the same wherever it is read: what it names beside itself is in it or
 //! named by digest. What is sent to an engine, kept by it, compared and exported.
 //!
-//! SQL of a `file` is its `code`, a component of a `file` is named by its digest, anchors and keys of
+//! SQL of a `file` is its `code`, a component of a `file` or of another source is named by its digest, anchors and keys of
 //! the user's own are gone, and the resources stand in one order. A resource is its kind and its name.
 
 mod compare;
@@ -13,6 +13,7 @@ use std::path::Path;
 use crate::diagnostic::{Diagnostic, Place, Report};
 use crate::document;
 use crate::env;
+use crate::spec::{VersionSource, layout};
 use crate::tree::{self, Entry, Kind, Node};
 
 pub use compare::{Action, Difference, Field};
@@ -32,6 +33,10 @@ const LISTS: [(&str, &str); 7] = [
 /// The keys at the top that are one resource each.
 const SINGLE: [&str; 2] = ["account", "plugins"];
 
+/// The key below `plugins` that holds resources of their own, called by name and version, and what one
+/// is called.
+const VERSIONS: (&str, &str) = ("versions", "plugin");
+
 /// What a text is made portable in.
 pub struct Around<'a> {
     /// Looks up an environment variable; None: variables stay as they are written.
@@ -42,6 +47,21 @@ pub struct Around<'a> {
     pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
     /// The digest of the component that the function of this name names by its file.
     pub component: &'a dyn Fn(&str, &Path) -> io::Result<String>,
+    /// The digest of a version of a plugin that comes from somewhere.
+    pub version: &'a dyn Fn(&Declared<'_>) -> io::Result<String>,
+}
+
+/// A version of a plugin that comes from somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// What it must be.
+    pub digest: Option<&'a str>,
+    /// Where it is.
+    pub source: VersionSource,
 }
 
 /// See the module.
@@ -154,13 +174,25 @@ impl Portable {
 
     fn root(&self) -> Node {
         let mut entries = Vec::new();
+        let of_kind = |kind: &str| -> Vec<Node> {
+            let of_kind = self.resources.iter().filter(|it| it.kind == kind);
+            of_kind.map(|it| it.node.clone()).collect()
+        };
         for key in SINGLE {
-            let found = self.resources.iter().find(|it| it.kind == key);
-            entries.extend(found.map(|it| entry(key, it.node.clone())));
+            let mut found = of_kind(key).pop();
+            if key == "plugins" {
+                let versions = of_kind(VERSIONS.1);
+                if !versions.is_empty() {
+                    let plugins = found.get_or_insert_with(|| node(Kind::Map(Vec::new())));
+                    if let Kind::Map(entries) = &mut plugins.kind {
+                        entries.push(entry(VERSIONS.0, node(Kind::List(versions))));
+                    }
+                }
+            }
+            entries.extend(found.map(|found| entry(key, found)));
         }
         for (key, kind) in LISTS {
-            let of_kind = self.resources.iter().filter(|it| it.kind == kind);
-            let items: Vec<Node> = of_kind.map(|it| it.node.clone()).collect();
+            let items = of_kind(kind);
             if !items.is_empty() {
                 entries.push(entry(key, node(Kind::List(items))));
             }
@@ -249,7 +281,16 @@ fn resources(mut root: Node, around: &Around<'_>, report: &mut Report<'_>) -> Ve
     let mut all = Vec::new();
     for key in SINGLE {
         let found = root.take(key).filter(|entry| !matches!(entry.value.kind, Kind::Null));
-        all.extend(found.map(|it| Resource { kind: key, name: String::new(), node: it.value }));
+        let Some(mut node) = found.map(|entry| entry.value) else { continue };
+        if key == "plugins" {
+            // Without anything in it, it says that nobody need have signed.
+            let has_versions = node.get(VERSIONS.0).is_some();
+            all.extend(versions(&mut node, around, report));
+            if has_versions && node.entries().is_empty() {
+                continue;
+            }
+        }
+        all.push(Resource { kind: key, name: String::new(), node });
     }
     for (key, kind) in LISTS {
         let mut lists = vec![root.take(key)];
@@ -275,6 +316,61 @@ fn resources(mut root: Node, around: &Around<'_>, report: &mut Report<'_>) -> Ve
         report.error(other.place, format_args!("unknown key `{}`", other.key));
     }
     all
+}
+
+/// Takes the versions out of `plugins`.
+fn versions(plugins: &mut Node, around: &Around<'_>, report: &mut Report<'_>) -> Vec<Resource> {
+    let Some(list) = plugins.take(VERSIONS.0) else { return Vec::new() };
+    let items = match list.value.kind {
+        Kind::List(items) => items,
+        Kind::Null => return Vec::new(),
+        _ => {
+            report.error(list.place, "`versions` must be a list");
+            return Vec::new();
+        }
+    };
+    items.into_iter().filter_map(|item| version(item, around, report)).collect()
+}
+
+fn version(mut node: Node, around: &Around<'_>, report: &mut Report<'_>) -> Option<Resource> {
+    let text = |node: &Node, key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
+    let (Some(name), Some(version)) = (text(&node, "name"), text(&node, "version")) else {
+        report.error(node.place, "a plugin without `name` and `version`");
+        return None;
+    };
+    if let Some(source) = node.take("source").map(|entry| entry.value)
+        && !matches!(source.kind, Kind::Null)
+    {
+        let Some(from) = source_of(&source, around) else {
+            report.error(source.place, "`source` needs one of `file`, `oci` and `oci_layout`");
+            return None;
+        };
+        let digest = text(&node, "digest");
+        let (name, version, digest) = (&*name, &*version, digest.as_deref());
+        match (around.version)(&Declared { name, version, digest, source: from }) {
+            Ok(digest) => {
+                node.take("digest");
+                if let Kind::Map(entries) = &mut node.kind {
+                    entries.push(entry("digest", self::node(Kind::Text(digest))));
+                }
+            }
+            Err(error) => report.error(source.place, error),
+        }
+    }
+    Some(Resource { kind: VERSIONS.1, name: format!("{name}@{version}"), node })
+}
+
+fn source_of(node: &Node, around: &Around<'_>) -> Option<VersionSource> {
+    let text = |key: &str| node.get(key).and_then(Node::text);
+    if let Some(file) = text("file") {
+        return Some(VersionSource::File(around.base_dir.join(file)));
+    }
+    if let Some(path) = text("oci_layout") {
+        let (path, tag) = layout(path);
+        let tag = tag.map(str::to_owned);
+        return Some(VersionSource::OciLayout(around.base_dir.join(path), tag));
+    }
+    text("oci").map(|reference| VersionSource::Oci(reference.to_owned()))
 }
 
 fn resource(

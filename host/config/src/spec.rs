@@ -7,6 +7,7 @@ mod grants;
 mod http_endpoints;
 mod plugins;
 mod sinks;
+mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::diagnostic::Report;
 use crate::document::{Document, Resource};
 pub use grants::{AllowedHost, Grants, HttpGrant, LookupGrant};
 pub(crate) use sinks::webhook;
+pub use versions::layout;
 
 /// A configuration that holds together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,31 @@ pub struct Spec {
     pub plugin_dir: PathBuf,
     /// Whose signatures are asked for; None: nobody's.
     pub signatures: Option<Signatures>,
+    /// Versions of plugins that the configuration brings, or counts on. Name and version are unique
+    /// together.
+    pub versions: Vec<Version>,
+}
+
+/// A version of a plugin, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub name: String,
+    pub version: String,
+    /// `sha256:` and 64 lower case digits: what it must be.
+    pub digest: Option<String>,
+    /// None: it was uploaded before.
+    pub source: Option<VersionSource>,
+}
+
+/// Where the component of a version is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionSource {
+    /// A component; not looked at: it may not exist.
+    File(PathBuf),
+    /// An artifact in a registry, as `registry.example.com/team/name:tag`. The digest is given.
+    Oci(String),
+    /// A directory in the OCI image layout; with several artifacts, the tag says which.
+    OciLayout(PathBuf, Option<String>),
 }
 
 /// Whose signatures are asked for. A plugin that no rule is for is refused.
@@ -368,8 +395,10 @@ pub(crate) fn resolve(
         sinks::Context { document, endpoints: &endpoints, functions: functions.as_slice() };
     let sinks = sinks::resolve(&context, report);
     let signatures = plugins::resolve(document.plugins.as_ref(), report);
+    let versions = versions::resolve(document.plugins.as_ref(), around, report);
     let plugin_dir = around.plugin_dir.to_owned();
-    (report.errors() == 0).then_some(Spec { databases, functions, sinks, plugin_dir, signatures })
+    let spec = Spec { databases, functions, sinks, plugin_dir, signatures, versions };
+    (report.errors() == 0).then_some(spec)
 }
 
 /// Says what is wrong with options, whose fields are keys below `path`.

@@ -86,6 +86,8 @@ macro_rules! pairs {
 }
 
 pairs! {
+    fn plugin_version_mistakes;
+    fn plugin_versions;
     fn b269_grants;
     fn b269_grants_mistakes;
     fn maximal;
@@ -190,6 +192,7 @@ fn b237_b255_what_is_portable_means_what_it_meant_and_shows_no_secret() {
             base_dir: Path::new("/srv/app"),
             read_file: &file,
             component: &|_, _| Ok(digest.clone()),
+            version: &|_| Ok(digest.clone()),
         };
         let portable = |text: &str| {
             let read = Portable::read(&name, text, &around);
@@ -207,6 +210,9 @@ fn b237_b255_what_is_portable_means_what_it_meant_and_shows_no_secret() {
             {
                 plugin.component = Component::Digest(digest.clone());
             }
+        }
+        for version in spec.versions.iter_mut().filter(|version| version.source.is_some()) {
+            (version.digest, version.source) = (Some(digest.clone()), None);
         }
         let (meant, _) = read(&name, &written, &|_| None)
             .unwrap_or_else(|errors| panic!("{written}{}", render(&errors)));

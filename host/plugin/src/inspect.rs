@@ -32,6 +32,8 @@ pub struct Inspection {
     pub capabilities: Vec<Capability>,
     /// Interfaces that it imports, with their versions.
     pub imports: Vec<String>,
+    /// What it exports, likewise.
+    pub exports: Vec<String>,
     /// Those of them that no plugin is granted: a component that has any is refused.
     pub refused: Vec<String>,
     /// Name, as its author gave it.
@@ -72,7 +74,6 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
         bytes: bytes.len(),
         ..Inspection::default()
     };
-    let mut exports = Vec::new();
     // Of modules and components inside, only what an SDK put there is of interest.
     let mut depth = 0_usize;
     let mut sections = 0_usize;
@@ -99,7 +100,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
-                    exports.push(export.map_err(invalid)?.name.name.to_owned());
+                    found.exports.push(shown(export.map_err(invalid)?.name.name));
                 }
             }
             Payload::CustomSection(section) => {
@@ -128,6 +129,7 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Error> {
             _ => {}
         }
     }
+    let exports = &found.exports;
     let exported = |world: World, name: &str| exports.iter().any(|it| world.exports(it, name));
     let world = World::ALL.into_iter().find(|world| exported(*world, "lifecycle"));
     let Some(world) = world else { return Err(Error::NoRole { missing: NO_LIFECYCLE }) };

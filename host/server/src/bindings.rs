@@ -16,6 +16,8 @@ use model::versions::{
 };
 use store::{Embedded, FunctionStore};
 
+use crate::arrivals::Arrivals;
+
 /// What is known of versions and bindings while a configuration is built.
 #[derive(Clone)]
 pub(crate) struct Known {
@@ -23,8 +25,10 @@ pub(crate) struct Known {
     pub(crate) bindings: BTreeMap<BindingName, Binding>,
     /// Functions whose component is this, whatever the spec names.
     pub(crate) pins: BTreeMap<String, String>,
-    /// Components that came with a configuration, by their digest.
-    brought: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Components that came with a configuration.
+    brought: Vec<Brought>,
+    /// Components that should have come and cannot be used, by `name@version` or digest, and why.
+    problems: BTreeMap<String, String>,
     /// Signatures that came with components, by their digest.
     signatures: BTreeMap<String, Vec<String>>,
     /// Nothing is to be written.
@@ -40,6 +44,13 @@ pub(crate) struct Brought {
     /// What it is to be known as; None: by its digest alone.
     pub(crate) version: Option<Version>,
     pub(crate) signatures: Vec<String>,
+}
+
+impl Brought {
+    /// Whether it is that version.
+    pub(crate) fn is(&self, name: &str, version: &str) -> bool {
+        self.version.as_ref().is_some_and(|it| it.name == name && it.version == version)
+    }
 }
 
 /// One chain of a sink as it runs.
@@ -62,16 +73,22 @@ impl Known {
         let bindings = store.bindings().await?.into_iter();
         let bindings = bindings.map(|binding| (binding.name.clone(), binding)).collect();
         let signatures = store.signatures().await?;
-        let (pins, brought) = Default::default();
+        let (pins, brought, problems) = Default::default();
         let store = Arc::clone(store);
-        Ok(Self { versions, bindings, pins, brought, signatures, is_trial: false, store })
+        let is_trial = false;
+        Ok(Self { versions, bindings, pins, brought, problems, signatures, is_trial, store })
     }
 
-    /// As if these had come already, and nothing is to be written.
-    pub(crate) fn trying(mut self, components: &[Brought]) -> Self {
-        self.is_trial = true;
-        for Brought { digest, bytes, version, signatures } in components {
-            self.brought.insert(digest.clone(), Arc::clone(bytes));
+    /// As if this had come already, and nothing is to be written.
+    pub(crate) fn trying(self, brought: Vec<Brought>) -> Self {
+        let arrivals = Arrivals { brought, ..Arrivals::default() };
+        Self { is_trial: true, ..self.with(arrivals) }
+    }
+
+    /// With what comes with a configuration.
+    pub(crate) fn with(mut self, arrivals: Arrivals) -> Self {
+        let Arrivals { brought, problems } = arrivals;
+        for Brought { digest, version, signatures, .. } in &brought {
             self.signatures.entry(digest.clone()).or_default().extend(signatures.iter().cloned());
             let same =
                 |it: &Version, new: &Version| it.name == new.name && it.version == new.version;
@@ -81,7 +98,19 @@ impl Known {
                 self.versions.push(new.clone());
             }
         }
+        self.brought.extend(brought);
+        self.problems.extend(problems);
         self
+    }
+
+    /// What came with the configuration.
+    pub(crate) fn brought(&self) -> &[Brought] {
+        &self.brought
+    }
+
+    /// What is wrong with components that should have come with it.
+    pub(crate) fn problems(&self) -> &BTreeMap<String, String> {
+        &self.problems
     }
 
     /// The bytes of what was uploaded; None if nothing of that name or digest was.
@@ -94,8 +123,8 @@ impl Known {
                 &self.versions.iter().find(is_it)?.digest
             }
         };
-        if let Some(brought) = self.brought.get(digest) {
-            return Some(Ok(brought.to_vec()));
+        if let Some(brought) = self.brought.iter().find(|it| it.digest == *digest) {
+            return Some(Ok(brought.bytes.to_vec()));
         }
         match self.store.bytes(digest) {
             Err(VersionsError::Refused { code: "unknown_digest", .. })
@@ -130,7 +159,7 @@ impl Known {
     }
 
     /// As if this had been recorded already.
-    pub(crate) fn with(mut self, made: &Made) -> Self {
+    pub(crate) fn having(mut self, made: &Made) -> Self {
         let Made { name, generation, .. } = made;
         let hold = made.hold.then(|| Hold {
             refused: made.refused,
@@ -238,7 +267,7 @@ mod tests {
         let known = Known::read(&store).await.unwrap();
         let chains = Chains::from([(name(), Chain { links: vec![link("1")], ..Chain::default() })]);
         let [made] = &known.made(&chains, 7)[..] else { panic!() };
-        let known = known.with(&Made { hold, ..made.clone() });
+        let known = known.having(&Made { hold, ..made.clone() });
         (directory, known)
     }
 

@@ -79,6 +79,7 @@ fn missing(bundle: &Bundle) -> Result<Vec<String>, Failure> {
         base_dir: Path::new(""),
         read_file: &nothing,
         component: &|_, path| nothing(path),
+        version: &|_| nothing(Path::new("the source of a plugin")),
     };
     let portable = Portable::read("sequin.yaml", &bundle.config, &around).map_err(|wrong| {
         Failure::Usage(wrong.iter().map(|diagnostic| format!("{diagnostic}\n")).collect())

@@ -70,7 +70,11 @@ impl<'a> Components<'a> {
     /// What is to be said of a named component that is nowhere here; None of one that is somewhere,
     /// and of a file.
     pub(crate) fn missing(&mut self, component: &Component) -> Option<String> {
-        if matches!(component, Component::File(_)) || self.known.component(component).is_some() {
+        // What is wrong with one that came is told where it is loaded.
+        if matches!(component, Component::File(_))
+            || self.problem(component).is_some()
+            || self.known.component(component).is_some()
+        {
             return None;
         }
         let (directory, limits) = (self.directory, &self.limits);
@@ -79,6 +83,12 @@ impl<'a> Components<'a> {
             Ok(entries) => Some(entries.missing(component, directory)),
             Err(error) => Some(error.clone()),
         }
+    }
+
+    /// Why a component that should have come with the configuration cannot be used.
+    fn problem(&self, component: &Component) -> Option<String> {
+        let called = show(component);
+        self.known.problems().get(&called).map(|why| format!("{called}: {why}"))
     }
 
     /// The component's bytes.
@@ -92,6 +102,9 @@ impl<'a> Components<'a> {
             let bytes = std::fs::read(path);
             let failed = |error| format!("file {}: {error}", path.display());
             return Ok(Found::file(path, bytes.map_err(failed)?));
+        }
+        if let Some(problem) = self.problem(component) {
+            return Err(problem);
         }
         let (directory, limits) = (self.directory, &self.limits);
         let entries = self.entries.get_or_insert_with(|| Entries::read(directory, limits));

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use config::{Diagnostic, Spec};
 
-use crate::configuration;
+use crate::configuration::{self, Written};
 
 /// A file, in base64; it wins over `CONFIG_FILE_PATH`, as for the predecessor.
 const YAML: &str = "CONFIG_FILE_YAML";
@@ -48,6 +48,8 @@ pub(crate) struct ConfigSource {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) text: String,
+    /// Components that came with it: it is a bundle.
+    pub(crate) components: Vec<bundle::Component>,
     pub(crate) spec: Spec,
     pub(crate) warnings: Vec<Diagnostic>,
     /// Files that are part of it: of SQL.
@@ -122,24 +124,19 @@ impl ConfigSource {
         *self.lock() = text;
     }
 
-    /// What stands for its path, and the text.
+    /// What it was started with: what stands for its path, and the text.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn text(&self) -> Result<(PathBuf, String), String> {
-        if let Some(applied) = self.applied() {
-            // What it names is looked for where the process stands.
-            return Ok((APPLIED.into(), applied.to_string()));
-        }
-        self.own_text()
+    pub(crate) fn own_text(&self) -> Result<(PathBuf, String), String> {
+        self.own_whole().map(|(path, Written { text, .. })| (path, text))
     }
 
-    /// As [`Self::text`], whatever was applied.
-    pub(crate) fn own_text(&self) -> Result<(PathBuf, String), String> {
+    fn own_whole(&self) -> Result<(PathBuf, Written), String> {
         match &self.own {
-            Own::File(path) => Ok((path.clone(), configuration::text(path)?)),
-            Own::Text(text) => Ok((YAML.into(), text.clone())),
-            Own::Nothing => Ok((APPLIED.into(), "sinks: []\n".to_owned())),
+            Own::File(path) => Ok((path.clone(), configuration::read(path)?)),
+            Own::Text(text) => Ok((YAML.into(), text.clone().into())),
+            Own::Nothing => Ok((APPLIED.into(), "sinks: []\n".to_owned().into())),
         }
     }
 
@@ -148,10 +145,16 @@ impl ConfigSource {
     /// # Errors
     /// It cannot be read, or everything that is wrong with it.
     pub(crate) fn read(&self) -> Result<Read, String> {
-        let (name, text) = self.text()?;
+        let (name, Written { text, components }) = match self.applied() {
+            // What it names is looked for where the process stands.
+            Some(applied) => (APPLIED.into(), applied.to_string().into()),
+            None => self.own_whole()?,
+        };
         let files = RefCell::default();
         match configuration::check_noting(&name, &text, &files) {
-            Ok((spec, warnings)) => Ok(Read { text, spec, warnings, files: files.into_inner() }),
+            Ok((spec, warnings)) => {
+                Ok(Read { text, components, spec, warnings, files: files.into_inner() })
+            }
             Err(wrong) => Err(wrong.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()),
         }
     }

@@ -6,6 +6,7 @@ mod remote;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use bundle::Bundle;
 use config::{Diagnostic, Spec, Surroundings};
 
 use crate::settings::environment;
@@ -47,11 +48,36 @@ pub(crate) fn plugin_dir(base_dir: &Path) -> PathBuf {
     environment("SEQUIN_PLUGIN_DIR").map_or_else(|| base_dir.join(PLUGIN_DIR), PathBuf::from)
 }
 
+/// A configuration as it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// With variables of the environment to be filled in.
+    pub(crate) text: String,
+    /// What came with it in a bundle.
+    pub(crate) components: Vec<bundle::Component>,
+}
+
+impl From<String> for Written {
+    fn from(text: String) -> Self {
+        Self { text, components: Vec::new() }
+    }
+}
+
 /// # Errors
-/// The file cannot be read.
-pub(crate) fn text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("error: {} cannot be read: {error}", path.display()))
+/// The file cannot be read, or is neither YAML nor a bundle.
+pub(crate) fn read(path: &Path) -> Result<Written, String> {
+    let failed = |error: &dyn std::fmt::Display| {
+        format!("error: {} cannot be read: {error}", path.display())
+    };
+    let bytes = std::fs::read(path).map_err(|error| failed(&error))?;
+    if !Bundle::is_one(&bytes) {
+        return String::from_utf8(bytes).map(Written::from).map_err(|_| failed(&"it is no text"));
+    }
+    let Bundle { config, is_template, components } =
+        Bundle::from_bytes(&bytes).map_err(|error| failed(&error))?;
+    // In one that is filled in a dollar sign is one.
+    let text = if is_template { config } else { config.replace('$', "$$") };
+    Ok(Written { text, components })
 }
 
 pub(crate) fn lines(diagnostics: &[Diagnostic]) -> String {

@@ -1,7 +1,6 @@
 //! What the API of the configuration does before and after the reloader: looks at what came, and hands
 //! it over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,12 @@ use model::versions::Versions as _;
 use serde_json::{Value, json};
 use store::Embedded;
 use tokio::sync::{mpsc, oneshot};
-use web::{ConfigRefused, Content, Upload};
+use web::{ConfigRefused, Content};
 
+use crate::arrivals;
 use crate::bindings::Brought;
 use crate::config_source::ConfigSource;
 use crate::doctor;
-use crate::platform::upload;
 use crate::reload::apply::{Ask, Asked, Proposal, stored};
 use crate::reload::resources::{Edit, Wanted};
 use crate::wiring;
@@ -67,67 +66,14 @@ impl Configuring {
         }
         let policy = self.source.read().map(|read| read.spec.signatures);
         let policy = policy.map_err(|what| ConfigRefused::new(409, "config_unreadable", what))?;
+        let versions = self.store.versions().await.map_err(stored)?;
         let mut brought = Vec::new();
         for component in bundle.components {
-            let (digest, signatures) = (component.digest(), component.signatures.clone());
-            let (bytes, named) = (component.bytes, component.named);
-            // What is here was compiled and described when it came.
-            let is_known = self.store.bytes(&digest).is_ok();
-            let (version, bytes) = match named {
-                None => {
-                    upload::look(&bytes).map_err(stored)?;
-                    (None, bytes)
-                }
-                Some(named) => {
-                    let asked = Upload {
-                        name: Some(named.name),
-                        version: Some(named.version),
-                        digest: Some(digest.clone()),
-                        by: by.to_owned(),
-                        signatures: signatures.clone(),
-                        ..Upload::default()
-                    };
-                    let checked = upload::check(asked, bytes, policy.as_ref()).map_err(stored)?;
-                    (Some(checked.0), checked.1)
-                }
-            };
-            let described = match is_known && version.is_none() {
-                true => None,
-                // Beside the data path: in a process of its own, which may die of it.
-                false => Some(upload::describe(&bytes, self.compile).await.map_err(stored)?),
-            };
-            let version = match (version, described) {
-                (Some(version), Some(described)) => {
-                    let metadata = upload::with(&version.metadata, described).map_err(stored)?;
-                    Some(model::versions::Version {
-                        metadata,
-                        at_us: crate::reload::now_us(),
-                        ..version
-                    })
-                }
-                (version, _) => version,
-            };
-            brought.push(Brought { digest, bytes: Arc::new(bytes), version, signatures });
+            let (policy, store) = (policy.as_ref(), &self.store);
+            let looked = arrivals::look(component, by, policy, store, &versions, self.compile);
+            brought.push(looked.await.map_err(stored)?);
         }
-        self.agree(&brought).await?;
         Ok((bundle.config, brought))
-    }
-
-    /// A name and version that are known already mean what they meant.
-    async fn agree(&self, brought: &[Brought]) -> Result<(), ConfigRefused> {
-        let known = self.store.versions().await.map_err(stored)?;
-        let known: BTreeMap<_, _> =
-            known.iter().map(|it| ((&it.name, &it.version), &it.digest)).collect();
-        for version in brought.iter().filter_map(|it| it.version.as_ref()) {
-            let (name, number, is) = (&version.name, &version.version, &version.digest);
-            if let Some(was) = known.get(&(name, number)).filter(|was| **was != is) {
-                let what = format!(
-                    "{name}@{number} is {was}, for good, and the bundle has {is}: give it another version"
-                );
-                return Err(ConfigRefused::new(422, "version_taken", what));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use store::Embedded;
 
 use crate::Failure;
-use crate::bindings::Known;
+use crate::arrivals;
 use crate::cli::DoctorArguments;
-use crate::configuration;
+use crate::configuration::{self, Written};
 use crate::plugin::print;
 use crate::settings::{self, environment};
 use crate::tables;
@@ -38,14 +38,15 @@ struct Looked {
 
 pub(crate) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     let DoctorArguments { file, json } = arguments;
-    let text = configuration::text(file).map_err(Failure::Usage)?;
+    let written = configuration::read(file).map_err(Failure::Usage)?;
+    let Written { text, components } = written;
     let (spec, warnings) = configuration::check(file, &text)
         .map_err(|wrong| Failure::Usage(configuration::lines(&wrong)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("start the runtime")?;
-    let mut all: Vec<Looked> = warnings.iter().map(written).collect();
+    let mut all: Vec<Looked> = warnings.iter().map(told_of).collect();
     all.extend(runtime.block_on(databases(&spec)));
-    all.extend(runtime.block_on(sinks(&spec, runtime.handle().clone()))?);
+    all.extend(runtime.block_on(sinks(&spec, components, runtime.handle().clone()))?);
     if *json {
         let shown = all.iter().map(|it| {
             json!({
@@ -73,7 +74,7 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-fn written(warning: &config::Diagnostic) -> Looked {
+fn told_of(warning: &config::Diagnostic) -> Looked {
     Looked {
         subject: "configuration".to_owned(),
         check: "text",
@@ -123,13 +124,16 @@ pub(crate) async fn tested(source: &postgres::Options) -> Value {
 
 async fn sinks(
     spec: &config::Spec,
+    components: Vec<bundle::Component>,
     runtime: tokio::runtime::Handle,
 ) -> Result<Vec<Looked>, Failure> {
     // What is compiled for this is of no use later.
     let dir = tempfile::tempdir().context("make a directory for compiled plugins")?;
     let guard = settings::http_guard(&environment).map_err(Failure::Usage)?;
     let store = Arc::new(Embedded::open(dir.path()).map_err(anyhow::Error::from)?);
-    let known = Known::read(&store).await.map_err(anyhow::Error::from)?;
+    let compile = settings::plugin_compile(&environment).map_err(Failure::Usage)?;
+    let known = arrivals::known(spec, components, &store, compile).await;
+    let known = known.map_err(anyhow::Error::from)?;
     let wiring = Wiring::new(dir.path(), guard).with_runtime(runtime);
     let built = tokio::task::block_in_place(|| wiring.build(spec, &known));
     let mut all = BTreeMap::new();

@@ -5,6 +5,7 @@
 
 mod accept_loss;
 mod api;
+mod arrivals;
 mod backfills;
 mod bindings;
 mod bundles;

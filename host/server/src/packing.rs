@@ -7,9 +7,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bundle::{Bundle, Component, Named};
-use config::portable::{Around, Portable};
+use config::portable::{Around, Declared, Portable};
 use config::{Diagnostic, spec};
 
+use crate::arrivals::{self, Fetched};
 use crate::components;
 use crate::configuration::plugin_dir;
 use crate::plugin::push::signatures_of;
@@ -44,8 +45,7 @@ pub(crate) fn pack(file: &Path, variables: Variables) -> Result<Bundle, Failure>
             command::usage(format_args!("{} cannot be read: {error}", file.display()))
         })?
     };
-    // Of a tar archive; no YAML has it.
-    if bytes.get(257..262) == Some(b"ustar".as_slice()) {
+    if Bundle::is_one(&bytes) {
         return from_bundle(file, &bytes, variables);
     }
     let text = String::from_utf8(bytes);
@@ -73,6 +73,7 @@ fn from_bundle(file: &Path, bytes: &[u8], variables: Variables) -> Result<Bundle
         base_dir: Path::new(""),
         read_file: &nothing,
         component: &|_, path| nothing(path),
+        version: &|_| nothing(Path::new("the source of a plugin")),
     };
     let portable = Portable::read(&name, &bundle.config, &around).map_err(told)?;
     Ok(Bundle { config: portable.text_to_send(), is_template: false, ..bundle })
@@ -86,12 +87,27 @@ fn from_text(file: &Path, text: &str, variables: Variables) -> Result<Bundle, Fa
         files.borrow_mut().insert(digest.clone(), (path.to_owned(), bytes));
         Ok(digest)
     };
+    let versions = RefCell::<BTreeMap<String, Component>>::default();
+    let version = |declared: &Declared<'_>| {
+        let Declared { name, version, digest, source } = declared;
+        let fetched = arrivals::fetch_here(source).map_err(std::io::Error::other)?;
+        let Fetched { bytes, signatures } = fetched;
+        let is = bundle::digest(&bytes);
+        if let Some(wanted) = digest.filter(|wanted| !wanted.eq_ignore_ascii_case(&is)) {
+            let what = format!("what came is {is}, and the configuration says {wanted}");
+            return Err(std::io::Error::other(what));
+        }
+        let named = Some(Named { name: (*name).to_owned(), version: (*version).to_owned() });
+        versions.borrow_mut().insert(is.clone(), Component { named, signatures, bytes });
+        Ok(is)
+    };
     let base_dir = file.parent().unwrap_or(Path::new(""));
     let around = Around {
         env: (variables == Variables::FillIn).then_some(&environment),
         base_dir,
         read_file: &|path| std::fs::read_to_string(path),
         component: &component,
+        version: &version,
     };
     let portable = Portable::read(&file.display().to_string(), text, &around).map_err(told)?;
     let mut components = BTreeMap::new();
@@ -99,7 +115,13 @@ fn from_text(file: &Path, text: &str, variables: Variables) -> Result<Bundle, Fa
         let signatures = signatures_of(&path, &[])?;
         components.insert(digest, Component { named: None, signatures, bytes });
     }
+    // By its name, where it has one.
+    components.extend(versions.into_inner());
     for (function, plugin) in portable.plugins() {
+        let known = components.values().filter_map(|it: &Component| it.named.as_ref());
+        if known.map(|it| format!("{}@{}", it.name, it.version)).any(|it| it == plugin) {
+            continue;
+        }
         if let Some((digest, component)) = named(function, plugin, &plugin_dir(base_dir))? {
             // By its name, if one of two functions has one for it.
             let known = components.get(&digest).is_some_and(|it: &Component| it.named.is_some());

@@ -11,6 +11,7 @@ mod new;
 mod project;
 pub(crate) mod push;
 mod record;
+mod registry;
 mod rollouts;
 mod run;
 mod test;
@@ -48,6 +49,8 @@ pub(crate) fn run(command: &PluginCommand) -> Result<(), Failure> {
         PluginCommand::Rollout(command) => rollouts::run(command),
         PluginCommand::Top(arguments) => rollouts::top(arguments),
         PluginCommand::Push(arguments) => push::push(arguments),
+        PluginCommand::Publish(arguments) => registry::publish(arguments),
+        PluginCommand::Pull(arguments) => registry::pull(arguments),
         PluginCommand::List => push::list(),
         PluginCommand::Show { version } => push::show(version),
         PluginCommand::Delete { version } => push::delete(version),

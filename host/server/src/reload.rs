@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::Spec;
+use config::spec::FunctionKind;
 use engine::run::{Handle, Stopped};
 use engine::spec::SlotSpec;
 use engine::status::Status;
@@ -31,8 +32,10 @@ use tracing::{error, info, warn};
 
 pub(crate) use operate::{Ask, Asked, What, now_us, record};
 
+use crate::arrivals;
 use crate::bindings::Known;
-use crate::config_source::ConfigSource;
+use crate::components::show;
+use crate::config_source::{ConfigSource, Read};
 use crate::plan::{self, Change, Loaded, Plan};
 use crate::rollouts;
 use crate::serve::{check_sinks, streams_of};
@@ -65,20 +68,33 @@ pub(crate) struct Refused {
     files: Vec<PathBuf>,
 }
 
-/// Reads and builds. Starts and sends nothing.
-pub(crate) fn load(
+/// Reads the configuration, and fetches the components that come with it.
+///
+/// # Errors
+/// What is wrong with it, or that the store cannot be read.
+pub(crate) async fn read(
     source: &ConfigSource,
-    wiring: &Wiring,
-    known: &Known,
-) -> Result<Ready, Refused> {
+    store: &Arc<Embedded>,
+    compile: Duration,
+) -> Result<(Read, Known), Refused> {
     let own: Vec<PathBuf> = source.file().map(PathBuf::from).into_iter().collect();
-    let read = source.read().map_err(|reason| Refused { reason, files: own.clone() })?;
-    let files = [own, read.files, wiring::files(&read.spec)].concat();
+    let read = source.read();
+    let mut read = read.map_err(|reason| Refused { reason, files: own.clone() })?;
+    read.files = [own, read.files, wiring::files(&read.spec), arrivals::files(&read.spec)].concat();
+    let components = std::mem::take(&mut read.components);
+    match arrivals::known(&read.spec, components, store, compile).await {
+        Ok(known) => Ok((read, known)),
+        Err(error) => Err(Refused { reason: error.to_string(), files: read.files }),
+    }
+}
+
+/// Builds what was read. Starts and sends nothing.
+pub(crate) fn load(read: Read, wiring: &Wiring, known: &Known) -> Ready {
     let ready = build(read.spec, &read.text, wiring, known);
     for problem in &ready.problems {
         warn!(problem, "something that no sink uses cannot be used");
     }
-    Ok(Ready { warnings: read.warnings, files, ..ready })
+    Ready { warnings: read.warnings, files: read.files, ..ready }
 }
 
 /// Builds what was read.
@@ -93,9 +109,19 @@ fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Ready {
     let digest: [u8; 32] = hash.finalize().into();
     // A float, which is what a metric is, holds 48 bits and more without loss.
     let hash = digest.iter().take(6).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let used = |called: &str| {
+        let is_it = |function: &config::spec::Function| match &function.kind {
+            FunctionKind::Plugin(plugin) => show(&plugin.component) == *called,
+            FunctionKind::Path(_) | FunctionKind::Enrichment(_) => false,
+        };
+        spec.functions.iter().any(is_it)
+    };
+    // What is wrong with one that is used is told there.
+    let idle = known.problems().iter().filter(|(called, _)| !used(called));
+    let idle: Vec<String> = idle.map(|(called, why)| format!("plugin `{called}`: {why}")).collect();
     let loaded =
         Loaded { spec, digests: built.digests, chains: built.chains, faults: built.faults };
-    let (text, problems) = (text.to_owned(), built.warnings);
+    let (text, problems) = (text.to_owned(), [built.warnings, idle].concat());
     let (warnings, files) = (Vec::new(), Vec::new());
     Ready { loaded, text, slots: built.slots, warnings, problems, files, hash }
 }
@@ -223,6 +249,8 @@ pub(crate) struct Reloader {
     /// Holds that were told.
     held: BTreeSet<String>,
     store: Arc<Embedded>,
+    /// CPU time for the compilation of a component that comes with a configuration.
+    compile: Duration,
     asked: mpsc::Receiver<Asked>,
     configs: mpsc::Receiver<apply::Asked>,
     /// What the engine's own file said last.
@@ -240,8 +268,9 @@ impl Reloader {
         supervisor: Supervisor,
         mut beside: Beside,
         ready: Ready,
-        (store, asked, configs): (
+        (store, compile, asked, configs): (
             Arc<Embedded>,
+            Duration,
             mpsc::Receiver<Asked>,
             mpsc::Receiver<apply::Asked>,
         ),
@@ -269,6 +298,7 @@ impl Reloader {
             told,
             held,
             store,
+            compile,
             asked,
             configs,
             own,
@@ -353,15 +383,10 @@ impl Reloader {
 
     /// `quietly`: nobody has asked for it.
     async fn reload(&mut self, quietly: bool) -> Result<(), Stopped> {
-        let ready = match Known::read(&self.store).await {
+        let ready = read(&self.source, &self.store, self.compile).await;
+        let ready = ready.and_then(|(read, known)| {
             // Components are compiled here, on this thread and no other.
-            Ok(known) => {
-                let load = || load(&self.source, &self.wiring, &known);
-                tokio::task::block_in_place(load).map(|ready| (known, ready))
-            }
-            Err(error) => Err(Refused { reason: error.to_string(), files: self.files.clone() }),
-        };
-        let ready = ready.and_then(|(known, ready)| {
+            let ready = tokio::task::block_in_place(|| load(read, &self.wiring, &known));
             let cut = cut_short(&self.loaded, &ready);
             match cut.unwrap_or_else(|| broken(&self.loaded, &ready.loaded)) {
                 reason if reason.is_empty() => Ok((known, ready)),

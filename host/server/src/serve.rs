@@ -73,9 +73,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
              until one is applied over the API (`sequin config apply`)"
         );
     }
-    let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
-    let ready = reload::load(&source, &wiring, &known);
-    let ready = ready.map_err(|refused| {
+    let read = runtime.block_on(reload::read(&source, &store, settings.plugin_compile));
+    let (read, known) = read.map_err(|refused| {
         // Nobody can edit it: a file can take its place.
         let help = match source.applied() {
             Some(_) => {
@@ -85,6 +84,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         };
         Failure::Usage(format!("{}{help}", refused.reason))
     })?;
+    let ready = reload::load(read, &wiring, &known);
     for warning in &ready.warnings {
         warn!(config = %warning, "the configuration holds something that has no effect");
     }
@@ -208,7 +208,7 @@ async fn serve(
             }
         });
     }
-    let by_hand = (store, asked, configs);
+    let by_hand = (store, compile, asked, configs);
     let (handle, watched) = (engine.handle(), supervisor.clone());
     let reloader = Reloader::new(source, wiring, handle, status, watched, beside, ready, by_hand);
     supervisor.spawn(TaskKind::Reload, "config", reloader.run(hangup, stop.clone()));

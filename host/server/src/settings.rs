@@ -84,6 +84,19 @@ pub(crate) fn http_guard(env: &dyn Fn(&str) -> Option<String>) -> Result<Guard, 
     }
 }
 
+/// `SEQUIN_PLUGIN_COMPILE_SECONDS` alone: CPU time.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn plugin_compile(env: &dyn Fn(&str) -> Option<String>) -> Result<Duration, String> {
+    let mut wrong = Vec::new();
+    let seconds = "a number of seconds, 1 or more";
+    let compile: Option<NonZero<u32>> =
+        setting(env, "SEQUIN_PLUGIN_COMPILE_SECONDS", seconds, &mut wrong);
+    let compile = compile.map_or(COMPILE_SECONDS, |seconds| u64::from(seconds.get()));
+    wrong.pop().map_or(Ok(Duration::from_secs(compile)), Err)
+}
+
 impl Settings {
     /// Reads all settings.
     ///
@@ -137,10 +150,10 @@ impl Settings {
             age_max: days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
             bytes_max: size.map(|size| u64::from(size.get()) << 20),
         };
-        let seconds = "a number of seconds, 1 or more";
-        let compile: Option<NonZero<u32>> =
-            setting(env, "SEQUIN_PLUGIN_COMPILE_SECONDS", seconds, &mut wrong);
-        let compile = compile.map_or(COMPILE_SECONDS, |seconds| u64::from(seconds.get()));
+        let plugin_compile = plugin_compile(env).unwrap_or_else(|reason| {
+            wrong.push(reason);
+            Duration::default()
+        });
         let log_megabytes = setting(env, "SEQUIN_CHANGE_LOG_MB", "a number of MiB", &mut wrong);
         let log_megabytes: u64 = log_megabytes.unwrap_or(CHANGE_LOG_MB);
         if log_megabytes < CHANGE_LOG_MB_MIN {
@@ -178,7 +191,7 @@ impl Settings {
                 change_log_bytes_max: log_megabytes << 20,
                 http_guard,
                 letters,
-                plugin_compile: Duration::from_secs(compile),
+                plugin_compile,
             })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())

@@ -5,6 +5,8 @@
 //! pkeyutl -sign -rawin` does. Once `sequin.yaml` asks for signatures, what it says nothing of is
 //! refused.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use config::spec::{Component, PublicKey, SignatureRule, Signatures};
@@ -66,15 +68,7 @@ pub(crate) fn check_found(
     let inspected = plugin::inspect(&found.bytes, &plugin::Limits::default());
     let inspected = inspected.map_err(|error| error.to_string())?;
     let mut signatures: Vec<String> = known.signatures(&inspected.digest).cloned().collect();
-    if let Some(path) = &found.path {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".sig");
-        if std::fs::metadata(&beside).is_ok_and(|it| it.len() <= FILE_BYTES_MAX)
-            && let Ok(text) = std::fs::read_to_string(&beside)
-        {
-            signatures.push(text.split_whitespace().collect());
-        }
-    }
+    signatures.extend(found.path.as_deref().and_then(beside));
     // Only what is in the bytes is signed.
     let name = inspected.name.unwrap_or_default();
     if let Component::Named { name: asked, version } = component
@@ -86,6 +80,17 @@ pub(crate) fn check_found(
         ));
     }
     check(policy, &name, &found.bytes, &signatures).map_err(|error| error.to_string())
+}
+
+/// The signature beside a file, if there is one.
+pub(crate) fn beside(file: &Path) -> Option<String> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".sig");
+    if !std::fs::metadata(&beside).is_ok_and(|it| it.len() <= FILE_BYTES_MAX) {
+        return None;
+    }
+    let text = std::fs::read_to_string(&beside).ok()?;
+    Some(text.split_whitespace().collect())
 }
 
 /// The rule for a name: of several, the longest.

@@ -87,6 +87,6 @@ pub(crate) fn ensure_postgres(further: bool) -> anyhow::Result<(PathBuf, Vec<(u3
 pub(crate) fn ensure_test_tools() -> anyhow::Result<()> {
     toolchain::ensure_component("rustfmt", "fmt")?;
     toolchain::ensure_component("clippy", "clippy")?;
-    packages::ensure_buildah();
+    packages::ensure_programs();
     toolchain::ensure_nextest()
 }

@@ -7,6 +7,26 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plugins {
     pub(crate) signatures: Option<Signatures>,
+    pub(crate) versions: Option<Vec<Version>>,
+}
+
+/// A version and where it comes from.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Version {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) digest: Option<String>,
+    pub(crate) source: Option<Source>,
+}
+
+/// Where a component is. One of them should be there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    pub(crate) file: Option<String>,
+    pub(crate) oci: Option<String>,
+    pub(crate) oci_layout: Option<String>,
 }
 
 /// Whose signatures are asked for.

@@ -23,11 +23,33 @@ fn around<'a>() -> Around<'a> {
         base_dir: Path::new("base"),
         read_file: &|path| Ok(format!("select '${{x}}' -- {}\n", path.display())),
         component: &|name, path| Ok(format!("sha256:{name}:{}", path.display())),
+        version: &|declared| Ok(format!("sha256:{}", declared.name)),
     }
 }
 
 fn read(text: &str) -> Portable {
     Portable::read("sequin.yaml", text, &around()).unwrap()
+}
+
+#[test]
+fn b255_versions_of_plugins_are_resources_of_their_own() {
+    let text = "plugins: {versions: [{name: a, version: 1.0.0, source: {file: a.wasm}}, \
+                {name: b, version: 2.0.0}]}\n";
+    let portable = read(text);
+    let ids: Vec<String> = portable.ids().map(|id| id.to_string()).collect();
+    assert_eq!(ids, ["plugin `a@1.0.0`", "plugin `b@2.0.0`"]);
+    let text = portable.text();
+    assert!(text.contains("digest: \"sha256:a\""), "{text}");
+    assert!(!text.contains("source"), "{text}");
+    assert_eq!(read(&text).text(), text);
+    // What is laid over leaves others, and who must have signed, where they are.
+    let signatures = "plugins: {signatures: {keys: [], require: []}}\n";
+    let both = read(signatures).with(&portable);
+    assert_eq!(both.ids().count(), 3);
+    assert_eq!(read(&both.text()).text(), both.text());
+    let without = both.without(&[Id::new("plugin", "a@1.0.0")]);
+    assert!(!without.text().contains("1.0.0"), "{}", without.text());
+    assert!(without.text().contains("signatures"), "{}", without.text());
 }
 
 #[test]

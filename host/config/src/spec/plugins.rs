@@ -22,7 +22,7 @@ pub(super) fn resolve(
     written: Option<&PlacedPlugins>,
     report: &mut Report<'_>,
 ) -> Option<Signatures> {
-    let PlacedPlugins { value, place } = written?;
+    let PlacedPlugins { value, place, .. } = written?;
     let given = value.signatures.as_ref()?;
     report.enter("plugins");
     let mut keys = Vec::new();

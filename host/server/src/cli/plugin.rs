@@ -79,6 +79,14 @@ pub(crate) enum PluginCommand {
     /// NAME@VERSION is these bytes from then on, for good. Exit status: 0 it is there, 64 it was
     /// refused, with a code and the reason.
     Push(versions::PushArguments),
+    /// Put a component into an OCI registry or image layout, as all tools of WebAssembly keep them.
+    ///
+    /// The registry is asked as who `docker login` left behind, or as SEQUIN_REGISTRY_USERNAME with
+    /// SEQUIN_REGISTRY_PASSWORD. A signature beside the file, FILE.sig, goes with it. Prints what
+    /// `plugins.versions` of sequin.yaml needs to name it.
+    Publish(versions::PublishArguments),
+    /// Fetch a component from an OCI registry or image layout.
+    Pull(versions::PullArguments),
     /// Print the versions that were pushed, one JSON object a line. Asks the engine.
     List,
     /// Print one version. Asks the engine.

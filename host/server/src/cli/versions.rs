@@ -29,6 +29,29 @@ pub(crate) struct PushArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PublishArguments {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// `registry.example.com/team/name:1.2.3`, or `oci-layout:DIRECTORY` with `:TAG` behind it.
+    pub(crate) to: String,
+    /// A detached signature of the file, in base64; repeatable. Else FILE.sig, if it is there.
+    #[arg(long = "signature", value_name = "FILE")]
+    pub(crate) signatures: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArguments {
+    /// `registry.example.com/team/name:1.2.3`, or `oci-layout:DIRECTORY` with `:TAG` behind it.
+    pub(crate) from: String,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// `sha256:` and 64 hexadecimal digits: what the component must be.
+    #[arg(long)]
+    pub(crate) digest: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ByHandArguments {
     /// The name or the id of the sink.
     pub(crate) sink: String,

@@ -12,8 +12,9 @@ use engine::status::Fault;
 use serde_json::json;
 use store::Embedded;
 
-use super::{check, lines, remote, text};
+use super::{Written, check, lines, remote};
 use crate::Failure;
+use crate::arrivals;
 use crate::bindings::Known;
 use crate::cli::{ConfigCommand, InterpolateArguments, ValidateArguments};
 use crate::components::Components;
@@ -36,11 +37,11 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<(), Failure> {
 }
 
 fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
-    let (path, text) = input(&arguments.file)?;
+    let (path, Written { text, components }) = input(&arguments.file)?;
     let read = check(&path, &text);
     if arguments.json {
         let ((faults, warnings), diagnostics) = match &read {
-            Ok((spec, told)) => (faults(spec)?, told),
+            Ok((spec, told)) => (faults(spec, components)?, told),
             Err(diagnostics) => (Default::default(), diagnostics),
         };
         let good = read.is_ok() && faults.is_empty();
@@ -62,7 +63,7 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     if !warnings.is_empty() {
         crate::tell(&lines(&warnings));
     }
-    let (faults, warnings) = faults(&spec)?;
+    let (faults, warnings) = faults(&spec, components)?;
     for warning in &warnings {
         crate::tell(&format!("warning: {warning}\n"));
     }
@@ -80,18 +81,27 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
 
 /// Sinks that could not be started here: all is built as for a start, and nothing is sent. And what
 /// only the engine can tell, because it may have been pushed there.
-fn faults(spec: &Spec) -> Result<(BTreeMap<String, Fault>, Vec<String>), Failure> {
+fn faults(
+    spec: &Spec,
+    components: Vec<bundle::Component>,
+) -> Result<(BTreeMap<String, Fault>, Vec<String>), Failure> {
     // What is compiled for this is of no use later.
     let dir = tempfile::tempdir().context("make a directory for compiled plugins")?;
     let guard = settings::http_guard(&environment).map_err(Failure::Usage)?;
     // Nothing was pushed here.
     let store = Arc::new(Embedded::open(dir.path()).map_err(anyhow::Error::from)?);
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("start the runtime")?;
-    let known = runtime.block_on(Known::read(&store)).map_err(anyhow::Error::from)?;
+    let compile = settings::plugin_compile(&environment).map_err(Failure::Usage)?;
+    let known = runtime.block_on(arrivals::known(spec, components, &store, compile));
+    let known = known.map_err(anyhow::Error::from)?;
     let (spec, mut warnings) = without_unseen(spec, &known);
     let built = Wiring::new(dir.path(), guard).build(&spec, &known);
     warnings.extend(built.idle_grants);
+    // What a sink needs is told there.
+    let told = |why: &String| built.faults.values().any(|fault| fault.message.contains(why));
+    let idle = known.problems().iter().filter(|(_, why)| !told(why));
+    warnings.extend(idle.map(|(called, why)| format!("plugin `{called}`: {why}")));
     Ok((built.faults, warnings))
 }
 
@@ -159,7 +169,7 @@ fn told(diagnostic: &Diagnostic) -> serde_json::Value {
 }
 
 fn interpolate(arguments: &InterpolateArguments) -> Result<(), Failure> {
-    let (path, text) = input(&arguments.file)?;
+    let (path, Written { text, .. }) = input(&arguments.file)?;
     let filled_in = config::interpolate(&path.display().to_string(), &text, &environment)
         .map_err(|diagnostics| Failure::Usage(lines(&diagnostics)))?;
     match &arguments.output {
@@ -172,13 +182,13 @@ fn interpolate(arguments: &InterpolateArguments) -> Result<(), Failure> {
 }
 
 /// The text, and what stands for its path: standard input is in the working directory.
-fn input(file: &Path) -> Result<(PathBuf, String), Failure> {
+fn input(file: &Path) -> Result<(PathBuf, Written), Failure> {
     if file != Path::new(STDIN) {
-        return Ok((file.to_owned(), text(file).map_err(Failure::Usage)?));
+        return Ok((file.to_owned(), super::read(file).map_err(Failure::Usage)?));
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("read standard input")?;
-    Ok((PathBuf::from("<stdin>"), text))
+    Ok((PathBuf::from("<stdin>"), text.into()))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

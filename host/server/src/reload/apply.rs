@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use config::portable::{Action, Around, Difference, Id, Portable};
+use config::portable::{Action, Around, Declared, Difference, Id, Portable};
 use config::spec::{Component, FunctionKind, Status};
 use config::{Diagnostic, Spec};
 use engine::run::Stopped;
@@ -26,6 +26,7 @@ use web::ConfigRefused;
 
 use super::resources::{Edit, Wanted};
 use super::{Ready, Reloader, broken, build, now_us, record};
+use crate::arrivals::{self, Arrivals};
 use crate::bindings::{Brought, Known};
 use crate::config_source::{APPLIED, ConfigSource, Own};
 use crate::configuration;
@@ -147,6 +148,7 @@ impl Reloader {
                 Some(digest) => Ok(digest.clone()),
                 None => std::fs::read(path).map(|bytes| bundle::digest(&bytes)),
             },
+            version: &|declared| self.digest_of(declared),
         };
         let read = Portable::read(&name.display().to_string(), text, &around);
         read.map_err(|wrong| {
@@ -154,6 +156,16 @@ impl Reloader {
             let summary = format!("what runs cannot be compared: {summary}");
             Refused { errors, ..refused(409, "running_config_unreadable", summary) }
         })
+    }
+
+    /// What a version is that the engine's own configuration declares: no registry is asked.
+    fn digest_of(&self, declared: &Declared<'_>) -> std::io::Result<String> {
+        if let Some(digest) = declared.digest {
+            return Ok(digest.to_owned());
+        }
+        let here = arrivals::here(&declared.source);
+        let fetched = here.unwrap_or_else(|| Err("its digest is not given".to_owned()));
+        Ok(bundle::digest(&fetched.map_err(std::io::Error::other)?.bytes))
     }
 
     /// What runs otherwise than the engine's own file says; None if it has none.
@@ -170,6 +182,7 @@ impl Reloader {
                 base_dir: name.parent().unwrap_or(Path::new("")),
                 read_file: &|path| std::fs::read_to_string(path),
                 component: &|_, path| std::fs::read(path).map(|bytes| bundle::digest(&bytes)),
+                version: &|declared| self.digest_of(declared),
             },
         );
         let own = own.map_err(|wrong| invalid(&wrong))?;
@@ -212,7 +225,7 @@ impl Reloader {
                         engine's own file, or let its operator set SEQUIN_API_CHANGES_SIGNATURES=true";
             return Err(refused(403, "signatures_fixed", what));
         }
-        let known = Known::read(&self.store).await.map_err(stored)?.trying(brought);
+        let known = self.with_versions(&spec, brought).await?;
         let work = || build(spec, &merged_text, &self.wiring, &known);
         // Components are compiled here, on this thread and no other.
         let ready = tokio::task::block_in_place(work);
@@ -232,6 +245,26 @@ impl Reloader {
         let differences = merged.differences(&base);
         let hash = hash(&base.text(), &merged_text, &plan);
         Ok(Proposed { merged, ready, known, plan, differences, owners, warnings, hash })
+    }
+
+    /// What is known of versions with what came, as if it had been recorded.
+    async fn with_versions(&self, spec: &Spec, brought: &[Brought]) -> Result<Known, Refused> {
+        let known = Known::read(&self.store).await.map_err(stored)?;
+        let versions = self.store.versions().await.map_err(stored)?;
+        let arrivals = Arrivals { brought: brought.to_vec(), ..Arrivals::default() };
+        let arrivals =
+            arrivals::declared(spec, arrivals, &self.store, &versions, self.compile).await;
+        if let Some((version, why)) = arrivals.problems.first_key_value() {
+            return Err(refused(422, "plugin_version", format!("plugin `{version}`: {why}")));
+        }
+        if let Some(declared) = arrivals::absent(spec, &arrivals.brought, &versions) {
+            let config::spec::Version { name, version, .. } = declared;
+            let what = format!(
+                "plugin `{name}@{version}` did not come with the configuration, and was not uploaded"
+            );
+            return Err(refused(422, "plugin_version", what));
+        }
+        Ok(known.trying(arrivals.brought))
     }
 
     /// Whose file each resource that runs came with.
@@ -298,12 +331,6 @@ impl Reloader {
     async fn recorded(&self, proposal: &Proposal, proposed: &Proposed) -> Result<(), Refused> {
         let Proposal { brought, by, reason, .. } = proposal;
         let (store, epoch) = (&self.store, self.store.epoch());
-        for Brought { digest, bytes, version, .. } in brought {
-            tokio::task::block_in_place(|| store.keep(digest, bytes)).map_err(stored)?;
-            if let Some(version) = version {
-                store.add(epoch, version.clone()).await.map_err(stored)?;
-            }
-        }
         record(store, &proposed.known, &proposed.ready.loaded).await.map_err(stored)?;
         let of_it = brought.iter().flat_map(|it| {
             it.signatures.iter().map(|signature| (it.digest.clone(), signature.clone()))
@@ -385,6 +412,7 @@ fn sent(text: &str) -> Result<Portable, Refused> {
         base_dir: Path::new(""),
         read_file: &|path| Err(nothing_here(path)),
         component: &|_, path| Err(nothing_here(path)),
+        version: &|_| Err(nothing_here(Path::new("its source"))),
     };
     let read = Portable::read("sequin.yaml", text, &around);
     Ok(read.map_err(|wrong| invalid(&wrong))?.filled_in())

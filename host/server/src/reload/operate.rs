@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Reloader, broken, build};
-use crate::bindings::{self, Chains, Known};
+use crate::bindings::{self, Brought, Chains, Known};
 use crate::components::Components;
 use crate::plan::{Change, Loaded, Plan};
 use crate::versions;
@@ -154,7 +154,7 @@ impl Reloader {
             behind: None,
         };
         let mut made = Made { name, generation, hold: true, refused: false };
-        let mut known = known.with(&made);
+        let mut known = known.having(&made);
         // A file that has changed meanwhile is the next reload's.
         known.pins.clone_from(&self.loaded.digests);
         let build = || build(spec.clone(), &self.text, &self.wiring, &known);
@@ -306,7 +306,7 @@ fn promoted(
     Ok(links.iter().map(replaced).collect())
 }
 
-/// Records what a configuration makes of the bindings.
+/// Records what a configuration brings, and what it makes of the bindings.
 ///
 /// # Errors
 /// It cannot be written: nothing of it may run.
@@ -316,6 +316,12 @@ pub(crate) async fn record(
     loaded: &Loaded,
 ) -> Result<(), VersionsError> {
     let now = now_us();
+    for Brought { digest, bytes, version, .. } in known.brought() {
+        tokio::task::block_in_place(|| store.keep(digest, bytes))?;
+        if let Some(version) = version {
+            store.add(store.epoch(), version.clone()).await?;
+        }
+    }
     for (name, chain) in &loaded.chains {
         if let Some(hold) = chain.refused.as_ref().filter(|hold| !hold.refused) {
             let deed = Deed {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use config::portable::{HIDDEN, Id, Portable};
 use config::spec;
+use engine::health::Problem;
 use engine::run::Stopped;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -183,7 +184,13 @@ impl Reloader {
         let entities = self.status.health.entities();
         let entity = entities.into_iter().find(|entity| entity.id == uuid)?;
         let checks = entity.checks.iter();
-        let checks = checks.map(|it| json!({"name": it.name, "status": it.level.as_str()}));
+        let checks = checks.map(|it| match &it.problem {
+            None => json!({"name": it.name, "status": it.level.as_str()}),
+            Some(Problem { code, message, .. }) => json!({
+                "name": it.name, "status": it.level.as_str(),
+                "error": {"code": code, "message": message},
+            }),
+        });
         Some(json!({
             "name": entity.name, "status": entity.level.as_str(),
             "checks": checks.collect::<Vec<_>>(),

@@ -16,18 +16,24 @@ pub(crate) fn install(names: &[&str]) -> anyhow::Result<()> {
     command::run(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(names))
 }
 
-/// Builds the image without a container engine: 70 MB of packages in 12 s. What it is for needs root,
-/// so the test of the image passes over where it is not, and says so.
-pub(super) fn ensure_buildah() {
-    if env::find_executable("buildah").is_none()
-        && available()
-        && let Err(error) = install(&["buildah", "crun"])
+/// Programs that some tests are about. A test whose program cannot be had here passes over it, and says
+/// so:
+/// - buildah builds the image without a container engine (70 MB of packages in 12 s; it needs root);
+/// - docker-registry is a registry for components.
+pub(super) fn ensure_programs() {
+    for (program, names) in
+        [("buildah", &["buildah", "crun"][..]), ("docker-registry", &["docker-registry"])]
     {
-        println!("buildah: cannot be had here: {error:#}");
-    }
-    match env::find_executable("buildah") {
-        Some(program) => println!("buildah: {}", program.display()),
-        None => println!("buildah: not here, so the image is not tested"),
+        if env::find_executable(program).is_none()
+            && available()
+            && let Err(error) = install(names)
+        {
+            println!("{program}: cannot be had here: {error:#}");
+        }
+        match env::find_executable(program) {
+            Some(path) => println!("{program}: {}", path.display()),
+            None => println!("{program}: not here, so what needs it is not tested"),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ const EDGES: [(&str, &[&str]); 11] = [
             "web",
             "component",
             "bundle",
+            "oci",
         ],
     ),
     // A plugin is built in the same way here and by its author, with `sequin plugin build`.
@@ -42,7 +43,7 @@ const EDGES: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only some may use: the crate (or the start of its name, before a `*`), and by whom.
-const CONFINED: [(&str, &[&str]); 10] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("wasmtime", &["plugin"]),
     ("rusqlite", &["store"]),
     ("rdkafka", &["sinks", "server"]),
@@ -50,6 +51,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("redis", &["sinks", "server"]),
     ("reqwest", &["sinks", "server", "tests"]),
     ("tokio-postgres", &["postgres", "store", "sinks", "tests"]),
+    ("oci-client", &["oci"]),
     ("wit-component", &["component"]),
     ("wasm-metadata", &["component"]),
     ("anyhow", &["server", "xtask", "tests"]),
