@@ -13,6 +13,9 @@
 //! have, or one that is not what the manifest says, is refused.
 #![warn(missing_docs)]
 
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod read;
 mod write;
 

@@ -1,5 +1,5 @@
 //! `cargo x fuzz`: the fuzz targets of `host/postgres/fuzz` and the recordings that they begin with,
-//! and those of `host/plugin/fuzz`.
+//! and those of `host/plugin/fuzz` and `host/bundle/fuzz`.
 //!
 //! libFuzzer without a sanitizer, as our code has nothing unsafe: then the stable toolchain builds
 //! it, and a C++ compiler is all that is needed beside. What it finds out lies in the target
@@ -52,6 +52,8 @@ pub(crate) enum What {
     Component,
     /// What a plugin may answer.
     Describe,
+    /// Bytes that may be a bundle.
+    Bundle,
     /// Record the inputs to begin with anew, from real servers.
     Record,
 }
@@ -64,6 +66,7 @@ impl fmt::Display for What {
             Self::Value => "value",
             Self::Component => "component",
             Self::Describe => "describe",
+            Self::Bundle => "bundle",
             Self::Record => "record",
         })
     }
@@ -72,9 +75,10 @@ impl fmt::Display for What {
 impl What {
     /// The workspace of the target. Only who fuzzes builds it.
     fn directory(self) -> PathBuf {
-        let [postgres, plugin] = directories();
+        let [postgres, plugin, bundle] = directories();
         match self {
             Self::Component | Self::Describe => plugin,
+            Self::Bundle => bundle,
             Self::Frame | Self::Tuple | Self::Value | Self::Record => postgres,
         }
     }
@@ -85,7 +89,14 @@ pub(crate) fn run(what: Option<What>, seconds: u32) -> anyhow::Result<()> {
     let targets = match what {
         Some(What::Record) => return record(),
         Some(target) => vec![target],
-        None => vec![What::Frame, What::Tuple, What::Value, What::Component, What::Describe],
+        None => vec![
+            What::Frame,
+            What::Tuple,
+            What::Value,
+            What::Component,
+            What::Describe,
+            What::Bundle,
+        ],
     };
     let output = repository::metadata(repository::root())?.target_directory.join("fuzz");
     let output = output.as_std_path();
@@ -105,8 +116,9 @@ pub(crate) fn run(what: Option<What>, seconds: u32) -> anyhow::Result<()> {
 }
 
 /// The workspaces of the targets.
-pub(crate) fn directories() -> [PathBuf; 2] {
-    ["host/postgres/fuzz", "host/plugin/fuzz"].map(|dir| repository::root().join(dir))
+pub(crate) fn directories() -> [PathBuf; 3] {
+    ["host/postgres/fuzz", "host/plugin/fuzz", "host/bundle/fuzz"]
+        .map(|dir| repository::root().join(dir))
 }
 
 /// The target triple of this machine. Named to cargo, so that build scripts and macros are built
