@@ -15,6 +15,7 @@ use std::time::Duration;
 use model::BoxFuture;
 use model::grants::{Capability, Grants};
 use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Time;
@@ -30,6 +31,7 @@ use crate::pool::Pool;
 use crate::program::{Description, Function, Program, Role};
 use crate::reads::Wanted;
 use crate::reply;
+use crate::schema::{self, Unfit};
 use crate::usage::{Totals, Usage};
 
 /// A plugin in one role.
@@ -323,6 +325,22 @@ impl Guest {
         Err(Error::Capabilities { plugin: self.name.to_string(), wanted })
     }
 
+    /// Holds its configuration against the schema that it gives of it.
+    fn fits(&self, schema: &str) -> Result<(), Error> {
+        let plugin = || self.name.to_string();
+        let parse = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
+        let schema: Value =
+            parse(schema).map_err(|reason| Error::Schema { plugin: plugin(), reason })?;
+        let config = parse(&self.config)
+            .map_err(|message| Error::Configure { plugin: plugin(), message })?;
+        schema::check(&schema, &config).map_err(|unfit| match unfit {
+            Unfit::Schema(reason) => Error::Schema { plugin: plugin(), reason },
+            Unfit::Config(message) => {
+                Error::Configure { plugin: plugin(), message: shown(&message) }
+            }
+        })
+    }
+
     /// Compares the types of its functions with the host's, asks what it is, and configures it.
     fn check(&mut self) -> Result<(), Error> {
         let plugin = || self.name.to_string();
@@ -339,9 +357,13 @@ impl Guest {
         let mut instance = started.map_err(failed)?;
         instance.check(self.role).map_err(|error| crate::program::invalid(&error))?;
         let told = instance.describe().map_err(failed)?;
-        let Description { capabilities, warm, .. } = Description::new(&self.name, told)?;
+        let Description { capabilities, warm, config_schema } = Description::new(&self.name, told)?;
         self.grants = Arc::new(self.granted(&capabilities)?);
+        // Its own words come first: it knows best what is wrong.
         let requirements = instance.configure(&self.config).map_err(failed)?;
+        if let Some(schema) = config_schema {
+            self.fits(&schema)?;
+        }
         let wanted = Wanted::new(requirements);
         self.wanted = wanted.map_err(|message| {
             let message = shown(&message);

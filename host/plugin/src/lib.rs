@@ -43,6 +43,7 @@ mod pool;
 mod program;
 mod reads;
 mod reply;
+mod schema;
 pub mod trial;
 mod usage;
 mod worlds;

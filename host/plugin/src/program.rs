@@ -88,7 +88,7 @@ impl Description {
     }
 }
 
-/// Only that it can be one: what it says is for editors and for people, and no concern of the host.
+/// Only that it can be one: what it says is for editors, people and `schema.rs`.
 fn check_schema(schema: &str) -> Result<(), String> {
     serde_json::from_str::<&RawValue>(schema).map_err(|error| format!("it is no JSON: {error}"))?;
     // It is JSON, of which only `true` and `false` begin like that.

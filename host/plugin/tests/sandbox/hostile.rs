@@ -158,6 +158,18 @@ async fn b271_what_cannot_be_used_leaves_alone_what_runs() {
     assert_eq!(told, ["set seen=1", "set seen=2"]);
 }
 
+/// It takes any text; the schema that it gives does not.
+#[test]
+fn b271_a_config_that_does_not_fit_the_schema_is_refused_whatever_the_plugin_says() {
+    let program = host().load(&component("wrong-count")).unwrap();
+    let bind = |config| host().bind("it", &program, Role::Filter, "", config).map(|_| ());
+    bind(r#"{"column": "name", "when": "x"}"#).unwrap();
+    let error = bind(r#"{"column": "name", "when": ""}"#).unwrap_err();
+    assert!(matches!(error, Error::Configure { .. }));
+    let told = error.to_string();
+    assert!(told.contains("`when` has 0 characters, and at least 1 are needed"), "{told}");
+}
+
 #[tokio::test]
 async fn b273_an_answer_of_the_wrong_length_fails_the_rows_it_was_for() {
     let config = r#"{"column": "name", "when": "short"}"#;

@@ -52,7 +52,13 @@ impl filter::Guest for WrongCount {
 
 sequin_plugin::config! {
     /// For the schema.
-    struct Plain {}
+    struct Plain {
+        /// The column to look at.
+        column: String,
+        /// The text that sets it off. That it is not empty is said here alone.
+        #[schemars(length(min = 1))]
+        when: String,
+    }
 }
 
 impl sequin_plugin::Plugin for Plain {
