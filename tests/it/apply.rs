@@ -480,3 +480,46 @@ async fn b271_what_comes_with_an_apply_is_signed_and_no_apply_changes_by_whom() 
     assert!(it.export().await?.contains("require:"), "saying nothing withdraws nothing");
     Ok(())
 }
+
+/// A table may be created later. A column of one that is there, which no row will have, is a slip.
+#[tokio::test(flavor = "multi_thread")]
+async fn b247_b249_b271_a_column_that_the_source_does_not_have_fails_the_plan() -> Result<()> {
+    let it = Applying::start().await?;
+    std::fs::copy(plugin("public-rows"), it.dir.path().join("f.wasm"))?;
+    let filtered = |column: &str, tables: &str, options: &str| {
+        let function = format!(
+            "functions: [{{name: f, type: filter, file: f.wasm, config: {{table: public.t, column: {column}}}}}]\n"
+        );
+        let options =
+            format!("    filter: f\n    source: {{include_tables: [{tables}]}}\n{options}");
+        it.file(&format!("{function}{}", hook("hook", "", &options)))
+    };
+    let group = "    tables: [{name: t, group_column_names: [nmae]}]\n";
+    for (column, options, wrong) in [
+        (
+            "is_publik",
+            "",
+            "has no column is_publik, which function `f` reads; did you mean is_public?",
+        ),
+        (
+            "is_public",
+            group,
+            "has no column nmae, which is to group its messages; did you mean name?",
+        ),
+    ] {
+        let told = it.refused(&["config", "plan", &filtered(column, "t", options)?]).await?;
+        assert!(told.contains("column_missing") && told.contains(wrong), "{told}");
+    }
+    // Of a table that the sink does not take, and of one that is not there yet.
+    let plan = it.json(&["config", "plan", &filtered("is_publik", "later", "")?, "--json"]).await?;
+    assert!(plan["warnings"].to_string().contains("no table public.later"), "{plan}");
+    it.apply(&filtered("is_public", "t", "")?).await?;
+    // What runs and is not touched hinders no apply, and is shown.
+    it.client.batch_execute("ALTER TABLE t RENAME is_public TO is_open").await?;
+    let more = filtered("is_public", "t", "")?;
+    let text =
+        std::fs::read_to_string(&more)? + hook("other", "/o", "").trim_start_matches("sinks:\n");
+    it.apply(&it.write("more.yaml", &text)?).await?;
+    assert_eq!(it.sinks().await?, ["hook", "other"]);
+    Ok(())
+}

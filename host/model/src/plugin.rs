@@ -31,9 +31,27 @@ pub trait Plugin: Send + Sync {
         true
     }
 
+    /// The columns that it reads of tables which it names.
+    fn reads(&self) -> Vec<TableReads> {
+        Vec::new()
+    }
+
     /// Judges rows of one relation: one result per row, in order. A failure of one row never
     /// touches another.
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>>;
+}
+
+/// Columns that a plugin reads of a table which it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableReads {
+    /// The function.
+    pub function: Arc<str>,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Their names.
+    pub columns: Vec<String>,
 }
 
 /// What a plugin has used.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use model::BoxFuture;
 use model::grants::{Capability, Grants};
-use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Cost, Fault, Outcome, Plugin, PluginError, Rows, TableReads};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -154,6 +154,10 @@ impl Plugin for Bound {
 
     fn is_deterministic(&self) -> bool {
         self.guest.grants.list().next().is_none()
+    }
+
+    fn reads(&self) -> Vec<TableReads> {
+        self.guest.wanted.named(&self.guest.name)
     }
 
     fn run(&self, rows: Rows) -> BoxFuture<'_, Outcomes> {

@@ -1,7 +1,9 @@
 //! What a plugin reads of a table: from the names it asked for to columns of one relation.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use model::plugin::TableReads;
 use model::relation::Relation;
 
 use crate::bindings::{self, Requirements};
@@ -76,6 +78,22 @@ impl Wanted {
             return Err(format!("it asks for more than {NAMES_MAX} columns or tables"));
         }
         Ok(Self { tables, packed })
+    }
+
+    /// The columns that it names of tables which it names.
+    pub(crate) fn named(&self, function: &Arc<str>) -> Vec<TableReads> {
+        let named = |reads: &bindings::Reads| {
+            let (schema, table) = reads.table.split_once('.')?;
+            let mut columns: Vec<String> = Vec::new();
+            for name in reads.columns.iter().chain(&reads.old_columns).filter(|it| *it != ALL) {
+                if !columns.contains(name) {
+                    columns.push(name.clone());
+                }
+            }
+            let (function, schema) = (Arc::clone(function), schema.to_owned());
+            Some(TableReads { function, schema, table: table.to_owned(), columns })
+        };
+        self.tables.iter().filter_map(named).filter(|it| !it.columns.is_empty()).collect()
     }
 
     /// What it reads of this table; None if that is none of its business.

@@ -91,11 +91,6 @@ async fn databases(spec: &config::Spec) -> Vec<Looked> {
             all.push(Looked { subject: subject.clone(), check, level, told });
         }
     }
-    let missing = tables::missing(spec, wiring::source).await;
-    all.extend(missing.into_iter().map(|(sink, check, told)| {
-        let level = Level::Doubtful;
-        Looked { subject: format!("sink {sink}"), check, level, told }
-    }));
     all
 }
 
@@ -149,5 +144,12 @@ async fn sinks(
         };
         all.insert(subject.clone(), Looked { subject, check, level, told });
     }
-    Ok(all.into_values().collect())
+    let mut all: Vec<Looked> = all.into_values().collect();
+    // That a database does not answer is told of it.
+    let (missing, _) = tables::missing(spec, &built.reads, wiring::source).await;
+    all.extend(missing.into_iter().map(|(sink, check, told)| {
+        let level = Level::Doubtful;
+        Looked { subject: format!("sink {sink}"), check, level, told }
+    }));
+    Ok(all)
 }

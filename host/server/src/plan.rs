@@ -11,6 +11,7 @@ use engine::status::Fault;
 use model::versions::{BindingName, Role};
 
 use crate::bindings::{self, Chains};
+use crate::tables::Reads;
 
 /// A configuration and the components that its functions name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) struct Loaded {
     pub(crate) chains: Chains,
     /// Sinks that cannot be started, by name.
     pub(crate) faults: BTreeMap<String, Fault>,
+    /// What the sinks' plugins read.
+    pub(crate) reads: Reads,
 }
 
 /// What happens to one thing.
@@ -331,7 +334,7 @@ sinks:
         let read = config::read("x", yaml, &around);
         let spec = read.unwrap_or_else(|wrong| panic!("{wrong:?}")).0;
         let digests = BTreeMap::from([("f".to_owned(), "sha256:1".to_owned())]);
-        Loaded { spec, digests, chains: Chains::new(), faults: BTreeMap::new() }
+        Loaded { spec, digests, ..Loaded::default() }
     }
 
     /// The plan as text, and who is started anew.

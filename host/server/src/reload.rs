@@ -119,8 +119,13 @@ fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Ready {
     // What is wrong with one that is used is told there.
     let idle = known.problems().iter().filter(|(called, _)| !used(called));
     let idle: Vec<String> = idle.map(|(called, why)| format!("plugin `{called}`: {why}")).collect();
-    let loaded =
-        Loaded { spec, digests: built.digests, chains: built.chains, faults: built.faults };
+    let loaded = Loaded {
+        spec,
+        digests: built.digests,
+        chains: built.chains,
+        faults: built.faults,
+        reads: built.reads,
+    };
     let (text, problems) = (text.to_owned(), [built.warnings, idle].concat());
     let (warnings, files) = (Vec::new(), Vec::new());
     Ready { loaded, text, slots: built.slots, warnings, problems, files, hash }
@@ -215,7 +220,12 @@ impl Beside {
     }
 
     /// Looks for what the sinks name, and tells what is not there.
-    pub(crate) fn check_tables(&mut self, spec: &Spec, status: &Status, supervisor: &Supervisor) {
+    pub(crate) fn check_tables(
+        &mut self,
+        Loaded { spec, reads, .. }: &Loaded,
+        status: &Status,
+        supervisor: &Supervisor,
+    ) {
         self.checks.cancel();
         self.checks = self.stop.child_token();
         let slots = status.slots.list();
@@ -224,7 +234,7 @@ impl Beside {
         for sink in sinks.values() {
             tables::CODES.into_iter().for_each(|code| sink.warnings.clear_code(code));
         }
-        for check in tables::checks(spec, wiring::source) {
+        for check in tables::checks(spec, reads, wiring::source) {
             let looking = check.run(sinks.clone(), self.checks.clone());
             supervisor.spawn(TaskKind::Check, "tables", looking);
         }
@@ -276,7 +286,7 @@ impl Reloader {
         ),
     ) -> Self {
         let Ready { loaded, text, files, hash, .. } = ready;
-        beside.check_tables(&loaded.spec, &status, &supervisor);
+        beside.check_tables(&loaded, &status, &supervisor);
         let config = &status.config;
         config.disabled.set(disabled(&loaded.spec));
         config.hash.set(hash);
@@ -468,7 +478,7 @@ impl Reloader {
             };
             self.handle.apply(ready.slots).await?;
             self.beside.offer(streams, |name| changed(name) || database_changed(name));
-            self.beside.check_tables(&ready.loaded.spec, &self.status, &self.supervisor);
+            self.beside.check_tables(&ready.loaded, &self.status, &self.supervisor);
             config.reloads.add(1);
             info!("the other configuration runs");
         }

@@ -4,13 +4,15 @@
 //! its rows are delivered then. But most such names are slips, and a sink that waits for rows that
 //! never come looks like one that is up to date. So it is among the sink's warnings until it is over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::spec::{Sink, Spec, Status};
-use engine::select::{Names, Table};
+use engine::select::{Names, Selection, Table};
 use engine::status::SinkStatus;
+use model::plugin::TableReads;
+use model::relation::{Identity, Relation, Rendered};
 use postgres::{ColumnsOf, TableInfo, inventory};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,7 +22,7 @@ const TABLE_MISSING: &str = "table_missing";
 /// No table is in the schema.
 const SCHEMA_MISSING: &str = "schema_missing";
 /// A table has no such column.
-const COLUMN_MISSING: &str = "column_missing";
+pub(crate) const COLUMN_MISSING: &str = "column_missing";
 
 /// All of them.
 pub(crate) const CODES: [&str; 3] = [TABLE_MISSING, SCHEMA_MISSING, COLUMN_MISSING];
@@ -42,8 +44,13 @@ struct Wanted {
     schemas: Vec<String>,
     /// And whether it is kept out.
     tables: Vec<(Table, bool)>,
-    columns: Vec<(Table, Vec<String>)>,
+    /// What for, as the end of a sentence.
+    columns: Vec<(Table, Vec<String>, String)>,
+    selection: Selection,
 }
+
+/// What the plugins of sinks read, by the sink's name.
+pub(crate) type Reads = BTreeMap<String, Vec<TableReads>>;
 
 /// Something that is not there: code, what it is about, and what is wrong and what to do.
 type Missing = (&'static str, String, String);
@@ -51,6 +58,7 @@ type Missing = (&'static str, String, String);
 /// What is to be looked at, for each database where a sink names something.
 pub(crate) fn checks(
     spec: &Spec,
+    reads: &Reads,
     source: impl Fn(&config::spec::Database) -> postgres::Options,
 ) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -59,7 +67,8 @@ pub(crate) fn checks(
             .sinks
             .iter()
             .filter(|sink| sink.database == database.name && sink.status != Status::Disabled);
-        let sinks: Vec<Wanted> = running.map(Wanted::of).filter(|it| !it.is_empty()).collect();
+        let sinks: Vec<Wanted> =
+            running.map(|sink| Wanted::of(sink, reads)).filter(|it| !it.is_empty()).collect();
         if !sinks.is_empty() {
             let (database, source) = (database.name.clone(), source(database));
             checks.push(Check { database, source, sinks });
@@ -69,19 +78,25 @@ pub(crate) fn checks(
 }
 
 /// What is not there now, of sinks of databases that answer: the sink, a code, and what is wrong.
+///
+/// The second: databases that do not answer.
 pub(crate) async fn missing(
     spec: &Spec,
+    reads: &Reads,
     source: impl Fn(&config::spec::Database) -> postgres::Options,
-) -> Vec<(String, &'static str, String)> {
-    let mut all = Vec::new();
-    for check in checks(spec, source) {
-        let Ok(tables) = inventory(&check.source, &check.columns_of()).await else { continue };
+) -> (Vec<(String, &'static str, String)>, Vec<String>) {
+    let (mut all, mut silent) = (Vec::new(), Vec::new());
+    for check in checks(spec, reads, source) {
+        let Ok(tables) = inventory(&check.source, &check.columns_of()).await else {
+            silent.push(check.database);
+            continue;
+        };
         for wanted in &check.sinks {
             let missing = wanted.missing(&tables, &check.database).into_iter();
             all.extend(missing.map(|(code, _, problem)| (wanted.sink.clone(), code, problem)));
         }
     }
-    all
+    (all, silent)
 }
 
 impl Check {
@@ -114,7 +129,7 @@ impl Check {
 
     fn columns_of(&self) -> ColumnsOf {
         let mut of = ColumnsOf::default();
-        for (table, _) in self.sinks.iter().flat_map(|wanted| &wanted.columns) {
+        for (table, ..) in self.sinks.iter().flat_map(|wanted| &wanted.columns) {
             match table {
                 Table::Oid(oid) => of.oids.push(*oid),
                 Table::Named { schema, table } => of.names.push((schema.clone(), table.clone())),
@@ -137,8 +152,9 @@ fn tell(status: &SinkStatus, before: &[Missing], now: &[Missing]) {
 }
 
 impl Wanted {
-    fn of(sink: &Sink) -> Self {
-        let mut wanted = Self { sink: sink.name.clone(), ..Self::default() };
+    fn of(sink: &Sink, reads: &Reads) -> Self {
+        let (name, selection) = (sink.name.clone(), sink.selection.clone());
+        let mut wanted = Self { sink: name, selection, ..Self::default() };
         let selected = &sink.selection.tables;
         match &selected.schemas {
             Names::All => {}
@@ -154,7 +170,14 @@ impl Wanted {
             }
         }
         for group in &sink.groups {
-            wanted.columns.push((group.table.clone(), group.columns.clone()));
+            let (table, columns) = (group.table.clone(), group.columns.clone());
+            wanted.columns.push((table, columns, "which is to group its messages".to_owned()));
+        }
+        for reads in reads.get(&sink.name).into_iter().flatten() {
+            let TableReads { function, schema, table, columns } = reads;
+            let table = Table::Named { schema: schema.clone(), table: table.clone() };
+            let why = format!("which function `{function}` reads");
+            wanted.columns.push((table, columns.clone(), why));
         }
         let others = sink.groups.iter().map(|group| &group.table);
         let others = others.chain(sink.enrichments.iter().map(|enrichment| &enrichment.table));
@@ -193,10 +216,11 @@ impl Wanted {
                 missing.push((TABLE_MISSING, show(table), problem));
             }
         }
-        for (table, columns) in &self.columns {
-            let Some(known) = find(tables, table).and_then(|info| info.columns.as_ref()) else {
-                continue;
-            };
+        for (table, columns, why) in &self.columns {
+            // Of a table that the sink does not want, no rows come.
+            let found =
+                find(tables, table).filter(|info| self.selection.wants_table(&relation(info)));
+            let Some(known) = found.and_then(|info| info.columns.as_ref()) else { continue };
             for column in columns.iter().filter(|column| !known.contains(column)) {
                 let (near, table) =
                     (config::nearest(column, known.iter().map(String::as_str)), show(table));
@@ -205,13 +229,26 @@ impl Wanted {
                     |near| format!("; did you mean {near}?"),
                 );
                 let problem = format!(
-                    "the table {table} of the database `{database}` has no column {column}, which \
-                     is to group its messages{near}"
+                    "the table {table} of the database `{database}` has no column {column}, \
+                     {why}{near}"
                 );
                 missing.push((COLUMN_MISSING, format!("{table} {column}"), problem));
             }
         }
         missing
+    }
+}
+
+/// As a selection knows it.
+fn relation(info: &TableInfo) -> Relation {
+    Relation {
+        oid: info.oid,
+        schema: info.schema.as_str().into(),
+        table: info.table.as_str().into(),
+        ancestors: Vec::new(),
+        identity: Identity::Default,
+        columns: Vec::new(),
+        rendered: Rendered::default(),
     }
 }
 
@@ -266,6 +303,10 @@ mod tests {
         missing.into_iter().map(|(code, _, problem)| format!("{code}: {problem}")).collect()
     }
 
+    fn group() -> String {
+        "which is to group its messages".to_owned()
+    }
+
     #[test]
     fn b247_b249_what_is_not_there_is_told_with_the_nearest_name() {
         let tables = [
@@ -284,12 +325,21 @@ mod tests {
                 (named("public", "quite_another"), false),
             ],
             columns: vec![
-                (named("public", "orders"), vec!["id".to_owned(), "custmer_id".to_owned()]),
-                (Table::Oid(2), vec!["region".to_owned()]),
+                (
+                    named("public", "orders"),
+                    vec!["id".to_owned(), "custmer_id".to_owned()],
+                    group(),
+                ),
+                (Table::Oid(2), vec!["region".to_owned()], "which function `f` reads".to_owned()),
                 // Told as a table.
-                (named("public", "order"), vec!["id".to_owned()]),
+                (named("public", "order"), vec!["id".to_owned()], group()),
             ],
+            selection: Selection::default(),
         };
+        let excluded = Names::Except(vec![named("public", "orders")]);
+        let mut without = Wanted { columns: wanted.columns.clone(), ..Wanted::default() };
+        without.selection.tables.tables = excluded;
+        assert_eq!(texts(&without, &tables).len(), 1, "nothing is read of what does not come");
         assert_eq!(
             texts(&wanted, &tables),
             [
@@ -306,7 +356,7 @@ mod tests {
                 "column_missing: the table public.orders of the database `shop` has no column \
                  custmer_id, which is to group its messages; did you mean customer_id?",
                 "column_missing: the table with the oid 2 of the database `shop` has no column \
-                 region, which is to group its messages; it has id",
+                 region, which function `f` reads; it has id",
             ]
         );
     }

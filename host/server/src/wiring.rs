@@ -31,6 +31,7 @@ use tracing::warn;
 
 use crate::bindings::{self, Chain, Chains, Known};
 use crate::components::Components;
+use crate::tables::Reads;
 use crate::{grants, signatures};
 use policy::with_policy;
 pub(crate) use source::source;
@@ -66,6 +67,8 @@ pub(crate) struct Built {
     pub(crate) chains: Chains,
     /// Sinks that cannot be started, by name.
     pub(crate) faults: BTreeMap<String, Fault>,
+    /// What the sinks' plugins read.
+    pub(crate) reads: Reads,
     /// What is wrong and hinders no sink.
     pub(crate) warnings: Vec<String>,
     /// Those of them that are of grants which nobody wants.
@@ -164,7 +167,7 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
     let (mut plugins, wrong) = plugins(spec, wiring, known, Place::Usual);
     let mut chains = Chains::new();
     let sinks = sinks::Builder::new(wiring.guard);
-    let mut faults = BTreeMap::new();
+    let (mut faults, mut reads) = (BTreeMap::new(), Reads::new());
     let mut slots = Vec::new();
     for database in &spec.databases {
         // One session for all sinks of the database, opened when the first of them asks.
@@ -199,6 +202,8 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
                 chains.insert(name, chain);
             }
             why.dedup();
+            let read = bound.all().flat_map(|plugin| plugin.reads());
+            reads.insert(sink.name.clone(), read.collect());
             let no_plugin = (!why.is_empty()).then(|| unusable(PLUGIN, why.join("; ")));
             let sink = sink_spec(&sinks, database, sink, (bound, no_plugin), lookup);
             if let Some(fault) = &sink.fault {
@@ -233,7 +238,7 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
     let mut warnings: Vec<String> = unused.map(|(_, why)| why).collect();
     let idle_grants = idle_grants(&plugins);
     warnings.extend(idle_grants.iter().cloned());
-    Built { slots, digests, chains, faults, warnings, idle_grants }
+    Built { slots, digests, chains, faults, reads, warnings, idle_grants }
 }
 
 fn idle_grants(plugins: &Plugins) -> Vec<String> {

@@ -30,8 +30,9 @@ use crate::arrivals::{self, Arrivals};
 use crate::bindings::{Brought, Known};
 use crate::config_source::{APPLIED, ConfigSource, Own};
 use crate::configuration;
-use crate::plan::{self, Change, Plan};
+use crate::plan::{self, Change, Loaded, Plan};
 use crate::settings::environment;
+use crate::{tables, wiring};
 
 /// What is asked of the configuration, and where to answer.
 pub(crate) struct Asked {
@@ -242,6 +243,7 @@ impl Reloader {
         let plan = plan::diff(&self.loaded, &ready.loaded);
         let mut warnings: Vec<String> = told.iter().map(ToString::to_string).collect();
         warnings.extend(ready.problems.iter().cloned());
+        warnings.extend(missing(&ready.loaded, &plan).await?);
         let differences = merged.differences(&base);
         let hash = hash(&base.text(), &merged_text, &plan);
         Ok(Proposed { merged, ready, known, plan, differences, owners, warnings, hash })
@@ -416,6 +418,28 @@ fn sent(text: &str) -> Result<Portable, Refused> {
     };
     let read = Portable::read("sequin.yaml", text, &around);
     Ok(read.map_err(|wrong| invalid(&wrong))?.filled_in())
+}
+
+/// Whether what new and changed sinks name is in their databases: what is to be said of it. Tables may
+/// be created later.
+///
+/// # Errors
+/// A table that is there has no column that one names.
+async fn missing(loaded: &Loaded, plan: &Plan) -> Result<Vec<String>, Refused> {
+    let mut spec = loaded.spec.clone();
+    spec.sinks.retain(|sink| plan.restarted.contains(&sink.name));
+    let (missing, silent) = tables::missing(&spec, &loaded.reads, wiring::source).await;
+    let is_column = |it: &&(String, &str, String)| it.1 == tables::COLUMN_MISSING;
+    if let Some((sink, code, what)) = missing.iter().find(is_column) {
+        return Err(refused(422, code, format!("sink `{sink}`: {what}")));
+    }
+    let told = missing.iter().map(|(sink, _, what)| format!("sink `{sink}`: {what}"));
+    let silent = silent.iter().map(|database| {
+        format!(
+            "database `{database}` does not answer: whether it has what its sinks name is not known"
+        )
+    });
+    Ok(told.chain(silent).collect())
 }
 
 /// The specification, or what is wrong: with places in the text that was sent, where they are there.

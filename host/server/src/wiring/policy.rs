@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::BoxFuture;
-use model::plugin::{Cost, OnError, Outcome, Plugin, PluginError, Rows};
+use model::plugin::{Cost, OnError, Outcome, Plugin, PluginError, Rows, TableReads};
 
 /// A plugin, and what its owner wants done with rows that it fails on.
 struct Owned {
@@ -30,6 +30,10 @@ impl Plugin for Owned {
 
     fn on_error(&self) -> OnError {
         self.on_error
+    }
+
+    fn reads(&self) -> Vec<TableReads> {
+        self.plugin.reads()
     }
 
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Result<Outcome, PluginError>>> {
