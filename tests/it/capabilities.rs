@@ -2,6 +2,7 @@
 //! process, secrets, requests past the guard, rows of the source; and nothing that is not written.
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use tests::{Cluster, Receiver, Sequin, until};
 use tokio_postgres::Client;
 
@@ -112,6 +113,11 @@ async fn b269_what_is_granted_answers_and_nothing_else_does() -> Result<()> {
         Ok(if buried == 1.0 { Ok(()) } else { Err(format!("{buried} letters")) })
     })
     .await?;
+    // What a replay would do is not what was done, where something is granted: that is said.
+    let dry = asking.sequin.command(&["letters", "replay", "--sink", "hook", "--dry-run"]).await?;
+    let told: Value = serde_json::from_slice(&dry.stdout)?;
+    assert_eq!(told["functions"][0]["function"], "asks", "{told}");
+    assert_eq!(told["functions"][0]["deterministic"], false, "{told}");
     assert_eq!(asking.ask("get a; get b").await?, "1; nothing");
     asking.sequin.kill9().await?;
     asking.sequin.restart().await?;

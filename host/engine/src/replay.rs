@@ -52,6 +52,17 @@ pub struct Instead {
     pub plugin: Arc<dyn Plugin>,
 }
 
+/// A function that a replay sends rows through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judge {
+    /// Its name.
+    pub function: String,
+    /// Its component.
+    pub digest: String,
+    /// Whether the same row gets the same outcome each time: it is granted nothing.
+    pub is_deterministic: bool,
+}
+
 /// How far a replay came.
 #[derive(Debug, Default)]
 pub struct Progress {

@@ -272,14 +272,21 @@ impl Letters {
                 ));
             }
         };
+        // Whether what comes out is what came out: only of those that are granted nothing.
+        let judges = handle.judges(sink, instead.as_ref()).map_err(desk)?;
+        let functions = json!({"functions": judges.iter().map(show::judge).collect::<Vec<_>>()});
         if replay.dry_run {
             let told = handle.dry_run(sink, selection, instead.as_ref()).await.map_err(managed)?;
-            return Ok(list_of(told.iter().map(show::dry_run), json!({})));
+            return Ok(list_of(told.iter().map(show::dry_run), functions));
         }
         let progress = handle.replay(sink, selection, instead.as_ref()).map_err(desk)?;
         // It goes on by itself if it takes longer.
         tokio::time::timeout(REPLAY_WAIT, progress.until_done()).await.ok();
-        Ok(show::told(&show::progress(&progress)))
+        let mut told = show::progress(&progress);
+        if let (Value::Object(told), Value::Object(functions)) = (&mut told, functions) {
+            told.extend(functions);
+        }
+        Ok(show::told(&told))
     }
 
     async fn retry(&self, sink: &str, id: Option<&str>) -> Answer {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::plugin::Plugin;
 use model::store::{
     Close, Counts, Edit, LetterId, LetterPage, LetterQuery, StoreError, StoredLetter,
 };
 
 use tokio::sync::mpsc;
 
-use super::{DryRun, Instead, Progress, Replay, Selection};
+use super::{DryRun, Instead, Judge, Progress, Replay, Selection};
 use crate::desk::{DeskError, MessageId, Waiting};
 use crate::run::Handle;
 use crate::supervise::TaskKind;
@@ -113,6 +114,26 @@ impl Handle {
         let name = Arc::clone(&desk.burial.spec.name);
         self.supervisor.spawn(TaskKind::Replay, &name, replay.run());
         Ok(progress)
+    }
+
+    /// The functions that a replay sends rows through, in their order.
+    ///
+    /// # Errors
+    /// The sink does not run, or has no such function.
+    pub fn judges(&self, sink: &str, instead: Option<&Instead>) -> Result<Vec<Judge>, DeskError> {
+        let spec = &self.desks.find(sink)?.burial.spec;
+        check(spec, instead)?;
+        let chain = spec.filters.iter().chain(&spec.routers).chain(&spec.transforms);
+        let judge = |plugin: &Arc<dyn Plugin>| {
+            let other = instead.filter(|it| it.function == plugin.name());
+            let plugin = other.map_or(plugin, |it| &it.plugin);
+            Judge {
+                function: plugin.name().to_owned(),
+                digest: plugin.digest().to_owned(),
+                is_deterministic: plugin.is_deterministic(),
+            }
+        };
+        Ok(chain.map(judge).collect())
     }
 
     /// How far the last replay of a sink came.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::desk::Waiting;
-use engine::replay::{DryRun, Progress};
+use engine::replay::{DryRun, Judge, Progress};
 use engine::trace::{Event, Happened};
 use model::position::Position;
 use model::sent::{Request, Text};
@@ -96,6 +96,12 @@ pub(super) fn progress(progress: &Progress) -> Value {
         "left": progress.left.get(),
         "problem": progress.problem(),
     })
+}
+
+/// Whether it says the same each time.
+pub(super) fn judge(judge: &Judge) -> Value {
+    let Judge { function, digest, is_deterministic } = judge;
+    json!({"function": function, "digest": digest, "deterministic": is_deterministic})
 }
 
 pub(super) fn dry_run(run: &DryRun) -> Raw {
