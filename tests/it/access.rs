@@ -118,6 +118,13 @@ async fn b261_a_token_may_what_it_is_for_until_it_is_revoked() -> Result<()> {
     let (status, said) = run(&["config", "export", "--show-sensitive"]).await?;
     assert!(status == Some(64) && said.contains("needs the scope `admin`"), "{said}");
     assert_eq!(run(&["token", "list"]).await?.0, Some(64));
+    // Whose token it is is proven, whoever they say they are.
+    let made = http::client()?.post(format!("{}/api/destinations/http_endpoints", sequin.url()));
+    let made = made.bearer_auth(&token).header("content-type", "application/json");
+    let endpoint = r#"{"name": "e", "url": "https://example.com"}"#;
+    let made = made.header("sequin-by", "ann").body(endpoint).send().await?;
+    let status = made.status();
+    assert!(status.is_success(), "{status} {}", made.text().await?);
     // Also after a restart, of which the engine's own token is another.
     sequin.set_env("SEQUIN_API_TOKEN", TOKEN);
     sequin.restart().await?;
@@ -134,5 +141,6 @@ async fn b261_a_token_may_what_it_is_for_until_it_is_revoked() -> Result<()> {
     assert_eq!(as_ci(&token).await?.code(), Some(64));
     let deeds = String::from_utf8(sequin.command(&["plugin", "audit"]).await?.stdout)?;
     assert!(deeds.contains("token_create") && deeds.contains("token_revoke"), "{deeds}");
+    assert!(deeds.contains("\"by\":\"ann (token ci)\""), "{deeds}");
     Ok(())
 }

@@ -256,14 +256,20 @@ impl<'a> Check<'a> {
     fn number(&mut self, schema: &Map<String, Value>, number: &Number, path: &str) {
         let Some(is) = number.as_f64() else { return };
         let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-        let bounds: [(&str, fn(f64, f64) -> bool, &str); 4] = [
-            ("minimum", |is, bound| is >= bound, "at least"),
-            ("maximum", |is, bound| is <= bound, "at most"),
-            ("exclusiveMinimum", |is, bound| is > bound, "more than"),
-            ("exclusiveMaximum", |is, bound| is < bound, "less than"),
+        let holds = |key: &str, bound: f64| match key {
+            "minimum" => is >= bound,
+            "maximum" => is <= bound,
+            "exclusiveMinimum" => is > bound,
+            _ => is < bound,
+        };
+        let bounds = [
+            ("minimum", "at least"),
+            ("maximum", "at most"),
+            ("exclusiveMinimum", "more than"),
+            ("exclusiveMaximum", "less than"),
         ];
-        for (key, holds, what) in bounds {
-            if let Some(bound) = bound(key).filter(|bound| !holds(is, *bound)) {
+        for (key, what) in bounds {
+            if let Some(bound) = bound(key).filter(|bound| !holds(key, *bound)) {
                 self.wrong(path, format_args!("is {number}, and should be {what} {bound}"));
             }
         }

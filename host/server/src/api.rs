@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use crate::Failure;
 use crate::health::reachable;
+use crate::plugin::push::user;
 use crate::settings;
 
 /// Of a whole exchange. Components may have to be compiled before there is an answer.
@@ -122,6 +124,10 @@ fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
         .body(request.body);
     for (name, value) in request.headers {
         asked = asked.header(*name, value);
+    }
+    // For the record of what is changed.
+    if let Ok(user) = HeaderValue::from_str(&user()) {
+        asked = asked.header("sequin-by", user);
     }
     if let Some(token) = settings::environment(TOKEN) {
         asked = asked.bearer_auth(token.trim());

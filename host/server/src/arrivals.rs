@@ -105,8 +105,8 @@ pub(crate) fn absent<'a>(
 /// What a bundle has must be what its configuration says.
 fn agree(declared: &Declared, brought: &[Brought]) -> Result<Option<Brought>, String> {
     let Declared { name, version, digest, .. } = declared;
-    let came = brought.iter().filter(|it| it.is(name, version)).map(|it| &it.digest);
-    match (digest, came.last()) {
+    let mut came = brought.iter().filter(|it| it.is(name, version)).map(|it| &it.digest);
+    match (digest, came.next_back()) {
         (Some(wanted), Some(came)) if wanted != came => {
             Err(format!("the bundle has {came}, and its configuration says {wanted}"))
         }

@@ -6,6 +6,7 @@
 mod accept_loss;
 mod api;
 mod arrivals;
+mod audit;
 mod backfills;
 mod bindings;
 mod bundles;

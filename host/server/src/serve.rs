@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::Failure;
+use crate::audit::Audit;
 use crate::bindings::Known;
 use crate::cli::ServeArguments;
 use crate::config_source::{ConfigSource, Own};
@@ -145,7 +146,8 @@ async fn serve(
     let tokens = Arc::new(tokens);
     let recording = Arc::clone(&tokens).record(stop.clone());
     supervisor.spawn(TaskKind::Check, "tokens", recording);
-    let door = web::Door { access, tokens };
+    let audit = Arc::new(Audit::new(Arc::clone(&store)));
+    let door = web::Door { access, tokens, audit };
     let mut beside = Beside::new(Arc::clone(&streams), stop.clone());
     beside.offer(streams_of(&slots), |_| true);
     let mut engine = Engine::new(slots, budget, stores, limits, supervisor.clone());

@@ -87,7 +87,7 @@ impl Tokens {
             let what = format!("{TOKENS_MAX} tokens are the most: revoke some");
             return Err(VersionsError::refused("too_many", what));
         }
-        let NewToken { name, scopes, days } = new;
+        let NewToken { name, scopes, days, by } = new;
         let text = format!("{PREFIX}{}", random(BYTES)?);
         let now = now_us();
         let lasts = days.map(|days| i64::from(days) * 86_400_000_000);
@@ -100,7 +100,7 @@ impl Tokens {
             expires_us: lasts.map(|lasts| now.saturating_add(lasts)),
             used_us: None,
         };
-        let deed = deed("token_create", &token);
+        let deed = deed("token_create", &token, by);
         self.store.add_token(self.store.epoch(), token.clone(), deed).await?;
         let mut told = told(&token, None);
         if let Value::Object(told) = &mut told {
@@ -111,7 +111,7 @@ impl Tokens {
         Ok(told)
     }
 
-    async fn end(&self, which: &str) -> Result<Value, VersionsError> {
+    async fn end(&self, which: &str, by: String) -> Result<Value, VersionsError> {
         let is_it = |it: &&Arc<Known>| it.token.id == which || it.token.name == which;
         let all = self.all();
         let Some(found) = all.iter().find(is_it) else {
@@ -120,7 +120,7 @@ impl Tokens {
         };
         // It ends at once, whether that can be recorded or not.
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&found.token.hash);
-        let deed = deed("token_revoke", &found.token);
+        let deed = deed("token_revoke", &found.token, by);
         self.store.remove_token(self.store.epoch(), found.token.id.clone(), deed).await?;
         Ok(json!({"id": found.token.id, "deleted": true}))
     }
@@ -143,7 +143,7 @@ impl web::Tokens for Tokens {
             return Admitted::Expired;
         }
         found.used_us.store(now, Ordering::Relaxed);
-        Admitted::May(found.token.scopes.clone())
+        Admitted::May { name: found.token.name.clone(), scopes: found.token.scopes.clone() }
     }
 
     fn is_any(&self) -> bool {
@@ -164,8 +164,12 @@ impl web::Tokens for Tokens {
         Box::pin(async move { self.make(new).await })
     }
 
-    fn revoke(self: Arc<Self>, which: String) -> BoxFuture<'static, Result<Value, VersionsError>> {
-        Box::pin(async move { self.end(&which).await })
+    fn revoke(
+        self: Arc<Self>,
+        which: String,
+        by: String,
+    ) -> BoxFuture<'static, Result<Value, VersionsError>> {
+        Box::pin(async move { self.end(&which, by).await })
     }
 }
 
@@ -180,10 +184,10 @@ fn hash(token: &[u8]) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-fn deed(what: &str, token: &ApiToken) -> Deed {
+fn deed(what: &str, token: &ApiToken, by: String) -> Deed {
     Deed {
         at_us: now_us(),
-        by: "api".to_owned(),
+        by,
         what: what.to_owned(),
         subject: format!("token {}", token.name),
         detail: words(&token.scopes).join(" "),
@@ -214,11 +218,19 @@ mod tests {
 
     use super::*;
 
+    fn may() -> Admitted {
+        Admitted::May { name: "ci".to_owned(), scopes: vec![Scope::Read] }
+    }
+
     #[tokio::test]
     async fn b261_a_token_is_known_until_it_is_revoked_or_expires_also_by_the_next_process() {
         let directory = tempfile::tempdir().unwrap();
-        let new =
-            |name: &str, days| NewToken { name: name.to_owned(), scopes: vec![Scope::Read], days };
+        let new = |name: &str, days| NewToken {
+            name: name.to_owned(),
+            scopes: vec![Scope::Read],
+            days,
+            by: String::new(),
+        };
         let token = {
             let store = Arc::new(Embedded::open(directory.path()).unwrap());
             let tokens = Arc::new(Tokens::read(Arc::clone(&store)).await.unwrap());
@@ -226,7 +238,7 @@ mod tests {
             let made = tokens.make(new("ci", Some(1))).await.unwrap();
             let token = made["token"].as_str().unwrap().to_owned();
             assert!(token.starts_with(PREFIX) && token.len() > 48, "{token}");
-            assert_eq!(tokens.admit(token.as_bytes()), Admitted::May(vec![Scope::Read]));
+            assert_eq!(tokens.admit(token.as_bytes()), may());
             assert_eq!(tokens.admit(&token.as_bytes()[1..]), Admitted::Unknown);
             assert!(tokens.make(new("ci", None)).await.is_err(), "its name is taken");
             assert!(!tokens.list().to_string().contains(&token));
@@ -249,9 +261,9 @@ mod tests {
         let tokens = Tokens::read(store).await.unwrap();
         assert_eq!(tokens.admit(b"old"), Admitted::Expired);
         assert!(tokens.list()["data"][1]["last_used_at"].is_string(), "{}", tokens.list());
-        assert_eq!(tokens.admit(token.as_bytes()), Admitted::May(vec![Scope::Read]));
-        tokens.end("ci").await.unwrap();
+        assert_eq!(tokens.admit(token.as_bytes()), may());
+        tokens.end("ci", String::new()).await.unwrap();
         assert_eq!(tokens.admit(token.as_bytes()), Admitted::Unknown);
-        assert!(tokens.end("ci").await.is_err());
+        assert!(tokens.end("ci", String::new()).await.is_err());
     }
 }

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use model::tokens::Scope;
 
+use crate::caller::{Audit, Caller};
 use crate::reply::{self, Refused};
 use crate::tokens::{Admitted, Tokens, needed};
 
@@ -26,6 +27,8 @@ pub struct Door {
     pub access: Access,
     /// Tokens of other names.
     pub tokens: Arc<dyn Tokens>,
+    /// What was changed, and by whom.
+    pub audit: Arc<dyn Audit>,
 }
 
 /// Who may use the API.
@@ -117,22 +120,23 @@ impl Door {
         routes.route_layer(from_fn_with_state(self, admit))
     }
 
-    fn check(&self, request: &Request) -> Result<(), Refused> {
+    /// The name of the token that lets it in, if it has one.
+    fn check(&self, request: &Request) -> Result<Option<String>, Refused> {
         let headers = request.headers();
         let Some(shown) = shown(headers).filter(|_| self.tokens.is_any()) else {
-            return self.access.check(headers);
+            return self.access.check(headers).map(|()| None);
         };
         match self.tokens.admit(shown) {
-            Admitted::Unknown => self.access.check(headers),
+            Admitted::Unknown => self.access.check(headers).map(|()| None),
             Admitted::Expired => {
                 let told = "the token has expired: make another one (`sequin token create`)";
                 let refused = reply::error(StatusCode::UNAUTHORIZED, told);
                 Err(refused.with(WWW_AUTHENTICATE, "Bearer"))
             }
-            Admitted::May(scopes) => {
+            Admitted::May { name, scopes } => {
                 let needed = needed(request.method(), request.uri());
                 if scopes.contains(&needed) || scopes.contains(&Scope::Admin) {
-                    return Ok(());
+                    return Ok(Some(name));
                 }
                 let told =
                     format!("the token may not do this: it needs the scope `{}`", needed.as_str());
@@ -144,7 +148,12 @@ impl Door {
 
 async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     match door.check(&request) {
-        Ok(()) => next.run(request).await,
+        Ok(token) => {
+            let caller = Caller::new(token, request.headers());
+            let asked = (request.method().clone(), request.uri().clone());
+            let is_done = |answer: &Response| answer.status().is_success();
+            caller.scope(&*door.audit, asked, next.run(request), is_done).await
+        }
         Err(refused) => refused.into_response(),
     }
 }
@@ -178,11 +187,24 @@ pub(crate) mod tests {
     /// One that may look, and one that was.
     struct Two;
 
+    fn may(scope: Scope) -> Admitted {
+        Admitted::May { name: "it".to_owned(), scopes: vec![scope] }
+    }
+
+    /// Keeps nothing.
+    struct Nowhere;
+
+    impl Audit for Nowhere {
+        fn note(&self, _: String, _: &'static str, _: String) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+    }
+
     impl Tokens for Two {
         fn admit(&self, shown: &[u8]) -> Admitted {
             match shown {
-                b"looks" => Admitted::May(vec![Scope::Read]),
-                b"all" => Admitted::May(vec![Scope::Admin]),
+                b"looks" => may(Scope::Read),
+                b"all" => may(Scope::Admin),
                 b"was" => Admitted::Expired,
                 _ => Admitted::Unknown,
             }
@@ -200,26 +222,26 @@ pub(crate) mod tests {
             Box::pin(async { Ok(Value::Null) })
         }
 
-        fn revoke(self: Arc<Self>, _: String) -> Answer {
+        fn revoke(self: Arc<Self>, _: String, _: String) -> Answer {
             Box::pin(async { Ok(Value::Null) })
         }
     }
 
     /// Of a server that listens on this machine alone.
     pub(crate) fn local() -> Door {
-        Door { access: Access::Local, tokens: Arc::new(Two) }
+        Door { access: Access::Local, tokens: Arc::new(Two), audit: Arc::new(Nowhere) }
     }
 
     #[test]
     fn b261_a_token_of_another_name_may_what_its_scopes_say() {
         let token = Token::new(TOKEN.to_owned());
         let access = Access::new(token, "0.0.0.0".parse().unwrap());
-        let door = Door { access, tokens: Arc::new(Two) };
+        let door = Door { access, tokens: Arc::new(Two), audit: Arc::new(Nowhere) };
         let status = |method: &str, path: &str, token: &str| {
             let request = Request::builder().method(method).uri(path);
             let request = request.header("authorization", format!("Bearer {token}"));
             match door.check(&request.body(axum::body::Body::empty()).unwrap()) {
-                Ok(()) => 200,
+                Ok(_) => 200,
                 Err(refused) => refused.status.as_u16(),
             }
         };

@@ -27,6 +27,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::caller::by;
+
 /// Bytes of a body: a bundle with some components.
 pub const CONFIG_BYTES_MAX: usize = 128 << 20;
 /// Of a body without components.
@@ -218,7 +220,7 @@ async fn proposal(
         let yaml = said.yaml.take().ok_or_else(|| wrong("`yaml` is missing".to_owned()))?;
         (Content::Yaml(yaml), said)
     };
-    let Said { yaml: _, plan, prune, prune_databases, owner, by, reason } = said;
+    let Said { yaml: _, plan, prune, prune_databases, owner, by: said_by, reason } = said;
     let text = |name: &str, said: Option<String>, default: &str| {
         let said = said.filter(|said| !said.is_empty()).unwrap_or_else(|| default.to_owned());
         // It is shown on terminals and in logs.
@@ -234,7 +236,7 @@ async fn proposal(
         prune,
         prune_databases,
         owner: text("owner", owner, "default")?,
-        by: text("by", by, "api")?,
+        by: by(Some(&text("by", said_by, "")?)),
         reason: text("reason", reason, "")?,
     };
     Ok((proposal, plan))

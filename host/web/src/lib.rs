@@ -6,6 +6,7 @@
 
 mod access;
 mod backfills;
+mod caller;
 mod configs;
 mod health;
 mod healths;
@@ -23,6 +24,7 @@ mod streams;
 mod tokens;
 
 pub use access::{Access, Door, Token};
+pub use caller::Audit;
 pub use configs::{CONFIG_BYTES_MAX, ConfigRefused, Configs, Content, Proposal};
 pub use healths::Healths;
 pub use letters::{Letters, Resolve};

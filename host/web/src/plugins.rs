@@ -32,6 +32,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::caller::by;
 use crate::reply::{self, Refused};
 
 /// A component; what the sandbox loads at most.
@@ -397,7 +398,7 @@ fn text(name: &str, said: Option<String>) -> Result<String, Refused> {
         let told = format!("`{name}` has at most {TEXT_MAX} characters, and no control characters");
         return Err(bad(&told));
     }
-    if said.is_empty() && name == "by" { Ok("api".to_owned()) } else { Ok(said) }
+    if name == "by" { Ok(by(Some(&said))) } else { Ok(said) }
 }
 
 fn bad(told: &str) -> Refused {

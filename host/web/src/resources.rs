@@ -27,6 +27,7 @@ use model::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::caller::by;
 use crate::configs::ConfigRefused;
 
 type Answer = BoxFuture<'static, Result<Value, ConfigRefused>>;
@@ -165,7 +166,7 @@ async fn changed(
             .map_err(|error| ConfigRefused::new(400, "bad_request", format!("body: {error}")))
     });
     let if_match = text(header::IF_MATCH).filter(|wanted| wanted != "*");
-    let by = "api".to_owned();
+    let by = by(None);
     resources.change(Change { kind, which, body: body.transpose()?, if_match, by }).await
 }
 

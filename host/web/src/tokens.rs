@@ -15,6 +15,7 @@ use model::versions::VersionsError;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::caller::by;
 use crate::configs::ConfigRefused;
 
 /// Characters of a name, and the days of a token's life at most.
@@ -29,7 +30,12 @@ pub enum Admitted {
     /// It was one.
     Expired,
     /// What has one of these scopes.
-    May(Vec<Scope>),
+    May {
+        /// What it is called.
+        name: String,
+        /// What it may.
+        scopes: Vec<Scope>,
+    },
 }
 
 /// A token that is to be made.
@@ -41,6 +47,8 @@ pub struct NewToken {
     pub scopes: Vec<Scope>,
     /// So long it lasts; None: until it is revoked.
     pub days: Option<u32>,
+    /// Who makes it, for the record.
+    pub by: String,
 }
 
 /// Who knows the tokens.
@@ -54,7 +62,11 @@ pub trait Tokens: Send + Sync {
     /// Makes one; the answer has it.
     fn create(self: Arc<Self>, new: NewToken) -> BoxFuture<'static, Result<Value, VersionsError>>;
     /// Ends one, by its name or id.
-    fn revoke(self: Arc<Self>, which: String) -> BoxFuture<'static, Result<Value, VersionsError>>;
+    fn revoke(
+        self: Arc<Self>,
+        which: String,
+        by: String,
+    ) -> BoxFuture<'static, Result<Value, VersionsError>>;
 }
 
 /// What a request needs.
@@ -115,7 +127,7 @@ async fn create(
 }
 
 async fn revoke(State(tokens): State<Arc<dyn Tokens>>, Path(which): Path<String>) -> Response {
-    match tokens.revoke(which).await {
+    match tokens.revoke(which, by(None)).await {
         Ok(told) => Json(told).into_response(),
         Err(error) => refused(error).into_response(),
     }
@@ -152,7 +164,7 @@ fn new_token(headers: &HeaderMap, body: &[u8]) -> Result<NewToken, ConfigRefused
     if scopes.is_empty() {
         return Err(wrong("`scopes` is empty: the token could do nothing".to_owned()));
     }
-    Ok(NewToken { name, scopes, days: expires_in_days })
+    Ok(NewToken { name, scopes, days: expires_in_days, by: by(None) })
 }
 
 fn refused(error: VersionsError) -> ConfigRefused {

@@ -24,11 +24,8 @@ pub(super) fn resolve(
         if all.iter().any(|it| it.name == given.name && it.version == given.version) {
             report.error(place, "it is given twice");
         }
-        for wrong in [check_name(&given.name).err(), check_version(&given.version).err()] {
-            if let Some(wrong) = wrong {
-                report.error(place, wrong);
-            }
-        }
+        let wrong = [check_name(&given.name).err(), check_version(&given.version).err()];
+        wrong.into_iter().flatten().for_each(|wrong| report.error(place, wrong));
         let digest = given.digest.as_deref().and_then(|text| digest(text, place, report));
         let source = given.source.as_ref().and_then(|it| source(it, around, place, report));
         if let (Some(VersionSource::Oci(_)), None) = (&source, &given.digest) {
