@@ -166,6 +166,10 @@ async fn b223_b228_b230_b231_the_api_tells_how_all_of_it_is() -> Result<()> {
     })
     .await?;
     assert_eq!(world.sequin.metric("sequin_alerts_total", &[]).await?, 1.0);
+    // Who is to be called does not answer at first.
+    let called = tests::Receiver::start().await?;
+    called.set_predicate(|_| Some(503));
+    world.sequin.set_env("SEQUIN_ALERT_URL", &called.url());
     world.sequin.restart().await?;
     let url = format!("{}/api/health", world.sequin.url());
     until("it to fail again, since the same time", LATER, async || {
@@ -185,5 +189,15 @@ async fn b223_b228_b230_b231_the_api_tells_how_all_of_it_is() -> Result<()> {
         Ok(if answer["flips"][0]["kind"] == "resolve" { Ok(()) } else { Err(text) })
     })
     .await?;
+    until("an attempt to tell it", LATER, async || {
+        Ok(if called.requests().is_empty() { Err("none".to_owned()) } else { Ok(()) })
+    })
+    .await?;
+    called.clear_predicate();
+    let told = called.until_messages(1, LATER).await?;
+    assert_eq!(told.len(), 1, "what was told before the restart is not repeated: {told:?}");
+    assert_eq!((&told[0]["event"], &told[0]["name"]), (&"resolve".into(), &"hook".into()));
+    let ids: Vec<_> = called.requests().iter().map(|it| it.body["id"].clone()).collect();
+    assert!(ids.iter().all(|id| *id == told[0]["id"]), "however often it is sent: {ids:?}");
     Ok(())
 }

@@ -30,6 +30,11 @@ impl Rolling {
     /// The version in use counts rows in `seen`, the new one says `set` where the name is `set-text`,
     /// and fails where it is `error`.
     async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// With these variables of the environment.
+    async fn start_with(env: &[(&str, &str)]) -> Result<Self> {
         let postgres = Cluster::start().await?;
         let client = postgres.client("postgres").await?;
         client.batch_execute(TABLE).await?;
@@ -44,10 +49,10 @@ impl Rolling {
             plugin("trap"),
             hook("hook", "", "    batch_size: 5\n")
         );
-        let sequin = engine(&yaml(postgres.port(), &receiver.url(), &config))
-            .env("SEQUIN_PLUGIN_DIR", &plugins.path().display().to_string())
-            .start()
-            .await?;
+        let builder = engine(&yaml(postgres.port(), &receiver.url(), &config))
+            .env("SEQUIN_PLUGIN_DIR", &plugins.path().display().to_string());
+        let builder = env.iter().fold(builder, |builder, (name, value)| builder.env(name, value));
+        let sequin = builder.start().await?;
         streaming(&sequin).await?;
         let inspected = sequin.command(&["plugin", "inspect", &plugin("every-verdict")]).await?;
         let inspected = String::from_utf8(inspected.stdout)?;
@@ -207,7 +212,10 @@ async fn b270_a_version_goes_from_the_shadow_to_all_rows_and_back_through_a_kill
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b270_a_failing_canary_keeps_the_old_version_and_is_told() -> Result<()> {
-    let mut world = Rolling::start().await?;
+    let alerts = Receiver::start().await?;
+    let url = format!("{}/alerts?key=hunter2", alerts.url());
+    let env = [("SEQUIN_ALERT_URL", url.as_str()), ("SEQUIN_ALERT_TOKEN", "hunter3")];
+    let mut world = Rolling::start_with(&env).await?;
     let digest = world.digest.clone();
     world.rollout(&["canary", "hook", "f", &digest, "--percent", "50", "--min-rows", "10"]).await?;
     world.write(200, "error").await?;
@@ -217,6 +225,19 @@ async fn b270_a_failing_canary_keeps_the_old_version_and_is_told() -> Result<()>
     let back = world.sequin.metric("sequin_rollouts_rolled_back_total", &[]).await?;
     assert_eq!(back, 1.0);
     assert!(world.sequin.log().contains("rollout_rolled_back"), "{}", world.sequin.log());
+    // Somebody is called, and it is on record.
+    let told = alerts.until_messages(1, LATER).await?;
+    assert_eq!((&told[0]["event"], &told[0]["name"]), (&"rollback".into(), &"hook".into()));
+    assert!(told[0]["text"].as_str().unwrap().contains("max_error_percent"), "{told:?}");
+    assert_eq!(alerts.requests()[0].header("authorization"), Some("Bearer hunter3"));
+    assert!(!world.sequin.log().contains("hunter"), "no secret in the log");
+    let deeds = world.sequin.command(&["plugin", "audit"]).await?;
+    let deeds = String::from_utf8(deeds.stdout)?;
+    let deed = deeds.lines().find(|line| line.contains("rollout_rolled_back"));
+    assert!(
+        deed.is_some_and(|deed| deed.contains(&digest) && deed.contains("max_error")),
+        "{deeds}"
+    );
     let labels = [("digest", digest.as_str()), ("kind", "plugin_error")];
     let faults = world.sequin.metric("sequin_plugin_faults_count", &labels).await?;
     let letters = world.sequin.command(&["letters"]).await?;

@@ -4,6 +4,7 @@
 //! stops in order within a deadline.
 
 mod accept_loss;
+mod alerts;
 mod api;
 mod arrivals;
 mod audit;

@@ -247,7 +247,7 @@ impl Names {
 }
 
 /// ISO 8601.
-fn time(us: i64) -> String {
+pub(crate) fn time(us: i64) -> String {
     let mut text = String::new();
     model::json::timestamp(&mut text, us);
     text

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::Failure;
+use crate::alerts::Alerts;
 use crate::audit::Audit;
 use crate::bindings::Known;
 use crate::cli::ServeArguments;
@@ -182,6 +183,10 @@ async fn serve(
         status: Arc::clone(&status),
         open: versions::open(source.clone(), Arc::clone(&wiring), Arc::clone(&store)),
     };
+    if let Some(hook) = settings.alerts {
+        let alerts = Alerts::new(hook, Arc::clone(&status), rollouts.rollouts.clone())?;
+        supervisor.spawn(TaskKind::Health, "alerts", alerts.run(stop.clone()));
+    }
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let compile = settings.plugin_compile;
     let platform = Platform::new(Arc::clone(&store), asks, source.clone(), compile);

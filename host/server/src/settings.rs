@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
 use sinks::Guard;
 use store::Retention;
 use tracing_subscriber::EnvFilter;
+
+use crate::alerts::Hook;
 
 /// What `serve` needs beside the configuration.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) letters: Retention,
     /// `SEQUIN_PLUGIN_COMPILE_SECONDS`: CPU time for the compilation of an upload.
     pub(crate) plugin_compile: Duration,
+    /// `SEQUIN_ALERT_URL` and `SEQUIN_ALERT_TOKEN`: who is told what is wrong.
+    pub(crate) alerts: Option<Hook>,
 }
 
 /// How log lines look.
@@ -97,6 +102,23 @@ pub(crate) fn plugin_compile(env: &dyn Fn(&str) -> Option<String>) -> Result<Dur
     wrong.pop().map_or(Ok(Duration::from_secs(compile)), Err)
 }
 
+/// `SEQUIN_ALERT_URL` and `SEQUIN_ALERT_TOKEN`. What they are is not shown: they are secrets.
+fn alerts(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Hook>, String> {
+    let token = env("SEQUIN_ALERT_TOKEN");
+    let Some(text) = env("SEQUIN_ALERT_URL") else {
+        return match token {
+            None => Ok(None),
+            Some(_) => Err("SEQUIN_ALERT_TOKEN goes with SEQUIN_ALERT_URL".to_owned()),
+        };
+    };
+    let url = Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    let url = url.ok_or_else(|| "SEQUIN_ALERT_URL must be an http or https URL".to_owned())?;
+    if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err("SEQUIN_ALERT_TOKEN must be of printable ASCII characters".to_owned());
+    }
+    Ok(Some(Hook { url, token }))
+}
+
 impl Settings {
     /// Reads all settings.
     ///
@@ -150,6 +172,10 @@ impl Settings {
             age_max: days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
             bytes_max: size.map(|size| u64::from(size.get()) << 20),
         };
+        let alerts = alerts(env).unwrap_or_else(|reason| {
+            wrong.push(reason);
+            None
+        });
         let plugin_compile = plugin_compile(env).unwrap_or_else(|reason| {
             wrong.push(reason);
             Duration::default()
@@ -192,6 +218,7 @@ impl Settings {
                 http_guard,
                 letters,
                 plugin_compile,
+                alerts,
             })
         } else {
             Err(wrong.iter().map(|line| format!("error: {line}\n")).collect())

@@ -3,10 +3,12 @@
 use model::BoxFuture;
 use model::rollout::Rollout;
 use model::store::{Epoch, Rollouts, StoreError};
+use model::versions::Deed;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, Transaction};
+use rusqlite::{Connection, Error, OptionalExtension as _, Transaction};
 
 use crate::embedded::{Durability, Embedded, unavailable};
+use crate::versions::note;
 
 /// The record is of a form that only grows: what is not known of it is not read by an older version,
 /// which is refused the store anyway.
@@ -32,11 +34,34 @@ impl Rollouts for Embedded {
         let work = move |transaction: &Transaction<'_>| {
             let record = rollout.to_json();
             let Rollout { id, sink, created_us, .. } = &rollout;
+            audit(transaction, &rollout)?;
             transaction.prepare(SAVE)?.execute((&**id, &**sink, *created_us, record))?;
             Ok(())
         };
         Box::pin(self.write(epoch, Durability::Synced, work))
     }
+}
+
+/// What becomes of a rollout is on record with what people do: its rules act by themselves.
+fn audit(transaction: &Transaction<'_>, rollout: &Rollout) -> Result<(), Error> {
+    let mut known = transaction.prepare("SELECT record FROM rollouts WHERE id = ?1")?;
+    let known: Option<String> = known.query_row([&*rollout.id], |row| row.get(0)).optional()?;
+    let known = known.and_then(|record| Rollout::from_json(&record).ok());
+    if known.is_some_and(|it| it.state == rollout.state && it.percent == rollout.percent) {
+        return Ok(());
+    }
+    let Rollout { id, sink, function, component, digest, state, percent, why, .. } = rollout;
+    let why = why.as_deref().unwrap_or_default();
+    let deed = Deed {
+        at_us: rollout.updated_us,
+        by: format!("rollout {id}"),
+        what: format!("rollout_{}", state.as_str()),
+        subject: format!("sink {sink}, function {function}"),
+        digest: Some(digest.to_string()),
+        detail: format!("{component}, {percent} percent {why}").trim_end().to_owned(),
+        ..Deed::default()
+    };
+    note(transaction, &deed)
 }
 
 /// Those whose version rows may need.
