@@ -191,3 +191,54 @@ functions:
     assert_eq!(count(&sequin, "plugins are compiled at each start"), 1, "{}", sequin.log());
     Ok(())
 }
+
+/// What a function does is counted where its operator asks for it, in classes; and it has the limits that
+/// its owner gives it.
+#[tokio::test(flavor = "multi_thread")]
+async fn b265_fuel_is_counted_where_it_is_asked_for_and_a_function_has_limits_of_its_own()
+-> Result<()> {
+    let postgres = tests::Cluster::start().await?;
+    let client = postgres.client("postgres").await?;
+    client.batch_execute(TABLE).await?;
+    let receiver = tests::Receiver::start().await?;
+    let functions = format!(
+        "functions:
+  - {{name: spins, type: transform, file: '{}', config: {{column: name, when: spin}}, limits: {{row_cpu_ms: 30, batch_cpu_ms: 40}}}}
+{}    transform: spins
+",
+        plugin("spin"),
+        hook("hook", "", "")
+    );
+    let config = yaml(postgres.port(), &receiver.url(), &functions);
+    let mut sequin = engine(&config).env("SEQUIN_PLUGIN_FUEL", "true").start().await?;
+    streaming(&sequin).await?;
+    client.batch_execute("INSERT INTO t SELECT n, 'fine' FROM generate_series(1, 500) n").await?;
+    receiver.until_messages(500, LATER).await?;
+    let metrics = sequin.metrics().await?;
+    let fuel = |metrics: &str, what: &str| -> Option<f64> {
+        let name = format!("sequin_plugin_call_fuel_{what}{{");
+        metrics.lines().find(|line| line.starts_with(&name))?.rsplit(' ').next()?.parse().ok()
+    };
+    let (sum, count) = (fuel(&metrics, "sum").unwrap(), fuel(&metrics, "count").unwrap());
+    assert!(
+        count >= 1.0 && sum / 500.0 > 50.0 && sum / 500.0 < 100_000.0,
+        "{sum} in {count} calls"
+    );
+    assert!(metrics.contains("sequin_plugin_call_fuel_bucket"), "{metrics}");
+    client.batch_execute("INSERT INTO t VALUES (501, 'spin')").await?;
+    let letter = until("the letter", LATER, async || {
+        let letters = sequin.command(&["letters"]).await?;
+        let letters = String::from_utf8(letters.stdout)?;
+        Ok(if letters.is_empty() { Err(letters) } else { Ok(letters) })
+    })
+    .await?;
+    assert!(letter.contains("40 ms of CPU time"), "{letter}");
+    // Compiled without it is another component to the cache.
+    sequin.set_env("SEQUIN_PLUGIN_FUEL", "false");
+    sequin.restart().await?;
+    streaming(&sequin).await?;
+    client.batch_execute("INSERT INTO t VALUES (502, 'fine')").await?;
+    receiver.until_messages(501, LATER).await?;
+    assert_eq!(fuel(&sequin.metrics().await?, "sum"), None);
+    Ok(())
+}

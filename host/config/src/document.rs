@@ -14,7 +14,7 @@ use crate::nearest::nearest;
 use crate::tree::{self, Entry, Kind, Node};
 
 pub(crate) use databases::{Database, Publication, Server};
-pub(crate) use functions::{Enrichment, Function, OnError, Plugin, Role};
+pub(crate) use functions::{Enrichment, Function, Limits, OnError, Plugin, Role};
 pub(crate) use sinks::{
     Action, Chain, GroupScope, InitialBackfill, InitialKind, InitialTable, LoadShedding, Sink,
     Status, Table, TableFields, TimestampFormat, UnchangedValues,

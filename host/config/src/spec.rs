@@ -266,6 +266,19 @@ pub struct Plugin {
     pub on_error: OnError,
     /// What it may use beside its rows.
     pub grants: Box<Grants>,
+    /// What it may use of the machine.
+    pub limits: PluginLimits,
+}
+
+/// What a component may use, where that is less than what every one may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluginLimits {
+    /// Of one instance.
+    pub memory_bytes: Option<u64>,
+    /// CPU time of a batch.
+    pub batch_cpu: Option<Duration>,
+    /// CPU time of a row that is run again alone.
+    pub row_cpu: Option<Duration>,
 }
 
 /// Which component.

@@ -54,13 +54,31 @@ pub struct TableReads {
     pub columns: Vec<String>,
 }
 
+/// The classes of a call's fuel: the SDK's transform takes some thousands a row, a call has up to 256.
+pub const FUELS: [u64; 10] = [
+    3_000,
+    10_000,
+    30_000,
+    100_000,
+    300_000,
+    1_000_000,
+    3_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+];
+
 /// What a plugin has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
+    /// Calls of it.
+    pub calls: u64,
     /// CPU time of its calls: of the guest, and of handing rows over.
     pub cpu: Duration,
     /// What the guest did, about one for each instruction of WebAssembly; zero unless it is counted.
     pub fuel: u64,
+    /// Calls that took at most so much fuel, by [`FUELS`]; of meaning where fuel is counted.
+    pub fuel_calls: [u64; FUELS.len()],
     /// Instances that were made for it.
     pub instances: u64,
     /// The largest memory that one instance had, in bytes.

@@ -25,7 +25,7 @@ use crate::cut::{Piece, cut};
 use crate::error::Error;
 use crate::fault::fault;
 use crate::instance::Instance;
-use crate::limits::Limits;
+use crate::limits::{Limits, Terms};
 use crate::lines::{Lines, Quota, shown};
 use crate::pool::Pool;
 use crate::program::{Description, Function, Program, Role};
@@ -69,7 +69,7 @@ pub(crate) struct Binding<'a> {
     pub(crate) role: Role,
     pub(crate) sink: &'a str,
     pub(crate) config: &'a str,
-    pub(crate) grants: Grants,
+    pub(crate) terms: Terms,
     pub(crate) is_aside: bool,
 }
 
@@ -143,9 +143,9 @@ impl Plugin for Bound {
 
     fn cost(&self) -> Option<Cost> {
         let Guest { used, program, .. } = &*self.guest;
-        let Totals { cpu, fuel, memory_bytes_max, .. } = used.totals();
+        let Totals { calls, cpu, fuel, memory_bytes_max, fuel_calls, .. } = used.totals();
         let (instances, compile) = (used.instances(), program.took());
-        Some(Cost { cpu, fuel, instances, memory_bytes_max, compile })
+        Some(Cost { calls, cpu, fuel, fuel_calls, instances, memory_bytes_max, compile })
     }
 
     fn digest(&self) -> &str {
@@ -199,7 +199,7 @@ impl Guest {
         limits: Arc<Limits>,
         room: Arc<Semaphore>,
     ) -> Result<Self, Error> {
-        let Binding { name, role, sink, config, grants, is_aside } = binding;
+        let Binding { name, role, sink, config, terms, is_aside } = binding;
         if program.function(Function::Run(role)).is_none() {
             let roles: Vec<&str> = program.roles().map(Role::as_str).collect();
             let (plugin, roles) = (name.to_owned(), roles.join(" and "));
@@ -213,7 +213,7 @@ impl Guest {
             config: config.into(),
             wanted: Wanted::default(),
             limits,
-            grants: Arc::new(grants),
+            grants: Arc::new(terms.grants),
             is_aside,
             idle: None,
             room,

@@ -18,7 +18,7 @@ use crate::bound::{Binding, Bound};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::instance::State;
-use crate::limits::Limits;
+use crate::limits::{Limits, Terms};
 use crate::pool::Pool;
 use crate::program::{Description, Program, Role, digest};
 
@@ -159,9 +159,10 @@ impl Host {
         role: Role,
         sink: &str,
         config: &str,
-        grants: Grants,
+        terms: impl Into<Terms>,
     ) -> Result<Granted, Error> {
-        let binding = Binding { name, role, sink, config, grants, is_aside: false };
+        let terms = terms.into();
+        let binding = Binding { name, role, sink, config, terms, is_aside: false };
         self.bind_to(&self.pool, program, binding)
     }
 
@@ -177,7 +178,7 @@ impl Host {
         role: Role,
         sink: &str,
         config: &str,
-        grants: Grants,
+        terms: impl Into<Terms>,
     ) -> Result<Granted, Error> {
         let pool = {
             let mut kept = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,7 +191,8 @@ impl Host {
                 }
             }
         };
-        let binding = Binding { name, role, sink, config, grants, is_aside: true };
+        let terms = terms.into();
+        let binding = Binding { name, role, sink, config, terms, is_aside: true };
         self.bind_to(&pool, program, binding)
     }
 
@@ -200,8 +202,9 @@ impl Host {
         program: &Arc<Program>,
         binding: Binding<'_>,
     ) -> Result<Granted, Error> {
-        let granted: Vec<Capability> = binding.grants.list().collect();
-        let bound = Bound::new(Arc::clone(program), binding, Arc::clone(&self.limits), pool)?;
+        let granted: Vec<Capability> = binding.terms.grants.list().collect();
+        let limits = self.limits.of(&binding.terms.limits);
+        let bound = Bound::new(Arc::clone(program), binding, limits, pool)?;
         let unused = granted.into_iter().filter(|granted| !bound.uses(*granted)).collect();
         Ok(Granted { plugin: Arc::new(bound), unused })
     }

@@ -53,7 +53,7 @@ pub use bound::measure;
 pub use engine::{Granted, Host};
 pub use error::Error;
 pub use inspect::{Inspection, inspect};
-pub use limits::{Limits, Metering};
+pub use limits::{Limits, Metering, Own, Terms};
 pub use program::{Description, Program, Role};
 pub use usage::{Totals, Usage};
 pub use worlds::contracts;

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::grants::Grants;
+
 use crate::usage::Usage;
 
 /// What plugins may use. The defaults suit compiled guests; an interpreter in a guest (Python,
@@ -56,6 +58,54 @@ pub struct Limits {
     /// For `cargo x bench plugin`, which says what safety costs, and `sequin plugin run --stats`.
     #[doc(hidden)]
     pub metering: Metering,
+}
+
+/// What one function may use, where its owner gives it less than [`Limits`] does. What is more than
+/// that is cut to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// As [`Limits::memory_bytes_max`].
+    pub memory_bytes_max: Option<usize>,
+    /// As [`Limits::batch_cpu_max`].
+    pub batch_cpu_max: Option<Duration>,
+    /// As [`Limits::row_cpu_max`].
+    pub row_cpu_max: Option<Duration>,
+}
+
+/// What a function's owner lets it have.
+#[derive(Clone, Default)]
+pub struct Terms {
+    /// Beside its rows.
+    pub grants: Grants,
+    /// At most.
+    pub limits: Own,
+}
+
+impl From<Grants> for Terms {
+    fn from(grants: Grants) -> Self {
+        Self { grants, limits: Own::default() }
+    }
+}
+
+impl Limits {
+    /// These, and of one function no more than its own.
+    pub(crate) fn of(self: &Arc<Self>, own: &Own) -> Arc<Self> {
+        if *own == Own::default() {
+            return Arc::clone(self);
+        }
+        let Own { memory_bytes_max, batch_cpu_max, row_cpu_max } = *own;
+        let limits = Self::clone(self);
+        let batch_cpu_max = limits.batch_cpu_max.min(batch_cpu_max.unwrap_or(Duration::MAX));
+        Arc::new(Self {
+            memory_bytes_max: limits.memory_bytes_max.min(memory_bytes_max.unwrap_or(usize::MAX)),
+            batch_cpu_max,
+            row_cpu_max: limits
+                .row_cpu_max
+                .min(row_cpu_max.unwrap_or(Duration::MAX))
+                .min(batch_cpu_max),
+            ..limits
+        })
+    }
 }
 
 /// How a guest that does not end is found. There is no setting for it: without epochs nothing stops

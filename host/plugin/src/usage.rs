@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use model::plugin::FUELS;
+
 /// Counts the calls of all plugins of a host, see [`Limits::usage`](crate::Limits::usage).
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -10,6 +12,8 @@ pub struct Usage {
     rows: AtomicU64,
     cpu_nanos: AtomicU64,
     fuel: AtomicU64,
+    /// Calls by their fuel, see [`FUELS`].
+    fuel_calls: [AtomicU64; FUELS.len()],
     memory_bytes: AtomicU64,
     instances: AtomicU64,
 }
@@ -26,6 +30,8 @@ pub struct Totals {
     /// What the guests did, about one for each instruction of WebAssembly: the same on each machine.
     /// Zero unless the host counts it.
     pub fuel: u64,
+    /// Calls that took at most so much of it, by [`FUELS`].
+    pub fuel_calls: [u64; FUELS.len()],
     /// The largest memory that one instance had, in bytes.
     pub memory_bytes_max: u64,
 }
@@ -49,6 +55,9 @@ impl Usage {
         self.rows.fetch_add(rows, order);
         self.cpu_nanos.fetch_add(nanos, order);
         self.fuel.fetch_add(fuel, order);
+        for (_, calls) in FUELS.iter().zip(&self.fuel_calls).filter(|(most, _)| fuel <= **most) {
+            calls.fetch_add(1, order);
+        }
         self.memory_bytes.fetch_max(memory_bytes, order);
     }
 
@@ -61,6 +70,7 @@ impl Usage {
             rows: self.rows.load(order),
             cpu: Duration::from_nanos(self.cpu_nanos.load(order)),
             fuel: self.fuel.load(order),
+            fuel_calls: self.fuel_calls.each_ref().map(|calls| calls.load(order)),
             memory_bytes_max: self.memory_bytes.load(order),
         }
     }

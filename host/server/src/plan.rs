@@ -253,6 +253,7 @@ fn function(old: &Function, new: &Function) -> Vec<String> {
         .of("config", &was.config_json, &is.config_json)
         .shown("on_error", &was.on_error, &is.on_error)
         .granted(&was.grants, &is.grants)
+        .of("limits", &was.limits, &is.limits)
         .list()
 }
 

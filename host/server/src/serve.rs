@@ -64,8 +64,9 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         .thread_name("engine")
         .build()
         .context("start the runtime")?;
-    let wiring =
-        Wiring::new(&settings.data_dir, settings.http_guard).with_runtime(runtime.handle().clone());
+    let wiring = Wiring::new(&settings.data_dir, settings.http_guard)
+        .counting_fuel(settings.plugin_fuel)
+        .with_runtime(runtime.handle().clone());
     let store = Arc::new(Embedded::open(&settings.data_dir).map_err(anyhow::Error::from)?);
     let begun = runtime.block_on(reload::apply::begin(&store, &source));
     begun.context("read what was applied over the API")?;

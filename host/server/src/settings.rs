@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) letters: Retention,
     /// `SEQUIN_PLUGIN_COMPILE_SECONDS`: CPU time for the compilation of an upload.
     pub(crate) plugin_compile: Duration,
+    /// `SEQUIN_PLUGIN_FUEL`: whether what guests do is counted, which takes a fifth more time.
+    pub(crate) plugin_fuel: bool,
     /// `SEQUIN_ALERT_URL` and `SEQUIN_ALERT_TOKEN`: who is told what is wrong.
     pub(crate) alerts: Option<Hook>,
 }
@@ -172,6 +174,8 @@ impl Settings {
             age_max: days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
             bytes_max: size.map(|size| u64::from(size.get()) << 20),
         };
+        let plugin_fuel =
+            setting(env, "SEQUIN_PLUGIN_FUEL", "true or false", &mut wrong).unwrap_or(false);
         let alerts = alerts(env).unwrap_or_else(|reason| {
             wrong.push(reason);
             None
@@ -218,6 +222,7 @@ impl Settings {
                 http_guard,
                 letters,
                 plugin_compile,
+                plugin_fuel,
                 alerts,
             })
         } else {

@@ -24,6 +24,7 @@ use model::grants::{Capability, Grants};
 use model::lookup::Lookup;
 use model::plugin::Plugin;
 use model::versions::{BindingName, Link};
+use plugin::{Metering, Own, Terms};
 use sha2::{Digest as _, Sha256};
 use sinks::Batching;
 use tokio::runtime::Handle;
@@ -45,6 +46,8 @@ pub(crate) struct Wiring {
     guard: sinks::Guard,
     /// Where plugins have their questions answered that go beyond this machine; none if nothing runs.
     runtime: Option<Handle>,
+    /// Whether what guests do is counted.
+    counts_fuel: bool,
     /// The sandbox is one per process; made when the first function asks for it.
     host: Mutex<Option<Arc<plugin::Host>>>,
 }
@@ -112,12 +115,19 @@ pub(crate) fn files(spec: &Spec) -> Vec<PathBuf> {
 
 impl Wiring {
     pub(crate) fn new(data_dir: &Path, guard: sinks::Guard) -> Self {
-        Self { data_dir: data_dir.to_owned(), guard, runtime: None, host: Mutex::default() }
+        let (data_dir, host) = (data_dir.to_owned(), Mutex::default());
+        Self { data_dir, guard, runtime: None, counts_fuel: false, host }
     }
 
     /// As it is run.
     pub(crate) fn with_runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// As its operator says (`SEQUIN_PLUGIN_FUEL`).
+    pub(crate) fn counting_fuel(mut self, counts_fuel: bool) -> Self {
+        self.counts_fuel = counts_fuel;
         self
     }
 
@@ -157,7 +167,7 @@ impl Wiring {
         if let Some(host) = &*kept {
             return Ok(Arc::clone(host));
         }
-        let host = Arc::new(host(&self.data_dir)?);
+        let host = Arc::new(host(&self.data_dir, self.counts_fuel)?);
         *kept = Some(Arc::clone(&host));
         Ok(host)
     }
@@ -337,15 +347,23 @@ fn ready(
     let given = given(spec, &link.function);
     let grants =
         given.map(|given| wiring.grants(&link.function, given, spec, known)).transpose()?;
-    let (function, grants) = (&link.function, grants.unwrap_or_default());
+    let function = &link.function;
+    let limits = given.map(own).unwrap_or_default();
+    let terms = Terms { grants: grants.unwrap_or_default(), limits };
     let loaded = host.load(&found.bytes).and_then(|program| {
-        host.bind_granted(function, &program, role, sink_type, &link.config, grants)
+        host.bind_granted(function, &program, role, sink_type, &link.config, terms)
     });
     let plugin = loaded.map_err(|error| format!("{}: {error}", found.whence))?.plugin;
     let plugin = with_policy(plugin, given.map(|given| given.on_error).unwrap_or_default());
     let unused = Vec::new();
     plugins.insert(key, Ready { link: link.clone(), plugin: Arc::clone(&plugin), unused });
     Ok(plugin)
+}
+
+fn own(given: &spec::Plugin) -> Own {
+    let spec::PluginLimits { memory_bytes, batch_cpu, row_cpu } = given.limits;
+    let memory_bytes_max = memory_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Own { memory_bytes_max, batch_cpu_max: batch_cpu, row_cpu_max: row_cpu }
 }
 
 fn given<'a>(spec: &'a Spec, function: &str) -> Option<&'a spec::Plugin> {
@@ -396,11 +414,12 @@ fn load(
     });
     let found = found.map_err(|error| format!(": {error}"))?;
     let grants = wiring.grants(name, given, spec, known).map_err(|error| format!(": {error}"))?;
+    let terms = Terms { grants, limits: own(given) };
     let loaded = host.load(&found.bytes).and_then(|program| {
         let (sink, config) = (&given.sink_type, &given.config_json);
         match place {
-            Place::Usual => host.bind_granted(name, &program, role, sink, config, grants),
-            Place::Aside => host.bind_aside(name, &program, role, sink, config, grants),
+            Place::Usual => host.bind_granted(name, &program, role, sink, config, terms),
+            Place::Aside => host.bind_aside(name, &program, role, sink, config, terms),
         }
     });
     let loaded = loaded.map_err(|error| format!(", {}: {error}", found.whence))?;
@@ -415,8 +434,9 @@ fn load(
 
 /// A restart does not compile again what was compiled before. That is only for speed, so without a
 /// place to keep it the engine starts all the same, more slowly.
-pub(crate) fn host(data_dir: &Path) -> Result<plugin::Host, plugin::Error> {
-    let new = || plugin::Host::new(plugin::Limits::default());
+pub(crate) fn host(data_dir: &Path, counts_fuel: bool) -> Result<plugin::Host, plugin::Error> {
+    let metering = if counts_fuel { Metering::EpochsAndFuel } else { Metering::Epochs };
+    let new = || plugin::Host::new(plugin::Limits { metering, ..plugin::Limits::default() });
     // With the usual mode: only what is below must be ours alone. If it cannot be made, the store
     // says why.
     std::fs::create_dir_all(data_dir).ok();

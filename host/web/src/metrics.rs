@@ -298,6 +298,7 @@ fn render(status: &Status, rollouts: Option<&Rollouts>) -> Result<String, promet
     if !all.is_empty() {
         families.extend(latency::families(all.iter().map(AsRef::as_ref)));
         families.extend(latency::of_plugins(&all));
+        families.extend(latency::of_fuel(&all));
     }
     TextEncoder::new().encode_to_string(&families)
 }

@@ -31,6 +31,16 @@ pub(crate) struct Plugin {
     pub(crate) sink_type: Option<String>,
     pub(crate) on_error: Option<OnError>,
     pub(crate) grants: Option<Grants>,
+    pub(crate) limits: Option<Limits>,
+}
+
+/// What a component may use.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) memory_mb: Option<u64>,
+    pub(crate) batch_cpu_ms: Option<u64>,
+    pub(crate) row_cpu_ms: Option<u64>,
 }
 
 /// What becomes of rows that a component fails on.
@@ -95,6 +105,7 @@ pub(crate) struct PluginFields {
     sink_type: Option<String>,
     on_error: Option<OnError>,
     grants: Option<Grants>,
+    limits: Option<Limits>,
 }
 
 impl Function {
@@ -144,8 +155,9 @@ fn plugin(mut node: Node, role: Option<Role>, report: &mut Report<'_>) -> Option
         return None;
     }
     let config = keys::json_map(&mut node, "config", report);
-    let PluginFields { file, plugin, sink_type, on_error, grants, .. } = fields(&node, report)?;
-    Some(Plugin { role: role?, file, plugin, config, sink_type, on_error, grants })
+    let PluginFields { file, plugin, sink_type, on_error, grants, limits, .. } =
+        fields(&node, report)?;
+    Some(Plugin { role: role?, file, plugin, config, sink_type, on_error, grants, limits })
 }
 
 fn function_type(node: &mut Node, report: &mut Report<'_>) -> Option<Type> {

@@ -1,10 +1,12 @@
 //! Functions: which component, with which configuration; which path; which SQL.
 
+use std::time::Duration;
+
 use model::path::{InvalidPath, Path};
 use model::plugin::OnError;
 
 use super::grants;
-use super::{Component, Function, FunctionKind, Plugin, Role};
+use super::{Component, Function, FunctionKind, Plugin, PluginLimits, Role};
 use crate::Surroundings;
 use crate::destinations;
 use crate::diagnostic::Report;
@@ -12,6 +14,10 @@ use crate::document::{self, Document, Resource};
 
 /// More than anybody writes, and small beside what a statement may be to the server.
 const SQL_BYTES_MAX: usize = 100_000;
+/// What every component may use is the most: of one instance, of a batch, of a row alone.
+const MEMORY_MB: (u64, u64) = (1, 64);
+const BATCH_CPU_MS: (u64, u64) = (1, 1_000);
+const ROW_CPU_MS: (u64, u64) = (1, 250);
 /// Hexadecimal digits of a SHA-256.
 const DIGEST_DIGITS: usize = 64;
 
@@ -85,8 +91,34 @@ fn plugin(
         }
         Some(document::OnError::Stop) => OnError::Stop,
     };
+    let limits = limits(function, given, report);
     let (component, grants) = (component?, Box::new(grants?));
-    Some(Plugin { role, component, config_json, sink_type, on_error, grants })
+    Some(Plugin { role, component, config_json, sink_type, on_error, grants, limits })
+}
+
+/// Mistakes are told, and stand for nothing.
+fn limits(
+    function: &Resource<document::Function>,
+    given: &document::Plugin,
+    report: &mut Report<'_>,
+) -> PluginLimits {
+    let Some(document::Limits { memory_mb, batch_cpu_ms, row_cpu_ms }) = given.limits else {
+        return PluginLimits::default();
+    };
+    let mut checked = |key: &str, value: Option<u64>, (least, most): (u64, u64)| {
+        let value = value?;
+        if !(least..=most).contains(&value) {
+            let message = format!("`limits.{key}` is {value}: {least} to {most}");
+            let help = "what an engine lets every function have cannot be passed, only lowered";
+            report.error_with_help(function.place(&["limits", key]), message, help);
+        }
+        Some(value)
+    };
+    PluginLimits {
+        memory_bytes: checked("memory_mb", memory_mb, MEMORY_MB).map(|mb| mb << 20),
+        batch_cpu: checked("batch_cpu_ms", batch_cpu_ms, BATCH_CPU_MS).map(Duration::from_millis),
+        row_cpu: checked("row_cpu_ms", row_cpu_ms, ROW_CPU_MS).map(Duration::from_millis),
+    }
 }
 
 fn component(

@@ -33,9 +33,9 @@ impl Direct {
     ) -> Result<Self, Error> {
         let (program, limits) = (Arc::clone(program), Arc::new(limits.clone()));
         let room = Arc::new(Semaphore::new(1));
-        let grants = model::grants::Grants::default();
         let (name, sink, config, is_aside) = ("bench", "webhook", config_json, false);
-        let binding = Binding { name, role, sink, config, grants, is_aside };
+        let terms = crate::Terms::default();
+        let binding = Binding { name, role, sink, config, terms, is_aside };
         let mut guest = Guest::new(program, binding, limits, room)?;
         guest.idle = warm.then(Mutex::default);
         Ok(Self(guest))

@@ -1,7 +1,9 @@
 //! Plugins that do their worst: only the guilty row fails, and nobody else notices.
 
+use std::time::Duration;
+
 use model::plugin::{Fault, Outcome, PluginError};
-use plugin::{Error, Host, Limits, Role};
+use plugin::{Error, Host, Limits, Own, Role, Terms};
 
 use crate::support::{all_told, bind, component, host, hostile, named, peak_bytes, told};
 
@@ -33,6 +35,26 @@ async fn b266_a_plugin_that_allocates_without_bound_hits_its_own_limit() {
     let error = only_failure(&outcomes, 1);
     assert_eq!(error.fault, Fault::Memory);
     assert!(error.message.contains("its limit is 67108864"), "{error}");
+}
+
+/// What its owner gives it is less than what others have, and never more.
+#[tokio::test]
+async fn b265_b266_a_function_has_limits_of_its_own_below_those_of_all() {
+    let limited = |name: &str, own: Own| {
+        let program = host().load(&component(name)).unwrap();
+        let config = r#"{"column": "name", "when": "worst"}"#;
+        let terms = Terms { limits: own, ..Terms::default() };
+        host().bind_granted(name, &program, Role::Transform, "", config, terms).unwrap().plugin
+    };
+    let own = Own { memory_bytes_max: Some(8 << 20), ..Own::default() };
+    let outcomes = limited("grow", own).run(named(&["a", "worst", "c"])).await;
+    assert!(only_failure(&outcomes, 1).message.contains("its limit is 8388608"), "{outcomes:?}");
+    let own = Own { memory_bytes_max: Some(1 << 40), ..Own::default() };
+    let outcomes = limited("grow", own).run(named(&["a", "worst", "c"])).await;
+    assert!(only_failure(&outcomes, 1).message.contains("its limit is 67108864"), "{outcomes:?}");
+    let own = Own { batch_cpu_max: Some(Duration::from_millis(20)), ..Own::default() };
+    let outcomes = limited("spin", own).run(named(&["worst"])).await;
+    assert!(told(&outcomes[0]).contains("20 ms of CPU time"), "{outcomes:?}");
 }
 
 #[tokio::test]

@@ -216,7 +216,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
     std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin(), most), &mut bytes)
         .context("read the component")?;
     // What is compiled here is found by the engine.
-    let host = wiring::host(&settings.data_dir).context("start the plugin host")?;
+    let host =
+        wiring::host(&settings.data_dir, settings.plugin_fuel).context("start the plugin host")?;
     let program = host.load(&bytes).map_err(command::usage)?;
     let described = host.describe("it", &program).map_err(command::usage)?;
     let schema = described.config_schema.map(|text| serde_json::from_str::<Value>(&text));

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
 /// A row that was run again after its batch failed counts twice. Of the fuel, instances that were
 /// made for a batch are part.
 fn stats(totals: Totals) -> String {
-    let Totals { calls, rows, cpu, fuel, memory_bytes_max } = totals;
+    let Totals { calls, rows, cpu, fuel, memory_bytes_max, .. } = totals;
     let row = |all: u128| all.checked_div(u128::from(rows)).unwrap_or_default();
     let (nanos, fuel) = (row(cpu.as_nanos()), row(u128::from(fuel)));
     let (micros, rest) = (nanos / 1_000, nanos % 1_000);

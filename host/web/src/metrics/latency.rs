@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use engine::status::{Histogram, LATENCIES_US, SinkStatus};
+use model::plugin::FUELS;
 use prometheus::proto::{self, Bucket, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::SINK;
@@ -60,6 +61,27 @@ pub(super) fn of_plugins(sinks: &[Arc<SinkStatus>]) -> Option<MetricFamily> {
     (!metrics.is_empty()).then(|| family("sequin_plugin_call_us", help, metrics))
 }
 
+/// What calls of functions took by the guest's own measure; None if that is not counted.
+pub(super) fn of_fuel(sinks: &[Arc<SinkStatus>]) -> Option<MetricFamily> {
+    let mut metrics = Vec::new();
+    for sink in sinks {
+        for (function, digest, calls) in sink.costs.list() {
+            let Some(used) = calls.used().filter(|used| used.fuel > 0) else { continue };
+            let labels = vec![
+                label(SINK[0], &sink.id),
+                label(SINK[1], &sink.name),
+                label("function", &function),
+                label("digest", &digest),
+            ];
+            let buckets = FUELS.iter().zip(used.fuel_calls);
+            metrics.push(counted(labels, buckets, (used.calls, used.fuel)));
+        }
+    }
+    let help = "Fuel that a call of a function took, about one for each instruction, in all sinks \
+                that share it.";
+    (!metrics.is_empty()).then(|| family("sequin_plugin_call_fuel", help, metrics))
+}
+
 fn metric(sink: &SinkStatus, success: Option<&str>, histogram: &Histogram) -> Metric {
     let mut labels = vec![label(SINK[0], &sink.id), label(SINK[1], &sink.name)];
     labels.extend(success.map(|success| label("success", success)));
@@ -67,7 +89,17 @@ fn metric(sink: &SinkStatus, success: Option<&str>, histogram: &Histogram) -> Me
 }
 
 fn labelled(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
-    let buckets = LATENCIES_US.iter().zip(histogram.cumulative()).map(|(bound, count)| {
+    let buckets = LATENCIES_US.iter().zip(histogram.cumulative());
+    counted(labels, buckets, (histogram.count(), histogram.sum_us()))
+}
+
+/// Classes by their upper bounds, how many there were, and their sum.
+fn counted<'a>(
+    labels: Vec<LabelPair>,
+    buckets: impl Iterator<Item = (&'a u64, u64)>,
+    (count, sum): (u64, u64),
+) -> Metric {
+    let buckets = buckets.map(|(bound, count)| {
         let mut bucket = Bucket::default();
         #[expect(clippy::cast_precision_loss, reason = "at most fifty million")]
         bucket.set_upper_bound(*bound as f64);
@@ -76,9 +108,9 @@ fn labelled(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
     });
     let mut counts = proto::Histogram::default();
     counts.set_bucket(buckets.collect());
-    counts.set_sample_count(histogram.count());
+    counts.set_sample_count(count);
     #[expect(clippy::cast_precision_loss, reason = "a sum of Prometheus is a float")]
-    counts.set_sample_sum(histogram.sum_us() as f64);
+    counts.set_sample_sum(sum as f64);
     let mut metric = Metric::from_label(labels);
     metric.set_histogram(counts);
     metric
