@@ -1,10 +1,13 @@
 //! Dead letters from the outside: the API and the command line of a running engine.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tests::{http, until};
+use tests::{Behaviour, http, until};
 
-use crate::world::{SOON, World};
+use crate::world::{LATER, SOON, World, plugin, streaming};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, value text)";
 
@@ -165,5 +168,79 @@ async fn b236_a_trace_is_switched_on_and_read() -> Result<()> {
         Ok(if all { Ok(()) } else { Err(trace.to_string()) })
     })
     .await?;
+    Ok(())
+}
+
+/// Rows that a version failed on are sent through another one. A kill in the middle leaves what was not
+/// sent where it was; the next replay goes on with it, in the order of each row's changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn b122_b270_a_kill_in_a_replay_through_another_version_loses_and_reorders_nothing()
+-> Result<()> {
+    const KEYS: i64 = 40;
+    const CHANGES: i64 = 200;
+    let function = format!(
+        "    batch_size: 1
+    transform: f
+    dead_letter_limit: {{max_percent: 100}}
+functions:
+  - {{name: f, type: transform, file: '{}', config: {{column: value, when: boom}}}}
+",
+        plugin("every-verdict")
+    );
+    let table = "CREATE TABLE t (id bigint PRIMARY KEY, value text, n bigint)";
+    let mut world = World::start(table, &function).await?;
+    let other = std::fs::read(plugin("trap"))?;
+    let pushed = crate::uploads::push(&world.sequin, &other).await?;
+    let digest = pushed["digest"].as_str().context("a digest")?.to_owned();
+    world.receiver.set(Behaviour::Slow(Duration::from_millis(20)));
+    let sql = format!(
+        "DO $$ BEGIN FOR i IN 1..{CHANGES} LOOP
+            INSERT INTO t VALUES (i % {KEYS}, 'error', i)
+                ON CONFLICT (id) DO UPDATE SET n = excluded.n;
+            COMMIT;
+        END LOOP; END $$"
+    );
+    world.client.batch_execute(&sql).await?;
+    let buried = async |world: &World| -> Result<usize> {
+        Ok(world.cli(&["letters", "--limit", "1000"]).await?.1.lines().count())
+    };
+    until("the letters", LATER, async || {
+        let count = world.sequin.metric("sequin_messages_buried_count", &[]).await?;
+        Ok(if count == CHANGES as f64 { Ok(()) } else { Err(format!("{count}")) })
+    })
+    .await?;
+    let replay = ["letters", "replay", "--sink", "hook", "--function", "f", "--plugin", &digest];
+    let dry = [&replay[..], &["--dry-run"]].concat();
+    let (_, told) = world.cli(&dry).await?;
+    assert!(told.contains("\"verdict\":\"send\""), "{told}");
+    assert_eq!(world.receiver.messages().len(), 0, "nothing was sent");
+    let mut asking = world.sequin.executable();
+    asking.args(replay).stdout(std::process::Stdio::null());
+    let mut asking = asking.spawn()?;
+    world.receiver.until_messages(30, LATER).await?;
+    world.sequin.kill9().await?;
+    asking.wait()?;
+    assert!(world.receiver.messages().len() < CHANGES as usize, "it was in the middle");
+    world.sequin.restart().await?;
+    streaming(&world.sequin).await?;
+    let left = buried(&world).await?;
+    assert!(left > 0 && left < CHANGES as usize, "{left}");
+    let (code, told) = world.cli(&replay).await?;
+    assert!(code == Some(0), "{told}");
+    until("no letter to be left", LATER, async || {
+        let left = buried(&world).await?;
+        Ok(if left == 0 { Ok(()) } else { Err(format!("{left} letters")) })
+    })
+    .await?;
+    let (mut seen, mut last) = (BTreeSet::new(), BTreeMap::new());
+    for message in world.receiver.messages() {
+        let number = |name: &str| message["record"][name].as_i64().unwrap();
+        assert_eq!(message["metadata"]["plugins"]["f"], digest.as_str(), "{message}");
+        if seen.insert(number("n")) {
+            let before = last.insert(number("id"), number("n")).unwrap_or_default();
+            assert!(before < number("n"), "{before} before {message}");
+        }
+    }
+    assert_eq!(seen, (1..=CHANGES).collect::<BTreeSet<_>>());
     Ok(())
 }

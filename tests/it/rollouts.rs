@@ -140,6 +140,17 @@ async fn b270_a_version_goes_from_the_shadow_to_all_rows_and_back_through_a_kill
     world.receiver.until_messages(100, LATER).await?;
     assert!(world.arrived().values().all(|(_, _, is_new)| !is_new), "nothing of it is delivered");
 
+    // A kill in the shadow, while it is written.
+    world.write(100, "set-text").await?;
+    world.sequin.kill9().await?;
+    world.write(100, "set-text").await?;
+    world.sequin.restart().await?;
+    streaming(&world.sequin).await?;
+    settled(&world.client).await?;
+    let report = world.report().await?;
+    assert_eq!((&report["state"], &report["resumed"]), (&"shadow".into(), &1.into()), "{report}");
+    assert!(world.arrived().values().all(|(_, _, is_new)| !is_new), "nothing of it is delivered");
+
     // A share, and a kill while it is written.
     world.rollout(&["share", "hook", "50"]).await?;
     let before = world.receiver.messages().len();
@@ -152,7 +163,7 @@ async fn b270_a_version_goes_from_the_shadow_to_all_rows_and_back_through_a_kill
     world.write(100, "set-text").await?;
     settled(&world.client).await?;
     let report = world.report().await?;
-    assert_eq!((&report["state"], &report["resumed"]), (&"canary".into(), &1.into()), "{report}");
+    assert_eq!((&report["state"], &report["resumed"]), (&"canary".into(), &2.into()), "{report}");
     world.rollout(&["promote", "hook"]).await?;
     world.write(100, "set-text").await?;
     settled(&world.client).await?;

@@ -246,7 +246,7 @@ async fn b250_b270_a_version_stays_what_it_is_while_it_is_used() -> Result<()> {
     Ok(())
 }
 
-/// A kill in the middle of a promotion leaves the one or the other, as it is on record, and loses
+/// A kill in the middle of a promotion or of a way back leaves the one or the other, as it is on record, and loses
 /// nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn b270_a_kill_in_a_promotion_leaves_what_is_on_record() -> Result<()> {
@@ -267,7 +267,13 @@ async fn b270_a_kill_in_a_promotion_leaves_what_is_on_record() -> Result<()> {
         let first = now[now.len() - 1]["plugins"][0]["digest"].as_str().unwrap();
         let version = if is_first { "public-rows@2.0.0" } else { first };
         let mut command = world.sequin.executable();
-        command.args(["plugin", "promote", "hook", "--to", version, "--config", &config]);
+        // What ran before is the other one: so is a way back, as soon as there is one.
+        match round {
+            0..3 => {
+                command.args(["plugin", "promote", "hook", "--to", version, "--config", &config])
+            }
+            _ => command.args(["plugin", "rollback", "hook"]),
+        };
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut asking = command.spawn()?;
         // Each round a little later on its way: at once, once it is taken up, once it is done.
