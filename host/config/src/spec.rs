@@ -9,6 +9,7 @@ mod plugins;
 mod sinks;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,9 +45,20 @@ pub struct Spec {
     pub plugin_dir: PathBuf,
     /// Whose signatures are asked for; None: nobody's.
     pub signatures: Option<Signatures>,
+    /// How long an apply waits for databases that are new, by their names.
+    pub awaited: BTreeMap<String, Await>,
     /// Versions of plugins that the configuration brings, or counts on. Name and version are unique
     /// together.
     pub versions: Vec<Version>,
+}
+
+/// How long an apply waits for a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Await {
+    /// In all.
+    pub timeout: Duration,
+    /// Between two attempts.
+    pub interval: Duration,
 }
 
 /// A version of a plugin, and where it comes from.
@@ -410,7 +422,8 @@ pub(crate) fn resolve(
     let signatures = plugins::resolve(document.plugins.as_ref(), report);
     let versions = versions::resolve(document.plugins.as_ref(), around, report);
     let plugin_dir = around.plugin_dir.to_owned();
-    let spec = Spec { databases, functions, sinks, plugin_dir, signatures, versions };
+    let awaited = databases::awaited(&document.databases, report);
+    let spec = Spec { databases, functions, sinks, plugin_dir, signatures, awaited, versions };
     (report.errors() == 0).then_some(spec)
 }
 

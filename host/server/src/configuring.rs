@@ -98,7 +98,15 @@ impl web::Configs for Configuring {
 
     fn apply(&self, proposal: web::Proposal, plan: Option<String>) -> Answer {
         let this = self.clone();
-        Box::pin(async move { this.ask(Ask::Apply(this.proposal(proposal).await?, plan)).await })
+        Box::pin(async move {
+            let proposal = this.proposal(proposal).await?;
+            let (answer, awaited) = oneshot::channel();
+            this.ask(Ask::Awaited(proposal.clone(), answer)).await?;
+            for database in awaited.await.unwrap_or_default() {
+                database.wait().await?;
+            }
+            this.ask(Ask::Apply(proposal, plan)).await
+        })
     }
 
     fn export(&self, with_secrets: bool) -> Answer {

@@ -7,8 +7,10 @@
 //! are tried again after a while.
 
 pub(crate) mod apply;
+pub(crate) mod awaited;
 mod operate;
 pub(crate) mod resources;
+mod shown;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;

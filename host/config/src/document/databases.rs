@@ -10,14 +10,21 @@ use crate::tree::{self, Node};
 
 const POOL: &str = "there is no pool of connections to tune";
 /// Keys and why nobody needs them.
-pub(crate) const NEEDLESS: [(&str, &str); 5] = [
+pub(crate) const NEEDLESS: [(&str, &str); 4] = [
     ("pool_size", POOL),
     ("queue_interval", POOL),
     ("queue_target", POOL),
     ("ipv6", "both versions are tried"),
-    ("await_database", "a database that is down is tried until it is up"),
 ];
 pub(crate) const NOT_YET: [keys::NotYet; 1] = [("use_local_tunnel", keys::is_false)];
+
+/// How long an apply waits for a new database.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AwaitDatabase {
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) interval_ms: Option<u64>,
+}
 
 pub(crate) struct Database {
     pub(crate) fields: Fields,
@@ -53,6 +60,7 @@ pub(crate) struct Fields {
     /// The older form of `publication`.
     pub(crate) publication_name: Option<String>,
     pub(crate) heartbeat_interval_ms: Option<i64>,
+    pub(crate) await_database: Option<AwaitDatabase>,
     /// Taken out before, and here to be named among the keys that are known.
     #[serde(rename = "annotations")]
     _annotations: Option<IgnoredAny>,

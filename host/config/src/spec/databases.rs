@@ -3,11 +3,12 @@
 mod server;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{CreatePublication, Database, OnMismatch, Origin, Publication, Slot, id};
+use super::{Await, CreatePublication, Database, OnMismatch, Origin, Publication, Slot, id};
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
 use server::{Part, primary, server};
@@ -19,6 +20,11 @@ const NAME_BYTES_MAX: usize = 63;
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// A second to a day.
 const HEARTBEAT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
+/// The predecessor's, of an apply that waits for a database; and more than any request lasts.
+const AWAIT_MS: u64 = 30_000;
+const AGAIN_MS: u64 = 3_000;
+const AWAIT_MS_MAX: u64 = 600_000;
+
 pub(super) fn resolve(
     databases: &Resources<document::Database>,
     base_dir: &Path,
@@ -103,6 +109,31 @@ fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<
         }
     };
     Some(Slot { name: name.clone(), create, failover, origin, on_mismatch })
+}
+
+/// How long an apply waits for each, where it is to.
+pub(super) fn awaited(
+    databases: &Resources<document::Database>,
+    report: &mut Report<'_>,
+) -> BTreeMap<String, Await> {
+    let mut all = BTreeMap::new();
+    for from in &databases.list {
+        let Some(given) = from.value.fields.await_database else { continue };
+        report.enter(format!("database `{}`", from.name));
+        let mut within = |key: &str, given: Option<u64>, default: u64, most: u64| {
+            let ms = given.unwrap_or(default);
+            if !(1..=most).contains(&ms) {
+                let message = format!("`await_database.{key}` must be between 1 and {most}");
+                report.error(from.place(&["await_database", key]), message);
+            }
+            Duration::from_millis(ms)
+        };
+        let timeout = within("timeout_ms", given.timeout_ms, AWAIT_MS, AWAIT_MS_MAX);
+        let interval = within("interval_ms", given.interval_ms, AGAIN_MS, AWAIT_MS_MAX);
+        report.leave();
+        all.insert(from.name.clone(), Await { timeout, interval });
+    }
+    all
 }
 
 fn heartbeat(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Duration> {

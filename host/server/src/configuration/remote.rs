@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bundle::Bundle;
@@ -21,6 +22,9 @@ use crate::{Failure, tell};
 
 /// Of `--detailed-exitcode`, as of Terraform's: something is other.
 const CHANGES: u8 = 2;
+
+/// What an apply takes at most.
+const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// The only word that is a yes.
 const YES: &str = "yes";
@@ -111,6 +115,8 @@ fn propose(
         query: &query,
         content_type: "application/x-tar",
         body: bundle.to_bytes(),
+        // Of an apply that waits for a database (`await_database`), and of components that are compiled.
+        timeout: TIMEOUT,
         ..Request::default()
     })?;
     answer.map_err(|(code, refusal)| {

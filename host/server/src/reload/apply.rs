@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::portable::{Action, Around, Declared, Difference, Id, Portable};
-use config::spec::{Component, FunctionKind, Status};
 use config::{Diagnostic, Spec};
 use engine::run::Stopped;
 use model::applied::{Applied, AppliedConfigs as _};
@@ -24,13 +23,15 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 use web::ConfigRefused;
 
+use super::awaited::Awaited;
 use super::resources::{Edit, Wanted};
+use super::shown::{actions, change, resource};
 use super::{Ready, Reloader, broken, build, now_us, record};
 use crate::arrivals::{self, Arrivals};
 use crate::bindings::{Brought, Known};
 use crate::config_source::{APPLIED, ConfigSource, Own};
 use crate::configuration;
-use crate::plan::{self, Change, Loaded, Plan};
+use crate::plan::{self, Loaded, Plan};
 use crate::settings::environment;
 use crate::{tables, wiring};
 
@@ -44,6 +45,8 @@ pub(crate) enum Ask {
     Plan(Proposal),
     /// If it is still the plan of this hash.
     Apply(Proposal, Option<String>),
+    /// Which databases are to be waited for.
+    Awaited(Proposal, oneshot::Sender<Vec<Awaited>>),
     Export {
         with_secrets: bool,
     },
@@ -55,7 +58,7 @@ pub(crate) enum Ask {
 }
 
 /// What is to run.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Proposal {
     /// Nothing is to be filled in.
     pub(crate) text: String,
@@ -68,6 +71,13 @@ pub(crate) struct Proposal {
     pub(crate) owner: String,
     pub(crate) by: String,
     pub(crate) reason: String,
+}
+
+/// A proposal laid over what runs.
+struct Laid {
+    base: Portable,
+    merged: Portable,
+    owners: BTreeMap<String, String>,
 }
 
 /// A proposal that could be done.
@@ -110,6 +120,11 @@ impl Reloader {
                 Err(refused) => Err(refused),
             },
             Ask::Apply(proposal, plan) => return self.apply(proposal, plan).await,
+            Ask::Awaited(proposal, answer) => {
+                // Whoever asked may be gone.
+                answer.send(self.awaited(&proposal).await).ok();
+                Ok(Value::Null)
+            }
             Ask::Resources(wanted) => self.resources(&wanted),
             Ask::Change(edit) => return self.edit(edit).await,
             Ask::Export { with_secrets } => self.portable().map(|portable| {
@@ -197,9 +212,15 @@ impl Reloader {
         self.status.config.drift.set(u64::from(drifted));
     }
 
-    /// Checks and builds. Nothing is written.
-    async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
-        let Proposal { text, brought, prune, prune_databases, remove, owner, .. } = proposal;
+    /// What would run, as far as its text tells.
+    pub(super) async fn proposed_spec(&self, proposal: &Proposal) -> Result<Spec, Refused> {
+        let Laid { merged, .. } = self.lay(proposal).await?;
+        Ok(checked(&merged.text(), &proposal.text)?.0)
+    }
+
+    /// Lays a proposal over what runs.
+    async fn lay(&self, proposal: &Proposal) -> Result<Laid, Refused> {
+        let Proposal { text, prune, prune_databases, remove, owner, .. } = proposal;
         let new = sent(text)?;
         let base = self.portable()?;
         let mut owners = self.owners(&base).await?;
@@ -217,7 +238,13 @@ impl Reloader {
         let merged = base.clone().with(&new).without(&gone);
         owners.retain(|resource, _| gone.iter().all(|id| id.to_string() != *resource));
         owners.extend(new.ids().map(|id| (id.to_string(), owner.clone())));
+        Ok(Laid { base, merged, owners })
+    }
 
+    /// Checks and builds. Nothing is written.
+    async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
+        let Proposal { text, brought, .. } = proposal;
+        let Laid { base, merged, owners } = self.lay(proposal).await?;
         let merged_text = merged.text();
         let (spec, told) = checked(&merged_text, text)?;
         let policy = &self.loaded.spec.signatures;
@@ -491,11 +518,6 @@ fn detail(reason: &str, differences: &[Difference]) -> String {
     if reason.is_empty() { all.join(", ") } else { format!("{reason}: {}", all.join(", ")) }
 }
 
-fn resource((id, json): (Id, String)) -> Value {
-    let said: Value = serde_json::from_str(&json).unwrap_or_default();
-    json!({"resource_type": id.kind, "name": id.name, "resource": said})
-}
-
 impl Proposed {
     fn told(&self) -> Value {
         let changes = self.differences.iter().map(|it| change(it, self.effect(it)));
@@ -520,74 +542,4 @@ impl Proposed {
         let in_place = if is_restarted { "restart" } else { "in_place" };
         (*action == Action::Update).then_some(in_place)
     }
-}
-
-fn change(difference: &Difference, effect: Option<&str>) -> Value {
-    let Difference { id, action, old, new, fields } = difference;
-    let of = |json: &Option<String>| -> Value {
-        json.as_ref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
-    };
-    let fields = fields.iter().map(|field| {
-        json!({
-            "path": field.path, "old": of(&field.old), "new": of(&field.new),
-            "secret": field.is_secret,
-        })
-    });
-    json!({
-        "resource_type": id.kind, "name": id.name, "action": action.as_str(), "old": of(old),
-        "new": of(new), "fields": fields.collect::<Vec<_>>(), "effect": effect,
-    })
-}
-
-/// What happens beyond the resources themselves, a line each.
-fn actions(spec: &Spec, plan: &Plan, differences: &[Difference]) -> Vec<String> {
-    let mut all = Vec::new();
-    let changed = |kind: &str, name: &str| {
-        differences.iter().any(|it| it.id.kind == kind && it.id.name == name)
-    };
-    for (name, change) in &plan.databases {
-        let Some(database) = spec.databases.iter().find(|it| it.name == *name) else {
-            all.push(format!("stop reading database `{name}`; its slot stays at the source, and keeps log there until it is dropped"));
-            continue;
-        };
-        if *change == Change::Added {
-            if database.publication.create.is_some() {
-                let publication = &database.publication.name;
-                all.push(format!(
-                    "create publication `{publication}` on database `{name}` if it is not there"
-                ));
-            }
-            if database.slot.create {
-                let slot = &database.slot.name;
-                all.push(format!("create slot `{slot}` on database `{name}` if it is not there"));
-            }
-        } else {
-            all.push(format!("connect to database `{name}` anew"));
-        }
-    }
-    for (name, change) in &plan.sinks {
-        let Some(sink) = spec.sinks.iter().find(|it| it.name == *name) else { continue };
-        if *change == Change::Added
-            && sink.status != Status::Disabled
-            && sink.initial.tables != engine::backfill::InitialTables::None
-        {
-            all.push(format!(
-                "read the tables of sink `{name}` as a whole, once (initial_backfill)"
-            ));
-        }
-        if let Change::Changed(what) = change
-            && !changed("sink", name)
-        {
-            let what = what.join(", ");
-            all.push(format!("start sink `{name}` anew: {what}"));
-        }
-    }
-    for function in &spec.functions {
-        let FunctionKind::Plugin(plugin) = &function.kind else { continue };
-        if let Component::File(path) = &plugin.component {
-            let name = &function.name;
-            all.push(format!("function `{name}` reads {} where the engine is", path.display()));
-        }
-    }
-    all
 }
