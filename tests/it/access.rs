@@ -1,7 +1,11 @@
 //! Who may use the API.
 
-use anyhow::Result;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
 use tests::http;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::world::{engine, hook, yaml};
 
@@ -142,5 +146,57 @@ async fn b261_a_token_may_what_it_is_for_until_it_is_revoked() -> Result<()> {
     let deeds = String::from_utf8(sequin.command(&["plugin", "audit"]).await?.stdout)?;
     assert!(deeds.contains("token_create") && deeds.contains("token_revoke"), "{deeds}");
     assert!(deeds.contains("\"by\":\"ann (token ci)\""), "{deeds}");
+    Ok(())
+}
+
+/// Engines by names: which one is asked, and that no token is told or readable by others.
+#[tokio::test(flavor = "multi_thread")]
+async fn b261_a_context_says_which_engine_is_asked_and_with_which_token() -> Result<()> {
+    let there = engine("sinks: []\n").env("SEQUIN_API_TOKEN", TOKEN).start().await?;
+    // Commands run as on a machine without an engine.
+    let here = engine("").prepare()?;
+    let run = async |arguments: &[&str], env: &[(&str, &str)], input: &str| {
+        let mut command = here.executable();
+        command.args(arguments).envs(env.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+        let mut stdin = child.stdin.take().context("its input")?;
+        stdin.write_all(input.as_bytes()).await?;
+        drop(stdin);
+        let output = child.wait_with_output().await?;
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        Ok::<_, anyhow::Error>((output.status.code(), said))
+    };
+    let drift = ["config", "drift"];
+    assert_ne!(run(&drift, &[], "").await?.0, Some(0), "nothing is here");
+    let url = there.url();
+    let add = ["context", "add", "prod", &url, "--token-stdin"];
+    assert_eq!(run(&add, &[], &format!("{TOKEN}\n")).await?.0, Some(0));
+    assert_eq!(run(&drift, &[], "").await?.0, Some(0));
+    let (_, listed) = run(&["context", "list"], &[], "").await?;
+    assert!(listed.contains("\"current\":true") && !listed.contains(TOKEN), "{listed}");
+    // By variable and by file; and which one a command means.
+    run(&["context", "add", "env", &url, "--token-env", "MINE"], &[], "").await?;
+    let which = ("SEQUIN_CONTEXT", "env");
+    let (code, said) = run(&drift, &[which], "").await?;
+    assert!(code == Some(64) && said.contains("MINE, which is not set"), "{said}");
+    assert_eq!(run(&drift, &[which, ("MINE", TOKEN)], "").await?.0, Some(0));
+    let wrong = here.config_path().with_file_name("wrong");
+    std::fs::write(&wrong, "0123456789abcdeF\n")?;
+    let file = wrong.display().to_string();
+    run(&["context", "add", "file", &url, "--token-file", &file], &[], "").await?;
+    assert_eq!(run(&["context", "use", "file"], &[], "").await?.0, Some(0));
+    let (code, said) = run(&drift, &[], "").await?;
+    assert!(code == Some(64) && said.contains("show a token"), "{said}");
+    // What is set for a command wins.
+    let direct = [("SEQUIN_URL", url.as_str()), ("SEQUIN_API_TOKEN", TOKEN)];
+    assert_eq!(run(&drift, &direct, "").await?.0, Some(0));
+    let (code, said) = run(&["context", "use", "nope"], &[], "").await?;
+    assert!(code == Some(64) && said.contains("there are: env, file, prod"), "{said}");
+    let kept = here.config_path().with_file_name("contexts.json");
+    assert_eq!(std::fs::metadata(&kept)?.permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o644))?;
+    let (code, said) = run(&drift, &[], "").await?;
+    assert!(code == Some(64) && said.contains("chmod 600"), "{said}");
     Ok(())
 }

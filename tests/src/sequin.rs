@@ -336,6 +336,8 @@ impl Sequin {
     pub fn executable(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.env_clear().current_dir(self.dir.path());
+        // Not those of whoever runs this.
+        command.env("SEQUIN_CONTEXTS", self.dir.path().join("contexts.json"));
         for name in INHERITED {
             if let Some(value) = env::path(name) {
                 command.env(name, value);

@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
 use crate::Failure;
+use crate::contexts::{self, Meant};
 use crate::health::reachable;
 use crate::plugin::push::user;
 use crate::settings;
@@ -20,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Where the engine is; else it is on this machine.
 const URL: &str = "SEQUIN_URL";
 const TOKEN: &str = "SEQUIN_API_TOKEN";
+/// What says so where it is a context.
+const CONTEXT: &str = "`sequin context`";
 
 /// What is asked.
 pub(crate) struct Request<'a> {
@@ -106,7 +109,7 @@ fn refusal(status: StatusCode, body: &str) -> Failure {
 /// # Errors
 /// Nothing answers, or a setting is wrong.
 fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
-    let (url, whence) = url(&request)?;
+    let (url, whence, token) = url(&request)?;
     // An error means that one is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder()
@@ -129,7 +132,7 @@ fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
     if let Ok(user) = HeaderValue::from_str(&user()) {
         asked = asked.header("sequin-by", user);
     }
-    if let Some(token) = settings::environment(TOKEN) {
+    if let Some(token) = token {
         asked = asked.bearer_auth(token.trim());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -146,17 +149,22 @@ fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Where to ask, and the setting that says so.
-fn url(request: &Request<'_>) -> Result<(Url, Option<&'static str>), Failure> {
-    let (base, whence) = match settings::environment(URL) {
-        Some(base) => (base, Some(URL)),
-        None => {
-            let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
-            (format!("http://{}", reachable(address)), None)
-        }
+/// Where to ask, the setting that says so, and what is shown there.
+fn url(request: &Request<'_>) -> Result<(Url, Option<&'static str>, Option<String>), Failure> {
+    let (base, whence, token) = match settings::environment(URL) {
+        Some(base) => (base, Some(URL), None),
+        None => match contexts::meant()? {
+            Some(Meant { url, token }) => (url, Some(CONTEXT), token),
+            None => {
+                let address = settings::api(&settings::environment).map_err(Failure::Usage)?;
+                (format!("http://{}", reachable(address)), None, None)
+            }
+        },
     };
+    let token = token.or_else(|| settings::environment(TOKEN));
     let wrong = |what: &str| {
-        Failure::Usage(format!("error: {URL} {what}: it is like https://sequin.example.com"))
+        let whence = whence.unwrap_or(URL);
+        Failure::Usage(format!("error: {whence} {what}: it is like https://sequin.example.com"))
     };
     let mut url = Url::parse(&base).map_err(|error| wrong(&format!("is no URL ({error})")))?;
     if !["http", "https"].contains(&url.scheme()) || url.query().is_some() {
@@ -171,5 +179,5 @@ fn url(request: &Request<'_>) -> Result<(Url, Option<&'static str>), Failure> {
     if !request.query.is_empty() {
         url.query_pairs_mut().extend_pairs(request.query);
     }
-    Ok((url, whence))
+    Ok((url, whence, token))
 }

@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Tokens of the API, each for what its scopes say.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Engines by names: which one commands ask where SEQUIN_URL is not set.
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Look whether sources, tables, components and destinations of a configuration are as they must be.
     ///
     /// It reads, and creates and sends nothing. Exit status: 0 the engine can run it, 1 it cannot, 64 the
@@ -114,6 +117,38 @@ pub(crate) enum TokenCommand {
     Revoke {
         /// Its name or id.
         token: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// Print them, one JSON object a line, without tokens.
+    List,
+    /// Remember an engine. Where its token is, is said by one of the options; else SEQUIN_API_TOKEN counts.
+    Add {
+        /// What it is called.
+        name: String,
+        /// Where it is: https://sequin.example.com
+        url: String,
+        /// The variable of the environment that has its token.
+        #[arg(long, value_name = "NAME", group = "token")]
+        token_env: Option<String>,
+        /// The file that has its token.
+        #[arg(long, value_name = "FILE", group = "token")]
+        token_file: Option<PathBuf>,
+        /// Read its token from standard input, and keep it.
+        #[arg(long, group = "token")]
+        token_stdin: bool,
+    },
+    /// Ask this one from now on. SEQUIN_CONTEXT says another one for a command.
+    Use {
+        /// What it is called.
+        name: String,
+    },
+    /// Forget one.
+    Remove {
+        /// What it is called.
+        name: String,
     },
 }
 

@@ -16,6 +16,7 @@ mod components;
 mod config_source;
 mod configuration;
 mod configuring;
+mod contexts;
 mod doctor;
 mod grants;
 mod health;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         cli::Command::Sink(command) => sink::run(&command),
         cli::Command::Completions { shell } => completions(shell),
         cli::Command::Token(command) => token::run(&command),
+        cli::Command::Context(command) => contexts::run(&command),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match done {
