@@ -122,21 +122,21 @@ async fn b235_a_failing_message_is_visible_and_is_retried_or_discarded_now() -> 
     .await?;
     assert!(waiting[0]["last_error"].to_string().contains("503"), "{waiting:?}");
     assert_eq!(waiting[0]["payload"]["record"]["id"], 1, "{waiting:?}");
-    let path = |at: usize, what: &str| {
-        format!("/api/sinks/hook/messages/{}/{what}", waiting[at]["id"].as_str().unwrap())
-    };
+    let (_, listed) = world.cli(&["messages", "list", "hook"]).await?;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let id = waiting[1]["id"].as_str().unwrap();
     until("the message to be discarded", SOON, async || {
-        let (status, told) =
-            world.ask("POST", &path(1, "discard"), json!({"reason": "test"})).await?;
+        let discard = ["messages", "discard", "hook", id, "--reason", "test"];
+        let (code, told) = world.cli(&discard).await?;
         // It may be under way just then.
-        Ok(if status == 200 { Ok(()) } else { Err(told.to_string()) })
+        Ok(if code == Some(0) { Ok(()) } else { Err(told) })
     })
     .await?;
     let letters = world.letters(1).await?;
     assert!(letters[0]["error"].to_string().contains("by hand: test"), "{letters:?}");
     world.receiver.clear_predicate();
-    let (status, told) = world.ask("POST", "/api/sinks/hook/messages/retry", json!({})).await?;
-    assert_eq!(status, 200, "{told}");
+    let (code, told) = world.cli(&["messages", "retry", "hook"]).await?;
+    assert_eq!(code, Some(0), "{told}");
     world.receiver.until_messages(1, SOON).await?;
     Ok(())
 }

@@ -103,6 +103,19 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     })
     .await?;
 
+    // The same on the command line.
+    let run = async |arguments: &[&str]| {
+        let output = sequin.command(arguments).await?;
+        Ok::<_, anyhow::Error>((output.status.code(), String::from_utf8(output.stdout)?))
+    };
+    let (code, listed) = run(&["database", "list"]).await?;
+    assert!(code == Some(0) && listed.contains("\nmain  127.0.0.1  "), "{listed}");
+    let (code, tested) = run(&["database", "test", "main"]).await?;
+    assert!(code == Some(0) && tested.contains("wal_level    ok "), "{tested}");
+    assert_eq!(run(&["database", "tables", "main"]).await?, (Some(0), "public.t\n".to_owned()));
+    let (_, listed) = run(&["sink", "list"]).await?;
+    assert_eq!(listed, "name    type     status  database\norders  webhook  active  main\n");
+
     // What was shown can be sent back: nothing is other, secrets neither.
     let (_, etag, shown) = api.send("GET", "sinks/orders", Value::Null, "").await?;
     let (status, same, told) = api.send("PUT", "sinks/orders", shown, &etag).await?;

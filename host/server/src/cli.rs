@@ -78,6 +78,12 @@ pub(crate) enum Command {
     /// Tokens of the API, each for what its scopes say.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// The source databases of an engine.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
+    /// Messages that a sink has tried in vain and tries again.
+    #[command(subcommand)]
+    Messages(MessagesCommand),
     /// Engines by names: which one commands ask where SEQUIN_URL is not set.
     #[command(subcommand)]
     Context(ContextCommand),
@@ -149,6 +155,62 @@ pub(crate) enum ContextCommand {
     Remove {
         /// What it is called.
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatabaseCommand {
+    /// Print them.
+    List {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one, with its health, as JSON.
+    Show {
+        /// Its name or id.
+        database: String,
+    },
+    /// Let the engine look whether it can read from it, part by part.
+    ///
+    /// Exit status: 0 it can, 1 it cannot.
+    Test {
+        /// Its name or id.
+        database: String,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print its tables.
+    Tables {
+        /// Its name or id.
+        database: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MessagesCommand {
+    /// Print them, one JSON object a line, the oldest first.
+    List {
+        /// The sink's name or id.
+        sink: String,
+    },
+    /// Try one now, or all of a sink.
+    Retry {
+        /// The sink's name or id.
+        sink: String,
+        /// Its id.
+        message: Option<String>,
+    },
+    /// Put one aside as a letter, which is closed: it is not tried again.
+    Discard {
+        /// The sink's name or id.
+        sink: String,
+        /// Its id.
+        message: String,
+        /// Why; it is kept.
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 

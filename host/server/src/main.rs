@@ -17,11 +17,13 @@ mod config_source;
 mod configuration;
 mod configuring;
 mod contexts;
+mod database;
 mod doctor;
 mod grants;
 mod health;
 mod letters;
 mod memory;
+mod messages;
 mod packing;
 mod plan;
 mod platform;
@@ -32,6 +34,7 @@ mod serve;
 mod settings;
 mod signatures;
 mod sink;
+mod table;
 mod tables;
 mod tail;
 mod telemetry;
@@ -83,6 +86,8 @@ fn main() -> ExitCode {
         cli::Command::Completions { shell } => completions(shell),
         cli::Command::Token(command) => token::run(&command),
         cli::Command::Context(command) => contexts::run(&command),
+        cli::Command::Database(command) => database::run(&command),
+        cli::Command::Messages(command) => messages::run(&command),
         cli::Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match done {

@@ -7,6 +7,7 @@ use crate::Failure;
 use crate::api::{Request, ask};
 use crate::cli::SinkCommand;
 use crate::plugin::print;
+use crate::table::{cell, table};
 
 pub(crate) fn run(command: &SinkCommand) -> Result<(), Failure> {
     match command {
@@ -43,27 +44,10 @@ fn list(as_json: bool) -> Result<(), Failure> {
         let lines: String = all.iter().map(|sink| format!("{sink}\n")).collect();
         return Ok(print(&lines).map(drop)?);
     }
-    let text = |value: Option<&Value>| match value {
-        Some(Value::String(text)) => text.chars().filter(|char| !char.is_control()).collect(),
-        Some(other) => other.to_string(),
-        None => String::new(),
+    let row = |sink: &Value| {
+        let kind = sink.get("destination").and_then(|it| it.get("type"));
+        [sink.get("name"), kind, sink.get("status"), sink.get("database")].map(cell)
     };
-    let row = |sink: &Value| -> [String; 4] {
-        let of = |key: &str| text(sink.get(key));
-        let kind = text(sink.get("destination").and_then(|it| it.get("type")));
-        [of("name"), kind, of("status"), of("database")]
-    };
-    let head = ["name", "type", "status", "database"].map(str::to_owned);
-    let rows: Vec<_> = [head].into_iter().chain(all.iter().map(row)).collect();
-    let mut widths = [0; 4];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    });
-    Ok(print(&lines.collect::<String>()).map(drop)?)
+    let rows: Vec<_> = all.iter().map(row).collect();
+    Ok(print(&table(["name", "type", "status", "database"], &rows)).map(drop)?)
 }
