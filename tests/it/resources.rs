@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::{Cluster, Receiver, Sequin, http, until};
 
-use crate::world::{LATER, SOON, engine, streaming};
+use crate::world::{LATER, SOON, engine, hook, streaming, yaml};
 
 struct Client<'a> {
     sequin: &'a Sequin,
@@ -158,6 +158,63 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     api.good("DELETE", "destinations/http_endpoints/hook", Value::Null).await?;
     for kind in ["sinks", "postgres_databases", "destinations/http_endpoints", "functions"] {
         assert_eq!(api.good("GET", kind, Value::Null).await?, json!({"data": []}), "{kind}");
+    }
+    Ok(())
+}
+
+/// A number out of its bounds is told by its field; what is somebody else's is as what is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn b258_b260_bounds_are_told_by_field_and_what_is_not_ours_is_not_found() -> Result<()> {
+    let postgres = Cluster::start().await?;
+    let config = yaml(postgres.port(), "http://127.0.0.1:1", &hook("hook", "", ""));
+    let sequin = engine(&config).start().await?;
+    let api = Client { sequin: &sequin, http: http::client()? };
+    let stream = |field: &str, value: Value| {
+        let mut sink = json!({
+            "name": "stream", "database": "source", "destination": {"type": "sequin_stream"},
+        });
+        match field {
+            "max_retry_count" | "max_memory_mb" | "ack_wait_ms" => sink[field] = value,
+            _ => sink["destination"][field] = value,
+        }
+        sink
+    };
+    for (field, value) in [
+        // What the predecessor calls the time to acknowledge.
+        ("visibility_timeout_ms", json!(499)),
+        ("max_ack_pending", json!(0)),
+        ("max_retry_count", json!(0)),
+        ("max_retry_count", json!(-1)),
+        // No sink has one of its own here, and none could be set there: never passed over in silence.
+        ("max_memory_mb", json!(127)),
+        ("ack_wait_ms", json!(499)),
+    ] {
+        let told = api.bad("POST", "sinks", stream(field, value.clone())).await?;
+        assert!(told.starts_with("422") && told.contains(field), "{field} {value}: {told}");
+    }
+    api.good("POST", "sinks", stream("visibility_timeout_ms", json!(500))).await?;
+
+    let ids = ["0c1f6f0a-0d6e-4f3a-9d6a-6d1f4c1c9a55", "theirs"];
+    for kind in ["sinks", "postgres_databases", "destinations/http_endpoints", "functions"] {
+        for id in ids {
+            for method in ["GET", "PUT", "PATCH", "DELETE"] {
+                let body = if matches!(method, "PUT" | "PATCH") { json!({}) } else { Value::Null };
+                let told = api.bad(method, &format!("{kind}/{id}"), body).await?;
+                assert!(told.starts_with("404"), "{method} {kind}/{id}: {told}");
+            }
+        }
+    }
+    for (method, path) in [
+        ("POST", "postgres_databases/theirs/test_connection"),
+        ("POST", "postgres_databases/theirs/refresh_tables"),
+        ("GET", "sinks/theirs/backfills"),
+        ("GET", "sinks/theirs/messages"),
+        ("GET", "sinks/theirs/letters"),
+        ("POST", "sinks/theirs/resume"),
+        ("GET", "letters/9999"),
+    ] {
+        let told = api.bad(method, path, Value::Null).await?;
+        assert!(told.starts_with("404"), "{method} {path}: {told}");
     }
     Ok(())
 }
