@@ -99,3 +99,21 @@ async fn the_benchmark_of_delivery_measures_every_part() -> Result<()> {
     }
     Ok(())
 }
+
+/// A plan of what runs is empty, and each part has a figure.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_benchmark_of_the_configuration_measures_every_part() -> Result<()> {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(["config", "--sinks", "12", "--tables", "5", "--repeats", "2"]);
+    let output = bench.kill_on_drop(true).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {complaint}\n{said}", output.status);
+    let figures = said.lines().filter(|line| line.starts_with("  a")).map(|line| {
+        line.split_whitespace().last().unwrap_or_default().trim_matches(['(', ')']).to_owned()
+    });
+    let figures: Vec<_> = figures.collect();
+    let is_figure = |text: &String| text.split('-').all(|part| part.parse::<f64>().is_ok());
+    assert!(figures.len() == 5 && figures.iter().all(is_figure), "{said}");
+    Ok(())
+}

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     let mut build = command::cargo(root);
     build.args(["build", "--quiet", "--release", "-p", "tests", "--bin", "bench"]);
-    if matches!(what, "engine" | "delivery") {
+    if matches!(what, "engine" | "delivery" | "config") {
         build.args(["-p", "server", "--bin", "sequin"]);
         bench.env("SEQUIN_BIN", repository::binary("release", "sequin")?);
     }

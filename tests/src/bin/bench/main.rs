@@ -2,13 +2,14 @@
 //!
 //! `source` measures the way of a row from the slot to a message, beside `pg_recvlogical`; `peers`
 //! sets other engines on the same log; `engine` measures the whole way into a sink; `delivery`
-//! what its promises cost; `plugin` measures the
-//! sandbox, which needs no server. Every reader is a process of its own (`read` is ours), so that
+//! what its promises cost; `config` a plan and an apply of many sinks; `plugin` measures the sandbox,
+//! which needs no server. Every reader is a process of its own (`read` is ours), so that
 //! its CPU time and memory are its alone, and reads its own copy of one slot, so that all read the
 //! same log. Rounds are interleaved and ratios are taken within a round: on a machine that does other
 //! things too, those and CPU time hold where rows per second drift.
 
 mod backlog;
+mod config;
 mod delivery;
 mod engine;
 mod guests;
@@ -44,6 +45,8 @@ enum What {
     Engine(engine::Arguments),
     /// What a dead sink, the change log, a kill and a backfill cost the others.
     Delivery(delivery::Arguments),
+    /// What a plan and an apply of many sinks take.
+    Config(config::Arguments),
     /// What a row costs in a plugin, beside the same work without one.
     Plugin(guests::Arguments),
     /// One reader of ours, for the above.
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
         What::Peers(arguments) => measure(peers::run(arguments)),
         What::Engine(arguments) => measure(engine::run(arguments)),
         What::Delivery(arguments) => measure(delivery::run(arguments)),
+        What::Config(arguments) => measure(config::run(arguments)),
     }
 }
 
