@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
-use tests::http;
+use tests::{Sequin, http, until};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::world::{engine, hook, yaml};
+use crate::world::{LATER, engine, hook, yaml};
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -146,6 +146,61 @@ async fn b261_a_token_may_what_it_is_for_until_it_is_revoked() -> Result<()> {
     let deeds = String::from_utf8(sequin.command(&["plugin", "audit"]).await?.stdout)?;
     assert!(deeds.contains("token_create") && deeds.contains("token_revoke"), "{deeds}");
     assert!(deeds.contains("\"by\":\"ann (token ci)\""), "{deeds}");
+    Ok(())
+}
+
+/// Tokens that the engine's own file names: for what their scopes say, as long as it names them, and out
+/// of reach of the API.
+#[tokio::test(flavor = "multi_thread")]
+async fn b261_tokens_of_the_file_are_what_it_says_and_no_apply_changes_them() -> Result<()> {
+    let file = |scopes: &str, rest: &str| {
+        format!("api_tokens: [{{name: ci, token: '${{CI_TOKEN}}', scopes: [{scopes}]}}]\n{rest}")
+    };
+    let ci = "ci-0123456789abcdef";
+    let sinks = "sinks: []\n";
+    let mut sequin = engine(&file("read, config", sinks)).env("CI_TOKEN", ci).start().await?;
+    let run = async |sequin: &Sequin, token: &str, arguments: &[&str]| {
+        let mut command = sequin.executable();
+        command.args(arguments).env("SEQUIN_API_TOKEN", token);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        Ok::<_, anyhow::Error>((output.status.code(), said))
+    };
+    let applied = sequin.config_path().with_file_name("applied.yaml");
+    let path = applied.display().to_string();
+    std::fs::write(&applied, "http_endpoints: [{name: e, url: 'https://example.com'}]\n")?;
+    let apply = ["config", "apply", path.as_str(), "--auto-approve", "--prune"];
+    let (code, said) = run(&sequin, ci, &apply).await?;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&sequin, ci, &["plugin", "collect"]).await?;
+    assert!(code == Some(64) && said.contains("needs the scope `plugins`"), "{said}");
+    let (_, said) = run(&sequin, ci, &["config", "export"]).await?;
+    assert!(said.contains("name: ci") && !said.contains(ci), "{said}");
+    // Neither more for itself, nor another one.
+    for more in
+        [file("admin", ""), "api_tokens: [{name: me, token: 0123456789abcdef}]\n".to_owned()]
+    {
+        std::fs::write(&applied, more)?;
+        let (code, said) = run(&sequin, ci, &apply).await?;
+        assert!(code == Some(64) && said.contains("tokens_fixed"), "{said}");
+    }
+    let listed = sequin.command(&["token", "list"]).await?;
+    let listed = String::from_utf8(listed.stdout)?;
+    assert!(listed.contains("\"declared\":true") && !listed.contains(ci), "{listed}");
+    let revoked = sequin.command(&["token", "revoke", "ci"]).await?;
+    assert!(String::from_utf8(revoked.stderr)?.contains("declared"), "only the file ends it");
+    assert!(!sequin.log().contains(ci));
+    // The file says something else: it counts.
+    sequin.write_config(&file("read", "sinks: []\n# other\n"))?;
+    until("the token to have lost a scope", LATER, async || {
+        let (code, said) = run(&sequin, ci, &apply).await?;
+        Ok(if code == Some(64) && said.contains("needs the scope") { Ok(()) } else { Err(said) })
+    })
+    .await?;
+    sequin.write_config(sinks)?;
+    sequin.set_env("SEQUIN_API_TOKEN", TOKEN);
+    sequin.restart().await?;
+    assert_eq!(run(&sequin, ci, &["config", "drift"]).await?.0, Some(64));
     Ok(())
 }
 

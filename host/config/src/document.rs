@@ -8,6 +8,7 @@ mod http_endpoints;
 pub(crate) mod keys;
 pub(crate) mod plugins;
 pub(crate) mod sinks;
+pub(crate) mod tokens;
 
 use crate::diagnostic::{Place, Report};
 use crate::nearest::nearest;
@@ -36,6 +37,7 @@ pub(crate) const KEYS: [&str; 9] = [
 pub(crate) struct Document {
     pub(crate) databases: Resources<Database>,
     pub(crate) functions: Resources<Function>,
+    pub(crate) api_tokens: Resources<tokens::ApiToken>,
     pub(crate) http_endpoints: Resources<options::endpoint::Options>,
     pub(crate) sinks: Resources<Sink>,
     pub(crate) plugins: Option<PlacedPlugins>,
@@ -99,7 +101,7 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
         (functions, transforms) => functions.or(transforms).map(|entry| entry.value),
     };
     let mut take = |key| root.take(key).map(|entry| entry.value);
-    let lists = (take("databases"), take("http_endpoints"), take("sinks"));
+    let lists = (take("databases"), take("http_endpoints"), take("sinks"), take("api_tokens"));
     let plugins =
         take("plugins").filter(|node| !matches!(node.kind, Kind::Null)).and_then(|node| {
             let value = tree::read(&node, report)?;
@@ -113,6 +115,7 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
     let document = Document {
         functions: resources("function", functions, report, functions::read),
         databases: resources("database", lists.0, report, databases::read),
+        api_tokens: resources("api token", lists.3, report, tokens::read),
         http_endpoints: resources("http endpoint", lists.1, report, http_endpoints::read),
         sinks: resources("sink", lists.2, report, sinks::read),
         plugins,
@@ -144,8 +147,8 @@ fn rest(root: &Node, text: &str, report: &mut Report<'_>) {
                 "`users` is ignored: there is no console to sign in to yet",
                 "remove it when nothing else reads this file",
             ),
-            ("api_tokens" | "change_retentions", _) if empty => {}
-            ("api_tokens" | "change_retentions", _) => {
+            ("change_retentions", _) if empty => {}
+            ("change_retentions", _) => {
                 report.error_with_help(
                     place,
                     format_args!("`{key}` is not supported yet"),

@@ -7,6 +7,7 @@ mod grants;
 mod http_endpoints;
 mod plugins;
 mod sinks;
+mod tokens;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use model::backoff::Backoff;
 use model::json::Timestamps;
 use model::path::Path;
 use model::plugin::OnError;
+use model::tokens::Scope;
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
@@ -45,11 +47,22 @@ pub struct Spec {
     pub plugin_dir: PathBuf,
     /// Whose signatures are asked for; None: nobody's.
     pub signatures: Option<Signatures>,
+    /// Tokens of the API. Names are unique.
+    pub api_tokens: Vec<ApiToken>,
     /// How long an apply waits for databases that are new, by their names.
     pub awaited: BTreeMap<String, Await>,
     /// Versions of plugins that the configuration brings, or counts on. Name and version are unique
     /// together.
     pub versions: Vec<Version>,
+}
+
+/// A token of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiToken {
+    pub name: String,
+    pub token: Secret,
+    /// At least one, in their order.
+    pub scopes: Vec<Scope>,
 }
 
 /// How long an apply waits for a database.
@@ -423,7 +436,9 @@ pub(crate) fn resolve(
     let versions = versions::resolve(document.plugins.as_ref(), around, report);
     let plugin_dir = around.plugin_dir.to_owned();
     let awaited = databases::awaited(&document.databases, report);
-    let spec = Spec { databases, functions, sinks, plugin_dir, signatures, awaited, versions };
+    let api_tokens = tokens::resolve(&document.api_tokens, report);
+    let spec =
+        Spec { databases, functions, sinks, plugin_dir, signatures, api_tokens, awaited, versions };
     (report.errors() == 0).then_some(spec)
 }
 

@@ -86,6 +86,8 @@ macro_rules! pairs {
 }
 
 pairs! {
+    fn api_token_mistakes;
+    fn api_tokens;
     fn plugin_version_mistakes;
     fn plugin_versions;
     fn b269_grants;

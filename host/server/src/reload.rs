@@ -42,6 +42,7 @@ use crate::plan::{self, Change, Loaded, Plan};
 use crate::rollouts;
 use crate::serve::{check_sinks, streams_of};
 use crate::tables;
+use crate::tokens::Tokens;
 use crate::watch::{Seen, Watch};
 use crate::wiring::{self, Wiring};
 
@@ -263,6 +264,7 @@ pub(crate) struct Reloader {
     store: Arc<Embedded>,
     /// CPU time for the compilation of a component that comes with a configuration.
     compile: Duration,
+    tokens: Arc<Tokens>,
     asked: mpsc::Receiver<Asked>,
     configs: mpsc::Receiver<apply::Asked>,
     /// What the engine's own file said last.
@@ -280,9 +282,10 @@ impl Reloader {
         supervisor: Supervisor,
         mut beside: Beside,
         ready: Ready,
-        (store, compile, asked, configs): (
+        (store, compile, tokens, asked, configs): (
             Arc<Embedded>,
             Duration,
+            Arc<Tokens>,
             mpsc::Receiver<Asked>,
             mpsc::Receiver<apply::Asked>,
         ),
@@ -311,6 +314,7 @@ impl Reloader {
             held,
             store,
             compile,
+            tokens,
             asked,
             configs,
             own,
@@ -488,6 +492,7 @@ impl Reloader {
         config.disabled.set(disabled(&ready.loaded.spec));
         config.hash.set(ready.hash);
         config.applied_at.set(now());
+        self.tokens.declare(&ready.loaded.spec.api_tokens);
         self.loaded = ready.loaded;
         self.text = ready.text;
         self.show_drift();

@@ -146,7 +146,9 @@ async fn serve(
     tell_access(&slots, &access);
     let tokens = Tokens::read(Arc::clone(&store)).await.map_err(anyhow::Error::from)?;
     let tokens = Arc::new(tokens);
+    tokens.declare(&ready.loaded.spec.api_tokens);
     let recording = Arc::clone(&tokens).record(stop.clone());
+    let declaring = Arc::clone(&tokens);
     supervisor.spawn(TaskKind::Check, "tokens", recording);
     let audit = Arc::new(Audit::new(Arc::clone(&store)));
     let door = web::Door { access, tokens, audit };
@@ -216,7 +218,7 @@ async fn serve(
             }
         });
     }
-    let by_hand = (store, compile, asked, configs);
+    let by_hand = (store, compile, declaring, asked, configs);
     let (handle, watched) = (engine.handle(), supervisor.clone());
     let reloader = Reloader::new(source, wiring, handle, status, watched, beside, ready, by_hand);
     supervisor.spawn(TaskKind::Reload, "config", reloader.run(hangup, stop.clone()));

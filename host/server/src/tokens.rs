@@ -37,6 +37,8 @@ const TOKENS_MAX: usize = 1_000;
 pub(crate) struct Tokens {
     store: Arc<Embedded>,
     known: RwLock<HashMap<[u8; 32], Arc<Known>>>,
+    /// Those that the configuration names.
+    declared: RwLock<Arc<HashMap<[u8; 32], (String, Vec<Scope>)>>>,
 }
 
 struct Known {
@@ -53,7 +55,20 @@ impl Tokens {
     pub(crate) async fn read(store: Arc<Embedded>) -> Result<Self, VersionsError> {
         let all = store.tokens().await?.into_iter();
         let known = all.map(|token| (token.hash, Arc::new(Known::new(token)))).collect();
-        Ok(Self { store, known: RwLock::new(known) })
+        Ok(Self { store, known: RwLock::new(known), declared: RwLock::default() })
+    }
+
+    /// From now on these are those that the configuration names.
+    pub(crate) fn declare(&self, tokens: &[config::spec::ApiToken]) {
+        let of = |it: &config::spec::ApiToken| {
+            (hash(it.token.reveal().as_bytes()), (it.name.clone(), it.scopes.clone()))
+        };
+        let all = Arc::new(tokens.iter().map(of).collect());
+        *self.declared.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    fn declared(&self) -> Arc<HashMap<[u8; 32], (String, Vec<Scope>)>> {
+        Arc::clone(&self.declared.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn all(&self) -> Vec<Arc<Known>> {
@@ -115,6 +130,12 @@ impl Tokens {
         let is_it = |it: &&Arc<Known>| it.token.id == which || it.token.name == which;
         let all = self.all();
         let Some(found) = all.iter().find(is_it) else {
+            if self.declared().values().any(|(name, _)| name == which) {
+                let what = format!(
+                    "the engine's own configuration names `{which:.200}`: take it out there"
+                );
+                return Err(VersionsError::refused("declared", what));
+            }
             let what = format!("there is no token `{which:.200}`");
             return Err(VersionsError::refused("unknown_token", what));
         };
@@ -137,7 +158,15 @@ impl web::Tokens for Tokens {
     fn admit(&self, shown: &[u8]) -> Admitted {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         // Of a random token the hash tells nothing: that it is looked up tells nothing either.
-        let Some(found) = known.get(&hash(shown)) else { return Admitted::Unknown };
+        let hash = hash(shown);
+        let Some(found) = known.get(&hash) else {
+            return match self.declared().get(&hash) {
+                Some((name, scopes)) => {
+                    Admitted::May { name: name.clone(), scopes: scopes.clone() }
+                }
+                None => Admitted::Unknown,
+            };
+        };
         let now = now_us();
         if found.token.expires_us.is_some_and(|expires| expires <= now) {
             return Admitted::Expired;
@@ -148,6 +177,7 @@ impl web::Tokens for Tokens {
 
     fn is_any(&self) -> bool {
         !self.known.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+            || !self.declared().is_empty()
     }
 
     fn list(&self) -> Value {
@@ -157,7 +187,13 @@ impl web::Tokens for Tokens {
             let used = it.used_us.load(Ordering::Relaxed);
             told(&it.token, (used > 0).then_some(used))
         });
-        web::list_of(shown.collect())
+        let declared = self.declared();
+        let mut declared: Vec<_> = declared.values().collect();
+        declared.sort();
+        let declared = declared
+            .into_iter()
+            .map(|(name, scopes)| json!({"name": name, "scopes": words(scopes), "declared": true}));
+        web::list_of(shown.chain(declared).collect())
     }
 
     fn create(self: Arc<Self>, new: NewToken) -> BoxFuture<'static, Result<Value, VersionsError>> {

@@ -76,7 +76,9 @@ pub(crate) fn needed(method: &Method, uri: &Uri) -> Scope {
     let is_read = *method == Method::GET || *method == Method::HEAD;
     // With secrets, whatever it is: read as handlers read it, or it could be written otherwise.
     let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
-    if query.is_ok_and(|Query(query)| query.iter().any(|(key, _)| key.contains("sensitive"))) {
+    if query.is_ok_and(|Query(query)| {
+        query.iter().any(|(key, value)| key.contains("sensitive") && value != "false")
+    }) {
         return Scope::Admin;
     }
     match parts[..] {
@@ -190,6 +192,8 @@ mod tests {
             ("GET", "/api/sinks/a?show_sensitive=true", Scope::Admin),
             ("GET", "/api/sinks/a?show_sensitiv%65=true", Scope::Admin),
             ("GET", "/api/config/export?show-sensitive=true", Scope::Admin),
+            ("GET", "/api/config/export?show-sensitive=false", Scope::Read),
+            ("GET", "/api/config/export?show-sensitive=false&show-sensitive=true", Scope::Admin),
             ("GET", "/api/config/export", Scope::Read),
             ("POST", "/api/config/plan", Scope::Config),
             ("PATCH", "/api/sinks/a", Scope::Config),

@@ -253,6 +253,11 @@ impl Reloader {
                         engine's own file, or let its operator set SEQUIN_API_CHANGES_SIGNATURES=true";
             return Err(refused(403, "signatures_fixed", what));
         }
+        if spec.api_tokens != self.loaded.spec.api_tokens {
+            let what = "who may use the API is not changed over it: `api_tokens` are for the engine's own \
+                        file; `sequin token create` makes others";
+            return Err(refused(403, "tokens_fixed", what));
+        }
         let known = self.with_versions(&spec, brought).await?;
         let work = || build(spec, &merged_text, &self.wiring, &known);
         // Components are compiled here, on this thread and no other.
@@ -493,6 +498,7 @@ fn gone(
         prune
             && !named.contains(id)
             && !id.name.is_empty()
+            && id.kind != "api_token"
             && owners.get(&id.to_string()) == Some(owner)
     };
     base.ids().filter(goes).collect()
