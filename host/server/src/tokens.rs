@@ -33,12 +33,15 @@ const RECORD: Duration = Duration::from_secs(60);
 /// Beyond it nobody knows any more who has one.
 const TOKENS_MAX: usize = 1_000;
 
+/// Tokens of the configuration: names and scopes, by hash.
+type Declared = HashMap<[u8; 32], (String, Vec<Scope>)>;
+
 /// All tokens.
 pub(crate) struct Tokens {
     store: Arc<Embedded>,
     known: RwLock<HashMap<[u8; 32], Arc<Known>>>,
     /// Those that the configuration names.
-    declared: RwLock<Arc<HashMap<[u8; 32], (String, Vec<Scope>)>>>,
+    declared: RwLock<Arc<Declared>>,
 }
 
 struct Known {
@@ -67,7 +70,7 @@ impl Tokens {
         *self.declared.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
-    fn declared(&self) -> Arc<HashMap<[u8; 32], (String, Vec<Scope>)>> {
+    fn declared(&self) -> Arc<Declared> {
         Arc::clone(&self.declared.read().unwrap_or_else(PoisonError::into_inner))
     }
 
