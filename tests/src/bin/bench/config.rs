@@ -1,11 +1,11 @@
 //! `bench config`: what a plan and an apply take, of many sinks over many tables.
 
 use std::fmt::Write as _;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::{Cluster, Sequin, http};
+use tokio::time::Instant;
 
 use crate::table::Figure;
 use crate::{proc, say};
