@@ -74,8 +74,6 @@ pub(crate) struct Built {
     pub(crate) reads: Reads,
     /// What is wrong and hinders no sink.
     pub(crate) warnings: Vec<String>,
-    /// Those of them that are of grants which nobody wants.
-    pub(crate) idle_grants: Vec<String>,
 }
 
 /// What is wrong with functions, by name.
@@ -246,9 +244,8 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
     let used = |name: &str| spec.sinks.iter().any(|sink| sink.functions().any(|used| used == name));
     let unused = wrong.into_iter().filter(|(name, _)| !used(name));
     let mut warnings: Vec<String> = unused.map(|(_, why)| why).collect();
-    let idle_grants = idle_grants(&plugins);
-    warnings.extend(idle_grants.iter().cloned());
-    Built { slots, digests, chains, faults, reads, warnings, idle_grants }
+    warnings.extend(idle_grants(&plugins));
+    Built { slots, digests, chains, faults, reads, warnings }
 }
 
 fn idle_grants(plugins: &Plugins) -> Vec<String> {

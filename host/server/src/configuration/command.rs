@@ -97,9 +97,13 @@ fn faults(
     let known = known.map_err(anyhow::Error::from)?;
     let (spec, mut warnings) = without_unseen(spec, &known);
     let built = Wiring::new(dir.path(), guard).build(&spec, &known);
-    warnings.extend(built.idle_grants);
+    // Functions that no sink uses among them.
+    warnings.extend(built.warnings.iter().cloned());
     // What a sink needs is told there.
-    let told = |why: &String| built.faults.values().any(|fault| fault.message.contains(why));
+    let told = |why: &String| {
+        built.faults.values().any(|fault| fault.message.contains(why))
+            || built.warnings.iter().any(|warning| warning.contains(why))
+    };
     let idle = known.problems().iter().filter(|(_, why)| !told(why));
     warnings.extend(idle.map(|(called, why)| format!("plugin `{called}`: {why}")));
     Ok((built.faults, warnings))
