@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::{Cluster, Proxy, Receiver, Sequin, http, until};
+use tests::{Cluster, Receiver, Sequin, http, until};
 
 use crate::uploads::tagged;
 use crate::world::{LATER, SOON, engine, hook, plugin, streaming, yaml};
@@ -13,16 +13,16 @@ use crate::world::{LATER, SOON, engine, hook, plugin, streaming, yaml};
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, is_public bool, name text)";
 
 /// An engine without a configuration, and a directory to apply from.
-struct Applying {
-    sequin: Sequin,
-    receiver: Receiver,
-    postgres: Cluster,
+pub(crate) struct Applying {
+    pub(crate) sequin: Sequin,
+    pub(crate) receiver: Receiver,
+    pub(crate) postgres: Cluster,
     client: tokio_postgres::Client,
     dir: tempfile::TempDir,
 }
 
 impl Applying {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         Self::start_with(None).await
     }
 
@@ -45,14 +45,14 @@ impl Applying {
         self.write("sequin.yaml", &yaml(self.postgres.port(), &self.receiver.url(), rest))
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<String> {
+    pub(crate) fn write(&self, name: &str, content: &str) -> Result<String> {
         let path = self.dir.path().join(name);
         std::fs::create_dir_all(path.parent().context("a directory")?)?;
         std::fs::write(&path, content)?;
         Ok(path.to_str().context("a path")?.to_owned())
     }
 
-    async fn run(&self, arguments: &[&str]) -> Result<Output> {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Output> {
         self.sequin.command(arguments).await
     }
 
@@ -64,7 +64,7 @@ impl Applying {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    async fn json(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Result<Value> {
         Ok(serde_json::from_str(&self.told(arguments).await?)?)
     }
 
@@ -76,7 +76,7 @@ impl Applying {
         Ok(told)
     }
 
-    async fn apply(&self, file: &str) -> Result<Value> {
+    pub(crate) async fn apply(&self, file: &str) -> Result<Value> {
         self.json(&["config", "apply", file, "--auto-approve", "--json"]).await
     }
 
@@ -85,7 +85,7 @@ impl Applying {
     }
 
     /// The names of the sinks that run.
-    async fn sinks(&self) -> Result<Vec<String>> {
+    pub(crate) async fn sinks(&self) -> Result<Vec<String>> {
         let metrics = self.sequin.metrics().await?;
         let of = |line: &str| {
             let (_, rest) = line
@@ -98,7 +98,7 @@ impl Applying {
         Ok(names)
     }
 
-    async fn insert(&self, id: i64, sql: &str, count: usize) -> Result<Vec<Value>> {
+    pub(crate) async fn insert(&self, id: i64, sql: &str, count: usize) -> Result<Vec<Value>> {
         let sql = format!("INSERT INTO t VALUES ({id}, {sql})");
         self.client.batch_execute(&sql).await?;
         self.receiver.until_messages(count, SOON).await
@@ -123,7 +123,7 @@ fn described(plan: &Value) -> String {
     actions.map(|it| it["description"].as_str().unwrap().to_owned() + "\n").collect()
 }
 
-fn many(count: usize) -> String {
+pub(crate) fn many(count: usize) -> String {
     let mut text = "sinks:\n".to_owned();
     for n in 0..count {
         text += hook(&format!("s{n:02}"), &format!("/{n}"), "").trim_start_matches("sinks:\n");
@@ -521,50 +521,5 @@ async fn b247_b249_b271_a_column_that_the_source_does_not_have_fails_the_plan() 
         std::fs::read_to_string(&more)? + hook("other", "/o", "").trim_start_matches("sinks:\n");
     it.apply(&it.write("more.yaml", &text)?).await?;
     assert_eq!(it.sinks().await?, ["hook", "other"]);
-    Ok(())
-}
-
-/// A database that is new and not up yet is waited for, and nothing is done if it does not come.
-#[tokio::test(flavor = "multi_thread")]
-async fn b253_an_apply_waits_for_a_new_database_and_fails_clearly() -> Result<()> {
-    let it = Applying::start().await?;
-    let proxy = Proxy::start(it.postgres.port()).await?;
-    proxy.cut();
-    let file = |awaits: &str| {
-        let text = yaml(proxy.port(), &it.receiver.url(), &many(1));
-        let at = text.find("    hostname").context("a database")?;
-        it.write(
-            "sequin.yaml",
-            &format!("{}    await_database: {awaits}\n{}", &text[..at], &text[at..]),
-        )
-    };
-    let never = file("{timeout_ms: 300, interval_ms: 50}")?;
-    let told = it.run(&["config", "apply", &never, "--auto-approve"]).await?;
-    let said = String::from_utf8(told.stderr)?;
-    assert_eq!(told.status.code(), Some(70), "{said}");
-    assert!(said.contains("database `source` did not answer within 0.3 s"), "{said}");
-    assert_eq!(it.sinks().await?, Vec::<String>::new());
-    // It comes while it is waited for.
-    let soon = file("{timeout_ms: 60000, interval_ms: 100}")?;
-    let before = proxy.refused();
-    let mut applying = it.sequin.executable();
-    applying.args(["config", "apply", &soon, "--auto-approve", "--json"]);
-    applying.stdout(std::process::Stdio::null());
-    let mut applying = applying.spawn()?;
-    until("an attempt that is refused", LATER, async || {
-        Ok(if proxy.refused() > before { Ok(()) } else { Err("none".to_owned()) })
-    })
-    .await?;
-    proxy.heal();
-    until("the apply to end", LATER, async || {
-        Ok(applying.try_wait()?.ok_or_else(|| "it waits".to_owned()))
-    })
-    .await?;
-    streaming(&it.sequin).await?;
-    assert_eq!(it.insert(1, "true, 'a'", 1).await?[0]["record"]["id"], 1);
-    // Who runs already is not waited for.
-    proxy.cut();
-    let again = it.apply(&file("{timeout_ms: 1}")?).await?;
-    assert_eq!(again["changes"][0]["effect"], "in_place", "{again}");
     Ok(())
 }

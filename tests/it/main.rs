@@ -14,6 +14,7 @@ mod configuration;
 mod crash;
 mod distribution;
 mod doctor;
+mod effects;
 mod file;
 mod fixtures;
 mod harness;

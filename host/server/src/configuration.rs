@@ -1,6 +1,7 @@
 //! Where the configuration comes from: a file and the environment.
 
 pub(crate) mod command;
+mod outcome;
 mod remote;
 
 use std::cell::RefCell;

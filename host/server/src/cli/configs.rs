@@ -49,6 +49,10 @@ pub(crate) struct ApplyArguments {
     /// Do not ask.
     #[arg(long)]
     pub(crate) auto_approve: bool,
+    /// Wait so long for the databases and sinks that were changed to be well, and tell each; exit status 1
+    /// if one is not.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u64>,
     /// Do the plan of this hash or nothing, without asking.
     #[arg(long, value_name = "HASH")]
     pub(crate) plan: Option<String>,

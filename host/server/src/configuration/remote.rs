@@ -10,7 +10,7 @@ use bundle::Bundle;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{check, lines};
+use super::{check, lines, outcome};
 use crate::api::{Request, ask, judged};
 use crate::cli::configs::{
     ApplyArguments, DriftArguments, ExportArguments, PlanArguments, Proposed,
@@ -38,7 +38,7 @@ pub(super) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
 }
 
 pub(super) fn apply(arguments: &ApplyArguments) -> Result<(), Failure> {
-    let ApplyArguments { proposed, json, auto_approve, plan } = arguments;
+    let ApplyArguments { proposed, json, auto_approve, wait, plan } = arguments;
     let bundle = pack(&proposed.file, Variables::FillIn)?;
     let mut planned = propose("plan", &bundle, proposed, None)?;
     if is_nothing(&planned)
@@ -64,9 +64,22 @@ pub(super) fn apply(arguments: &ApplyArguments) -> Result<(), Failure> {
     if !auto_approve && plan.is_none() && !approved()? {
         return Err(Failure::Usage("nothing was applied".to_owned()));
     }
-    let applied = propose("apply", &bundle, proposed, Some(hash))?;
-    print(&if *json { format!("{applied:#}\n") } else { "It runs.\n".to_owned() })?;
-    Ok(())
+    let mut applied = propose("apply", &bundle, proposed, Some(hash))?;
+    if !json {
+        print("It runs.\n")?;
+    }
+    let mut all_well = true;
+    if let Some(seconds) = wait {
+        let (outcome, is_well) = outcome::watch(&applied, Duration::from_secs(*seconds))?;
+        all_well = is_well;
+        if let Value::Object(applied) = &mut applied {
+            applied.insert("outcome".to_owned(), outcome);
+        }
+    }
+    if *json {
+        print(&format!("{applied:#}\n"))?;
+    }
+    outcome::ended(all_well)
 }
 
 pub(super) fn export(arguments: &ExportArguments) -> Result<(), Failure> {
