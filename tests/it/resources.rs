@@ -74,6 +74,19 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     assert_eq!(status, 201, "{told}");
     assert_eq!(told["password"], "(secret)");
     assert_eq!(told["replication_slots"][0]["slot_name"], "sequin_it");
+    // Asked again because no answer came, it is the one that was made; another one is refused.
+    let again = async |body: &Value| {
+        let url = format!("{}/api/postgres_databases", sequin.url());
+        let asked = api.http.post(url).header("content-type", "application/json");
+        let asked = asked.header("idempotency-key", "1").body(body.to_string()).send().await?;
+        let status = asked.status().as_u16();
+        Ok::<_, anyhow::Error>((status, serde_json::from_str::<Value>(&asked.text().await?)?))
+    };
+    let (status, same) = again(&database).await?;
+    assert_eq!((status, &same["id"]), (201, &told["id"]), "{same}");
+    let mut other = database.clone();
+    other["username"] = json!("somebody");
+    assert_eq!(again(&other).await?.0, 422);
     let taken = api.bad("POST", "postgres_databases", database).await?;
     assert!(taken.starts_with("422") && taken.contains("name_taken"), "{taken}");
     let shown = api.good("GET", "postgres_databases/main?show_sensitive=true", Value::Null).await?;

@@ -129,8 +129,8 @@ impl web::Resources for Configuring {
 
     fn change(&self, change: web::Change) -> Answer {
         let this = self.clone();
-        let web::Change { kind, which, body, if_match, by } = change;
-        let edit = Edit { kind, which, body, if_match, by };
+        let web::Change { kind, which, body, if_match, is_repeatable, by } = change;
+        let edit = Edit { kind, which, body, if_match, is_repeatable, by };
         Box::pin(async move { this.ask(Ask::Change(edit)).await })
     }
 

@@ -30,6 +30,10 @@ use serde_json::{Map, Value};
 use crate::caller::by;
 use crate::configs::ConfigRefused;
 
+/// Of a create that may come twice: by its name and its body it is known whether it was done, so its
+/// value does not matter.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 type Answer = BoxFuture<'static, Result<Value, ConfigRefused>>;
 
 /// What is to become of a resource.
@@ -43,6 +47,8 @@ pub struct Change {
     pub body: Option<Map<String, Value>>,
     /// Only if it is still what had this `etag`.
     pub if_match: Option<String>,
+    /// Who asks may have asked before: what is there the same already is as good as made.
+    pub is_repeatable: bool,
     /// On whose word: claimed, not proven.
     pub by: String,
 }
@@ -166,8 +172,10 @@ async fn changed(
             .map_err(|error| ConfigRefused::new(400, "bad_request", format!("body: {error}")))
     });
     let if_match = text(header::IF_MATCH).filter(|wanted| wanted != "*");
+    let is_repeatable = headers.contains_key(IDEMPOTENCY_KEY);
     let by = by(None);
-    resources.change(Change { kind, which, body: body.transpose()?, if_match, by }).await
+    let body = body.transpose()?;
+    resources.change(Change { kind, which, body, if_match, is_repeatable, by }).await
 }
 
 fn answered(status: StatusCode, answer: Result<Value, ConfigRefused>) -> Response {

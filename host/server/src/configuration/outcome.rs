@@ -32,7 +32,7 @@ pub(super) fn watch(applied: &Value, patience: Duration) -> Result<(Value, bool)
     let mut open = watched(applied);
     let deadline = clock() + patience;
     let mut told = Vec::new();
-    std::thread::sleep(JUDGED.min(patience));
+    rest(JUDGED.min(patience));
     loop {
         let health = ask(Request { path: &["health"], ..Request::default() })?;
         let is_last = clock() >= deadline;
@@ -55,7 +55,7 @@ pub(super) fn watch(applied: &Value, patience: Duration) -> Result<(Value, bool)
             let all_well = told.iter().all(|it| it.get("well") == Some(&Value::Bool(true)));
             return Ok((told.into(), all_well));
         }
-        std::thread::sleep(LOOK);
+        rest(LOOK);
     }
 }
 
@@ -99,6 +99,11 @@ fn standing(health: &Value, Watched { kind, name }: &Watched) -> (String, String
         (text(check, "status") == "error").then(|| text(error, "message"))
     });
     (text(entity, "status"), problems.collect::<Vec<_>>().join("; "))
+}
+
+fn rest(duration: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "a command waits by the clock")]
+    std::thread::sleep(duration);
 }
 
 fn clock() -> Instant {

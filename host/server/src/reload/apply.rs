@@ -434,7 +434,7 @@ pub(crate) async fn begin(
 }
 
 /// What came as a text.
-fn sent(text: &str) -> Result<Portable, Refused> {
+pub(super) fn sent(text: &str) -> Result<Portable, Refused> {
     let nothing_here = |path: &Path| {
         let path = path.display();
         std::io::Error::other(format!(

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use web::ConfigRefused;
 
 use super::Reloader;
-use super::apply::{Proposal, refused};
+use super::apply::{Proposal, refused, sent};
 
 /// What is shown.
 pub(crate) struct Wanted {
@@ -32,6 +32,8 @@ pub(crate) struct Edit {
     pub(crate) body: Option<Map<String, Value>>,
     /// Only if it is still what was seen.
     pub(crate) if_match: Option<String>,
+    /// What is there the same already is as good as made.
+    pub(crate) is_repeatable: bool,
     pub(crate) by: String,
 }
 
@@ -87,7 +89,7 @@ impl Reloader {
     }
 
     fn proposal(&self, edit: &Edit) -> Result<(Id, Proposal), ConfigRefused> {
-        let Edit { kind, which, body, if_match, by } = edit;
+        let Edit { kind, which, body, if_match, is_repeatable, by } = edit;
         let portable = self.portable()?;
         let proposal = Proposal {
             owner: "default".to_owned(),
@@ -102,14 +104,19 @@ impl Reloader {
         let Some(which) = which else {
             let mut body = body.clone().unwrap_or_default();
             let id = Id::new(kind, &named(&body)?);
-            if portable.ids().any(|known| known == id) {
-                return Err(refused(422, "name_taken", format!("there is a {id} already")));
-            }
             if *kind == "database" {
                 from_predecessor(&mut body)?;
             }
             SHOWN.iter().for_each(|key| _ = body.remove(*key));
-            return Ok((id, Proposal { text: text_of(kind, body), ..proposal }));
+            let text = text_of(kind, body);
+            if portable.ids().any(|known| known == id) {
+                // Who asks again because no answer came is told what it made.
+                let same = portable.clone().with(&sent(&text)?).differences(&portable).is_empty();
+                if !(*is_repeatable && same) {
+                    return Err(refused(422, "name_taken", format!("there is a {id} already")));
+                }
+            }
+            return Ok((id, Proposal { text, ..proposal }));
         };
         let id = find(&portable, kind, which)?;
         if if_match.as_ref().is_some_and(|wanted| *wanted != etag(&portable, &id)) {
