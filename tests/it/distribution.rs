@@ -130,6 +130,20 @@ async fn b271_a_version_of_a_file_or_a_layout_is_what_it_was_for_good() -> Resul
     .await?;
     assert_eq!(it.record(3, 3).await?, json!({"name": "n"}));
 
+    // What became of where a version came from hinders no apply of something else.
+    it.write(&picking("7.1.0", "name", ", source: {oci_layout: 'images:7.1.0'}"))?;
+    let away = it.beside("away");
+    std::fs::rename(it.beside("images"), &away)?;
+    let more = it.beside("more.yaml");
+    std::fs::write(&more, "http_endpoints: [{name: more, url: 'https://example.com'}]\n")?;
+    let more = more.display().to_string();
+    until("an apply of something else", LATER, async || {
+        let told = answer_of(&it.sequin, &["config", "apply", &more, "--auto-approve"]).await?;
+        Ok(if told.contains("It runs.") { Ok(()) } else { Err(told) })
+    })
+    .await?;
+    std::fs::rename(away, it.beside("images"))?;
+
     // A file that is not there, and one that is another plugin.
     let bad = it.beside("bad.yaml");
     let text = picking("8.0.0", "id", ", source: {file: gone.wasm}");

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::Spec;
 use config::spec::{Component, Sink};
 use model::applied::AppliedConfigs as _;
 use model::grants::KeyValue;
@@ -101,6 +102,16 @@ impl Known {
         self.brought.extend(brought);
         self.problems.extend(problems);
         self
+    }
+
+    /// What versions are that a configuration declares and that are here, by `name@version`.
+    pub(crate) fn digests_of(&self, spec: &Spec) -> BTreeMap<String, String> {
+        let found = spec.versions.iter().filter_map(|declared| {
+            let is_it = |it: &&Version| it.name == declared.name && it.version == declared.version;
+            let known = self.versions.iter().find(is_it)?;
+            Some((format!("{}@{}", known.name, known.version), known.digest.clone()))
+        });
+        found.collect()
     }
 
     /// What came with the configuration.

@@ -19,6 +19,8 @@ pub(crate) struct Loaded {
     pub(crate) spec: Spec,
     /// The digest of each function's component, by the function's name.
     pub(crate) digests: BTreeMap<String, String>,
+    /// Of each version that the spec declares and that is here, by `name@version`.
+    pub(crate) versions: BTreeMap<String, String>,
     /// What the sinks run, which a hold may make other than the spec says.
     pub(crate) chains: Chains,
     /// Sinks that cannot be started, by name.

@@ -122,9 +122,11 @@ fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Ready {
     // What is wrong with one that is used is told there.
     let idle = known.problems().iter().filter(|(called, _)| !used(called));
     let idle: Vec<String> = idle.map(|(called, why)| format!("plugin `{called}`: {why}")).collect();
+    let versions = known.digests_of(&spec);
     let loaded = Loaded {
         spec,
         digests: built.digests,
+        versions,
         chains: built.chains,
         faults: built.faults,
         reads: built.reads,

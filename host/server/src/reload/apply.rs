@@ -78,6 +78,8 @@ struct Laid {
     base: Portable,
     merged: Portable,
     owners: BTreeMap<String, String>,
+    /// Versions of plugins that the proposal itself declares.
+    declared: BTreeSet<String>,
 }
 
 /// A proposal that could be done.
@@ -164,7 +166,12 @@ impl Reloader {
                 Some(digest) => Ok(digest.clone()),
                 None => std::fs::read(path).map(|bytes| bundle::digest(&bytes)),
             },
-            version: &|declared| self.digest_of(declared),
+            // What it is runs, whatever became of where it came from.
+            version: &|declared| {
+                let called = format!("{}@{}", declared.name, declared.version);
+                let known = self.loaded.versions.get(&called).cloned();
+                known.map_or_else(|| digest_of(declared), Ok)
+            },
         };
         let read = Portable::read(&name.display().to_string(), text, &around);
         read.map_err(|wrong| {
@@ -172,16 +179,6 @@ impl Reloader {
             let summary = format!("what runs cannot be compared: {summary}");
             Refused { errors, ..refused(409, "running_config_unreadable", summary) }
         })
-    }
-
-    /// What a version is that the engine's own configuration declares: no registry is asked.
-    fn digest_of(&self, declared: &Declared<'_>) -> std::io::Result<String> {
-        if let Some(digest) = declared.digest {
-            return Ok(digest.to_owned());
-        }
-        let here = arrivals::here(&declared.source);
-        let fetched = here.unwrap_or_else(|| Err("its digest is not given".to_owned()));
-        Ok(bundle::digest(&fetched.map_err(std::io::Error::other)?.bytes))
     }
 
     /// What runs otherwise than the engine's own file says; None if it has none.
@@ -198,7 +195,7 @@ impl Reloader {
                 base_dir: name.parent().unwrap_or(Path::new("")),
                 read_file: &|path| std::fs::read_to_string(path),
                 component: &|_, path| std::fs::read(path).map(|bytes| bundle::digest(&bytes)),
-                version: &|declared| self.digest_of(declared),
+                version: &digest_of,
             },
         );
         let own = own.map_err(|wrong| invalid(&wrong))?;
@@ -238,13 +235,14 @@ impl Reloader {
         let merged = base.clone().with(&new).without(&gone);
         owners.retain(|resource, _| gone.iter().all(|id| id.to_string() != *resource));
         owners.extend(new.ids().map(|id| (id.to_string(), owner.clone())));
-        Ok(Laid { base, merged, owners })
+        let declared = new.ids().filter(|id| id.kind == "plugin").map(|id| id.name).collect();
+        Ok(Laid { base, merged, owners, declared })
     }
 
     /// Checks and builds. Nothing is written.
     async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
         let Proposal { text, brought, .. } = proposal;
-        let Laid { base, merged, owners } = self.lay(proposal).await?;
+        let Laid { base, merged, owners, declared } = self.lay(proposal).await?;
         let merged_text = merged.text();
         let (spec, told) = checked(&merged_text, text)?;
         let policy = &self.loaded.spec.signatures;
@@ -258,7 +256,7 @@ impl Reloader {
                         file; `sequin token create` makes others";
             return Err(refused(403, "tokens_fixed", what));
         }
-        let known = self.with_versions(&spec, brought).await?;
+        let known = self.with_versions(&spec, brought, &declared).await?;
         let work = || build(spec, &merged_text, &self.wiring, &known);
         // Components are compiled here, on this thread and no other.
         let ready = tokio::task::block_in_place(work);
@@ -281,17 +279,27 @@ impl Reloader {
         Ok(Proposed { merged, ready, known, plan, differences, owners, warnings, hash })
     }
 
-    /// What is known of versions with what came, as if it had been recorded.
-    async fn with_versions(&self, spec: &Spec, brought: &[Brought]) -> Result<Known, Refused> {
+    /// What is known of versions with what came, as if it had been recorded. What others declared, and
+    /// what is wrong with that, is no concern of this proposal.
+    async fn with_versions(
+        &self,
+        spec: &Spec,
+        brought: &[Brought],
+        declared: &BTreeSet<String>,
+    ) -> Result<Known, Refused> {
         let known = Known::read(&self.store).await.map_err(stored)?;
         let versions = self.store.versions().await.map_err(stored)?;
         let arrivals = Arrivals { brought: brought.to_vec(), ..Arrivals::default() };
+        let is_ours =
+            |it: &config::spec::Version| declared.contains(&format!("{}@{}", it.name, it.version));
+        let mut spec = spec.clone();
+        spec.versions.retain(is_ours);
         let arrivals =
-            arrivals::declared(spec, arrivals, &self.store, &versions, self.compile).await;
+            arrivals::declared(&spec, arrivals, &self.store, &versions, self.compile).await;
         if let Some((version, why)) = arrivals.problems.first_key_value() {
             return Err(refused(422, "plugin_version", format!("plugin `{version}`: {why}")));
         }
-        if let Some(declared) = arrivals::absent(spec, &arrivals.brought, &versions) {
+        if let Some(declared) = arrivals::absent(&spec, &arrivals.brought, &versions) {
             let config::spec::Version { name, version, .. } = declared;
             let what = format!(
                 "plugin `{name}@{version}` did not come with the configuration, and was not uploaded"
@@ -398,6 +406,16 @@ impl Reloader {
         );
         Ok(())
     }
+}
+
+/// What a version is that the engine's own configuration declares: no registry is asked.
+fn digest_of(declared: &Declared<'_>) -> std::io::Result<String> {
+    if let Some(digest) = declared.digest {
+        return Ok(digest.to_owned());
+    }
+    let here = arrivals::here(&declared.source);
+    let fetched = here.unwrap_or_else(|| Err("its digest is not given".to_owned()));
+    Ok(bundle::digest(&fetched.map_err(std::io::Error::other)?.bytes))
 }
 
 /// What was done to the configuration, for the audit.
