@@ -513,6 +513,18 @@ async fn b247_b249_b271_a_column_that_the_source_does_not_have_fails_the_plan() 
     // Of a table that the sink does not take, and of one that is not there yet.
     let plan = it.json(&["config", "plan", &filtered("is_publik", "later", "")?, "--json"]).await?;
     assert!(plan["warnings"].to_string().contains("no table public.later"), "{plan}");
+    // What a transform sets, the one behind it reads: no table has it.
+    for name in ["pick", "feature-flags"] {
+        std::fs::copy(plugin(name), it.dir.path().join(format!("{name}.wasm")))?;
+    }
+    let chain = format!(
+        "functions:
+  - {{name: sets, type: transform, file: pick.wasm, config: {{set: {{made: a}}}}}}
+  - {{name: reads, type: transform, file: feature-flags.wasm, config: {{table: public.t, column: made, flags: [a]}}}}
+{}",
+        hook("hook", "", "    transform: [sets, reads]\n    source: {include_tables: [t]}\n")
+    );
+    it.json(&["config", "plan", &it.file(&chain)?, "--json"]).await?;
     it.apply(&filtered("is_public", "t", "")?).await?;
     // What runs and is not touched hinders no apply, and is shown.
     it.client.batch_execute("ALTER TABLE t RENAME is_public TO is_open").await?;

@@ -31,7 +31,7 @@ pub trait Plugin: Send + Sync {
         true
     }
 
-    /// The columns that it reads of tables which it names.
+    /// The columns that it reads of tables which it names; of the source's, or set by who is before it.
     fn reads(&self) -> Vec<TableReads> {
         Vec::new()
     }

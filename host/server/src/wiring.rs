@@ -210,7 +210,7 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
                 chains.insert(name, chain);
             }
             why.dedup();
-            let read = bound.all().flat_map(|plugin| plugin.reads());
+            let read = bound.of_the_source().flat_map(|plugin| plugin.reads());
             reads.insert(sink.name.clone(), read.collect());
             let no_plugin = (!why.is_empty()).then(|| unusable(PLUGIN, why.join("; ")));
             let sink = sink_spec(&sinks, database, sink, (bound, no_plugin), lookup);
@@ -282,6 +282,11 @@ impl Bound {
             model::versions::Role::Route => &mut self.routers,
             model::versions::Role::Transform => &mut self.transforms,
         }
+    }
+
+    /// Those that are shown rows as the source has them: what a transform sets, the ones behind it read.
+    fn of_the_source(&self) -> impl Iterator<Item = &Arc<dyn Plugin>> {
+        self.filters.iter().chain(&self.routers).chain(self.transforms.first())
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<dyn Plugin>> {
