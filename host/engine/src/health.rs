@@ -14,8 +14,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::status::Counter;
 
-/// The last flips that are kept.
-const FLIPS_MAX: usize = 100;
+/// The last flips that are kept: a database that goes takes all of its sinks along at once.
+const FLIPS_MAX: usize = 2_000;
+/// Of them, for people.
+const FLIPS_SHOWN: usize = 100;
 
 /// How an entity is, or a check of it; a worse one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,6 +192,8 @@ pub struct Health {
 struct Shown {
     entities: Vec<Entity>,
     flips: VecDeque<Flip>,
+    /// How many there were by now.
+    told: u64,
     /// Keys of entities, and the notices that nobody wants to see.
     dismissed: BTreeSet<(String, String)>,
 }
@@ -204,7 +208,18 @@ impl Health {
     /// The last flips, the newest first.
     #[must_use]
     pub fn flips(&self) -> Vec<Flip> {
-        self.lock().flips.iter().rev().cloned().collect()
+        self.lock().flips.iter().rev().take(FLIPS_SHOWN).cloned().collect()
+    }
+
+    /// Those after so many, the oldest first; how many there were by now; and how many of them are not
+    /// kept any more.
+    #[must_use]
+    pub fn flips_after(&self, seen: u64) -> (Vec<Flip>, u64, u64) {
+        let shown = self.lock();
+        let new = shown.told.saturating_sub(seen);
+        let kept = shown.flips.len().min(usize::try_from(new).unwrap_or(usize::MAX));
+        let flips = shown.flips.iter().skip(shown.flips.len() - kept).cloned().collect();
+        (flips, shown.told, new - kept as u64)
     }
 
     /// Does not show a notice any more, or shows it again. It is kept by whoever calls this.
@@ -233,6 +248,7 @@ impl Health {
             shown.flips.pop_front();
         }
         shown.flips.push_back(flip);
+        shown.told += 1;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shown> {

@@ -56,6 +56,8 @@ struct Inner {
     creating: tokio::sync::Mutex<()>,
     /// How often one was taken back by its rules.
     rolled_back: Counter,
+    /// Those that were ended by their rules since the process began, in their order.
+    by_rules: Mutex<Vec<Arc<str>>>,
 }
 
 /// A sink that runs, as far as rollouts are concerned.
@@ -180,6 +182,7 @@ impl Rollouts {
             lying: AtomicUsize::new(0),
             creating: tokio::sync::Mutex::default(),
             rolled_back: Counter::default(),
+            by_rules: Mutex::default(),
         }))
     }
 
@@ -187,6 +190,13 @@ impl Rollouts {
     #[must_use]
     pub fn rolled_back(&self) -> u64 {
         self.0.rolled_back.get()
+    }
+
+    /// What their rules ended since the process began, behind so many of them.
+    #[must_use]
+    pub fn ended_by_rules(&self, seen: usize) -> Vec<Report> {
+        let ids = lock(&self.0.by_rules);
+        ids.iter().skip(seen).filter_map(|id| self.get(id)).collect()
     }
 
     /// All of them, the oldest first.

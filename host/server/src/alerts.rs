@@ -3,7 +3,7 @@
 //! What health tells (an error that has lasted, and its end) and versions that their rules took back are
 //! posted as JSON, one at a time and in their order, again and again until somebody takes them in.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use engine::health::{Flip, Problem};
 use engine::rollout::Rollouts;
 use engine::status::Status;
 use model::backoff::Backoff;
-use model::rollout::{Rollout, RolloutState};
+use model::rollout::Rollout;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -27,7 +27,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Between attempts.
 const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) };
 /// What nobody has taken in by then is dropped, the oldest first.
-const WAITING_MAX: usize = 1_000;
+const WAITING_MAX: usize = 2_000;
 
 /// Where to tell.
 pub(crate) struct Hook {
@@ -51,8 +51,8 @@ pub(crate) struct Alerts {
     rollouts: Rollouts,
     /// Flips that were looked at.
     flips: u64,
-    /// Rollouts that were over already.
-    over: BTreeSet<Arc<str>>,
+    /// Rollouts that their rules ended, likewise.
+    ended: usize,
     waiting: VecDeque<Value>,
 }
 
@@ -67,9 +67,8 @@ impl Alerts {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(ANSWER);
         let client = client.build().context("make an HTTP client for SEQUIN_ALERT_URL")?;
-        let over = ended(&rollouts).map(|it| Arc::clone(&it.id)).collect();
-        let (flips, waiting) = (0, VecDeque::new());
-        Ok(Self { hook, client, status, rollouts, flips, over, waiting })
+        let (flips, ended, waiting) = (0, 0, VecDeque::new());
+        Ok(Self { hook, client, status, rollouts, flips, ended, waiting })
     }
 
     /// Works until cancelled.
@@ -115,22 +114,20 @@ impl Alerts {
     }
 
     fn look(&mut self) {
-        let health = &self.status.health;
-        let all = health.alerts.get() + health.resolved.get();
-        let new = usize::try_from(all - self.flips).unwrap_or(usize::MAX);
-        self.flips = all;
-        let mut events: Vec<Value> = health.flips().iter().take(new).map(of_flip).collect();
-        events.reverse();
-        for rollout in ended(&self.rollouts) {
-            if self.over.insert(Arc::clone(&rollout.id)) {
-                events.push(of_rollout(&rollout));
-            }
-        }
-        self.waiting.extend(events);
+        let (flips, told, missed) = self.status.health.flips_after(self.flips);
+        self.flips = told;
+        self.waiting.extend(flips.iter().map(of_flip));
+        let ended = self.rollouts.ended_by_rules(self.ended);
+        self.ended += ended.len();
+        self.waiting.extend(ended.iter().map(|report| of_rollout(&report.record)));
         let too_many = self.waiting.len().saturating_sub(WAITING_MAX);
-        if too_many > 0 {
-            self.waiting.drain(..too_many);
-            warn!(dropped = too_many, "too many alerts wait for SEQUIN_ALERT_URL");
+        self.waiting.drain(..too_many);
+        if too_many > 0 || missed > 0 {
+            let dropped = too_many as u64 + missed;
+            warn!(
+                dropped,
+                "too many alerts wait for SEQUIN_ALERT_URL: /api/health has what is wrong now"
+            );
         }
     }
 
@@ -145,15 +142,6 @@ impl Alerts {
         let status = answer.status();
         if status.is_success() { Ok(()) } else { Err(format!("it answers {status}")) }
     }
-}
-
-/// Rollouts that their rules ended.
-fn ended(rollouts: &Rollouts) -> impl Iterator<Item = Arc<Rollout>> {
-    let all = rollouts.list().into_iter().map(|report| report.record);
-    all.filter(|record| {
-        matches!(record.state, RolloutState::RolledBack | RolloutState::Aborted)
-            && record.why.is_some()
-    })
 }
 
 fn of_flip(flip: &Flip) -> Value {

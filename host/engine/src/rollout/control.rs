@@ -282,6 +282,7 @@ impl Rollouts {
             let window = lock(&entry.window);
             (window.arms().breach(&record.rules), window.is_proven(&record.rules, now))
         };
+        let is_broken = breach.is_some();
         let turned: Box<dyn Fn(&mut Rollout) + Send + Sync> = match (record.state, breach) {
             (RolloutState::Shadow, Some(why)) => {
                 warn!(
@@ -318,6 +319,9 @@ impl Rollouts {
                 turned(&mut next);
                 *lock(&entry.record) = Arc::new(next);
             }
+        }
+        if is_broken {
+            lock(&self.0.by_rules).push(Arc::clone(&record.id));
         }
     }
 

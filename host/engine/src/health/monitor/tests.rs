@@ -356,4 +356,13 @@ async fn b231_one_alert_and_one_resolve_for_each_flip() {
     assert_eq!((flips[0].erroring_since_us, flips[0].level), (began, Level::Healthy));
     let health = &rig.status.health;
     assert_eq!((health.alerts.get(), health.resolved.get()), (1, 1));
+    // For who follows them: each once, in their order.
+    let (all, told, missed) = health.flips_after(0);
+    assert_eq!((all.len(), all[0].is_alert, told, missed), (2, true, 2, 0));
+    assert_eq!(health.flips_after(1), (vec![flips[0].clone()], 2, 0));
+    assert_eq!(health.flips_after(2), (Vec::new(), 2, 0));
+    for _ in 0..crate::health::FLIPS_MAX {
+        health.tell(flips[0].clone());
+    }
+    assert_eq!(health.flips_after(0).2, 2, "what was not kept is counted");
 }
