@@ -125,12 +125,7 @@ async fn arrive(
     let Declared { name, version, digest, source } = declared;
     let is_it = |it: &&Version| it.name == *name && it.version == *version;
     let known = versions.iter().find(is_it).map(|it| &it.digest);
-    let other = |is: &str, known: &str| {
-        format!(
-            "{name}@{version} is {known}, for good, and the configuration has {is}: give it another \
-             version"
-        )
-    };
+    let other = |is: &str, was: &str| taken(name, version, was, is);
     match (known, digest) {
         (Some(known), Some(digest)) if known == digest => return Ok(None),
         (Some(known), Some(digest)) => return Err(other(digest, known)),
@@ -152,6 +147,12 @@ async fn arrive(
     let component = bundle::Component { named, signatures, bytes };
     let brought = look(component, BY, policy, store, versions, compile).await;
     brought.map(Some).map_err(|error| error.to_string())
+}
+
+fn taken(name: &str, version: &str, was: &str, is: &str) -> String {
+    format!(
+        "{name}@{version} is {was}, for good, and the configuration brings {is}: give it another version"
+    )
 }
 
 /// # Errors
@@ -279,11 +280,7 @@ pub(crate) async fn look(
     match versions.iter().find(is_it) {
         Some(known) if known.digest == digest => version = known.clone(),
         Some(known) => {
-            let (name, number, was) = (&version.name, &version.version, &known.digest);
-            let what = format!(
-                "{name}@{number} is {was}, for good, and the configuration brings {digest}: give it \
-                 another version"
-            );
+            let what = taken(&version.name, &version.version, &known.digest, &digest);
             return Err(VersionsError::refused("version_taken", what));
         }
         None => {
