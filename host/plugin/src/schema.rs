@@ -101,7 +101,7 @@ impl<'a> Check<'a> {
             }
         }
         if let Some(all) = schema.get("enum").and_then(Value::as_array)
-            && !all.contains(value)
+            && !all.iter().any(|it| same(it, value))
         {
             let all: Vec<String> = all.iter().take(20).map(Value::to_string).collect();
             self.wrong(
@@ -109,7 +109,7 @@ impl<'a> Check<'a> {
                 format_args!("should be one of {}, and is {}", all.join(", "), shown(value)),
             );
         }
-        if let Some(only) = schema.get("const").filter(|only| *only != value) {
+        if let Some(only) = schema.get("const").filter(|only| !same(only, value)) {
             self.wrong(path, format_args!("should be {only}, and is {}", shown(value)));
         }
         self.combined(schema, value, path, depth)?;
@@ -290,6 +290,11 @@ fn is(kind: &str, value: &Value) -> bool {
     }
 }
 
+/// Numbers are the same by what they are worth: 1 and 1.0.
+fn same(one: &Value, other: &Value) -> bool {
+    one == other || one.is_number() && one.as_f64() == other.as_f64()
+}
+
 /// A value in a message. A text may be a secret: what kind it is must do.
 fn shown(value: &Value) -> String {
     match value {
@@ -366,6 +371,7 @@ mod tests {
             "it is null, which it should not be"
         );
         assert_eq!(told(&json!(false), &json!(1)), "it is not allowed");
+        assert_eq!(told(&json!({"enum": [1], "const": 1.0}), &json!(1.0)), "");
         for any in [json!({}), json!(true), json!({"$ref": "https://example.com"}), json!(7)] {
             assert_eq!(told(&any, &json!({"a": [1]})), "");
         }
