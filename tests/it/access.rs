@@ -7,79 +7,10 @@ use anyhow::{Context as _, Result};
 use tests::{Sequin, http, until};
 use tokio::io::AsyncWriteExt as _;
 
+use crate::openapi::{document, operations};
 use crate::world::{LATER, engine, hook, yaml};
 
 const TOKEN: &str = "0123456789abcdef";
-
-/// Every route there is, and one that is none: by method and path.
-const ROUTES: [(&str, &str); 66] = [
-    ("POST", "/api/config/plan"),
-    ("POST", "/api/config/apply"),
-    ("GET", "/api/config/export"),
-    ("GET", "/api/config/drift"),
-    ("GET", "/api/sinks"),
-    ("POST", "/api/sinks"),
-    ("GET", "/api/sinks/hook"),
-    ("PUT", "/api/sinks/hook"),
-    ("PATCH", "/api/sinks/hook"),
-    ("DELETE", "/api/sinks/hook"),
-    ("GET", "/api/postgres_databases"),
-    ("DELETE", "/api/postgres_databases/source"),
-    ("POST", "/api/postgres_databases/source/test_connection"),
-    ("POST", "/api/postgres_databases/source/refresh_tables"),
-    ("GET", "/api/destinations/http_endpoints"),
-    ("PUT", "/api/destinations/http_endpoints/receiver"),
-    ("GET", "/api/functions"),
-    ("DELETE", "/api/functions/f"),
-    ("GET", "/api/api_keys"),
-    ("POST", "/api/api_keys"),
-    ("DELETE", "/api/api_keys/ci"),
-    ("GET", "/api/health"),
-    ("POST", "/api/health/dismiss"),
-    ("POST", "/api/sinks/hook/resume"),
-    ("POST", "/api/sinks/hook/record"),
-    ("GET", "/api/letters"),
-    ("GET", "/api/letters/counts"),
-    ("GET", "/api/letters/1"),
-    ("PATCH", "/api/letters/1"),
-    ("POST", "/api/letters/1/discard"),
-    ("POST", "/api/letters/1/retry"),
-    ("GET", "/api/sinks/hook/letters"),
-    ("GET", "/api/sinks/hook/letters/replay"),
-    ("POST", "/api/sinks/hook/letters/replay"),
-    ("GET", "/api/sinks/hook/messages"),
-    ("POST", "/api/sinks/hook/messages/retry"),
-    ("POST", "/api/sinks/hook/messages/1/retry"),
-    ("POST", "/api/sinks/hook/messages/1/discard"),
-    ("GET", "/api/sinks/hook/trace"),
-    ("POST", "/api/sinks/hook/trace"),
-    ("GET", "/api/sinks/hook/backfills"),
-    ("POST", "/api/sinks/hook/backfills"),
-    ("GET", "/api/sinks/hook/backfills/1"),
-    ("PUT", "/api/sinks/hook/backfills/1"),
-    ("PATCH", "/api/sinks/hook/backfills/1"),
-    ("GET", "/api/plugins"),
-    ("POST", "/api/plugins"),
-    ("POST", "/api/plugins/collect"),
-    ("GET", "/api/plugins/a/1.0.0"),
-    ("DELETE", "/api/plugins/a/1.0.0"),
-    ("GET", "/api/bindings"),
-    ("GET", "/api/sinks/hook/bindings"),
-    ("POST", "/api/sinks/hook/promote"),
-    ("POST", "/api/sinks/hook/rollback"),
-    ("POST", "/api/sinks/hook/release"),
-    ("GET", "/api/audit"),
-    ("GET", "/api/sinks/hook/rollouts"),
-    ("POST", "/api/sinks/hook/rollouts"),
-    ("GET", "/api/sinks/hook/rollouts/1"),
-    ("PATCH", "/api/sinks/hook/rollouts/1"),
-    ("GET", "/api/functions/costs"),
-    ("GET", "/api/sequin_streams/hook/receive"),
-    ("POST", "/api/sequin_streams/hook/receive"),
-    ("POST", "/api/sequin_streams/hook/ack"),
-    ("POST", "/api/http_pull_consumers/hook/nack"),
-    ("GET", "/api/nothing"),
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b261_nothing_of_the_api_is_told_without_the_token() -> Result<()> {
@@ -88,7 +19,12 @@ async fn b261_nothing_of_the_api_is_told_without_the_token() -> Result<()> {
         .start()
         .await?;
     let client = http::client()?;
-    for (method, path) in ROUTES {
+    let mut operations = operations(&document(&sequin).await?)?;
+    assert!(operations.len() > 60, "{operations:?}");
+    operations.push(("GET".to_owned(), "/api/nothing".to_owned()));
+    for (method, path) in operations {
+        let path = path.replace("{sink}", "hook").replace("{which}", "hook");
+        let path = path.replace("{id_or_name}", "hook").replace(['{', '}'], "");
         let ask = || client.request(method.parse().unwrap(), format!("{}{path}", sequin.url()));
         for request in [ask(), ask().bearer_auth("0123456789abcdeF"), ask().body("{")] {
             assert_eq!(request.send().await?.status().as_u16(), 401, "{method} {path}");
@@ -253,5 +189,57 @@ async fn b261_a_context_says_which_engine_is_asked_and_with_which_token() -> Res
     std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o644))?;
     let (code, said) = run(&drift, &[], "").await?;
     assert!(code == Some(64) && said.contains("chmod 600"), "{said}");
+    Ok(())
+}
+
+/// A token that is for some things only: others are not there for it, and no plan of it changes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn b260_b261_a_token_is_for_the_resources_that_its_patterns_name() -> Result<()> {
+    let config = yaml(1, "http://127.0.0.1:1", &hook("poi-search", "", ""));
+    let mut sequin = engine(&config).env("SEQUIN_API_TOKEN", TOKEN).start().await?;
+    let create = ["token", "create", "team", "--scope", "read", "--scope", "config"];
+    let mut team: Vec<&str> = create.to_vec();
+    team.extend(["--resource", "sink:team-*", "--resource", "http_endpoint:team-*"]);
+    let token = String::from_utf8(sequin.command(&team).await?.stdout)?.trim().to_owned();
+    let bad = sequin.command(&["token", "create", "x", "--resource", "table:a"]).await?;
+    assert!(String::from_utf8(bad.stderr)?.contains("of no kind that there is"));
+    let run = async |sequin: &Sequin, arguments: &[&str]| {
+        let mut command = sequin.executable();
+        command.args(arguments).env("SEQUIN_API_TOKEN", &token);
+        let output = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        Ok::<_, anyhow::Error>((output.status.code(), said))
+    };
+    let file = sequin.config_path().with_file_name("team.yaml");
+    let path = file.display().to_string();
+    let apply = ["config", "apply", path.as_str(), "--auto-approve", "--owner", "team"];
+    let of = |name: &str, url: &str| format!("http_endpoints: [{{name: {name}, url: '{url}'}}]\n");
+    std::fs::write(&file, of("team-a", "https://example.com"))?;
+    let (code, said) = run(&sequin, &apply).await?;
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::write(&file, of("receiver", "https://example.com"))?;
+    for arguments in [&["config", "plan", path.as_str(), "--owner", "team"][..], &apply] {
+        let (code, said) = run(&sequin, arguments).await?;
+        assert!(code == Some(64) && said.contains("limited"), "{said}");
+    }
+    // Another's things are not there.
+    let (code, said) = run(&sequin, &["sink", "list", "--json"]).await?;
+    assert!(code == Some(0) && said.is_empty(), "{said}");
+    let (code, said) = run(&sequin, &["sink", "show", "poi-search"]).await?;
+    assert!(code == Some(64) && said.contains("there is no sink"), "{said}");
+    let (code, said) = run(&sequin, &["sink", "pause", "poi-search"]).await?;
+    assert!(code == Some(64) && said.contains("there is no sink"), "{said}");
+    let (code, said) = run(&sequin, &["config", "export"]).await?;
+    assert!(code == Some(64) && said.contains("limited"), "{said}");
+    let listed = sequin.command(&["token", "list"]).await?;
+    let listed = String::from_utf8(listed.stdout)?;
+    assert!(
+        listed.contains("\"resources\":[\"sink:team-*\",\"http_endpoint:team-*\"]"),
+        "{listed}"
+    );
+    // Also after a restart.
+    sequin.restart().await?;
+    let (code, said) = run(&sequin, &apply).await?;
+    assert!(code == Some(64) && said.contains("limited"), "{said}");
     Ok(())
 }

@@ -24,6 +24,7 @@ mod languages;
 mod large;
 mod letters;
 mod messages;
+mod openapi;
 mod outage;
 mod owner;
 mod plugin_cli;

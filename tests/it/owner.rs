@@ -147,7 +147,9 @@ async fn b223_b228_b230_b231_the_api_tells_how_all_of_it_is() -> Result<()> {
     .await?;
     let key = ask().await?["data"][0]["key"].as_str().unwrap_or_default().to_owned();
     let body = serde_json::json!({"entity": key, "notice": "replica_identity_not_full:public.t"});
-    let dismissed = client.post(format!("{url}/dismiss")).body(body.to_string()).send().await?;
+    let dismissed = client.post(format!("{url}/dismiss"));
+    let dismissed =
+        dismissed.header("content-type", "application/json").body(body.to_string()).send().await?;
     assert_eq!(dismissed.status(), 204);
     until("the notice to be gone", LATER, async || {
         let answer = ask().await?;

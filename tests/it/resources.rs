@@ -63,7 +63,7 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     let receiver = Receiver::start().await?;
     let sequin = engine("").without_config().start().await?;
     let api = Client { sequin: &sequin, http: http::client()? };
-    assert_eq!(api.good("GET", "sinks", Value::Null).await?, json!({"data": []}));
+    assert_eq!(api.good("GET", "sinks", Value::Null).await?, json!({"data": [], "next": null}));
 
     let database = json!({
         "name": "main", "hostname": "127.0.0.1", "port": postgres.port(), "database": "postgres",
@@ -170,7 +170,11 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     assert_eq!(told["success"], true);
     api.good("DELETE", "destinations/http_endpoints/hook", Value::Null).await?;
     for kind in ["sinks", "postgres_databases", "destinations/http_endpoints", "functions"] {
-        assert_eq!(api.good("GET", kind, Value::Null).await?, json!({"data": []}), "{kind}");
+        assert_eq!(
+            api.good("GET", kind, Value::Null).await?,
+            json!({"data": [], "next": null}),
+            "{kind}"
+        );
     }
     Ok(())
 }

@@ -8,6 +8,11 @@ pub(crate) fn path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// Schemathesis, which asks an API all that its document allows.
+pub fn schemathesis() -> Option<PathBuf> {
+    path("SCHEMATHESIS_BIN")
+}
+
 /// The executable that `PATH` finds under this name, behind its links.
 pub fn find_executable(name: &str) -> Option<PathBuf> {
     let search = path("PATH")?;

@@ -23,7 +23,7 @@ mod tail;
 pub mod typesense;
 mod until;
 
-pub use env::{authoring, find_executable, search_path_behind};
+pub use env::{authoring, find_executable, schemathesis, search_path_behind};
 pub use postgres::{Cluster, is_root};
 pub use proxy::{Harm, Proxy, Way};
 pub use receiver::{Behaviour, Receiver};

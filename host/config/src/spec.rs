@@ -22,7 +22,7 @@ use model::backoff::Backoff;
 use model::json::Timestamps;
 use model::path::Path;
 use model::plugin::OnError;
-use model::tokens::Scope;
+use model::tokens::{Limits, Scope};
 use options::{Problem, Secret};
 use sha2::{Digest as _, Sha256};
 
@@ -63,6 +63,8 @@ pub struct ApiToken {
     pub token: Secret,
     /// At least one, in their order.
     pub scopes: Vec<Scope>,
+    /// And to what.
+    pub limits: Limits,
 }
 
 /// How long an apply waits for a database.

@@ -109,6 +109,54 @@ fn refusal(status: StatusCode, body: &str) -> Failure {
 /// # Errors
 /// Nothing answers, or a setting is wrong.
 fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
+    let whole = async |answer: reqwest::Response| {
+        let status = answer.status();
+        Ok((status, answer.bytes().await?))
+    };
+    let (status, body) = sent(request, whole)?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// The lines of an answer that goes on, as they come, until there are no more or `each` has enough.
+///
+/// # Errors
+/// Nothing answers, or what was asked for is refused.
+pub(crate) fn lines(
+    request: Request<'_>,
+    mut each: impl FnMut(&str) -> anyhow::Result<bool>,
+) -> Result<(), Failure> {
+    let parts = async |mut answer: reqwest::Response| {
+        let status = answer.status();
+        if !status.is_success() {
+            return Ok(Err((status, answer.bytes().await?)));
+        }
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(part) = answer.chunk().await? {
+            rest.extend_from_slice(&part);
+            while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=at).collect();
+                match each(String::from_utf8_lossy(&line).trim_end()) {
+                    Ok(true) => {}
+                    enough => return Ok(Ok(enough.map(drop))),
+                }
+            }
+        }
+        Ok(Ok(Ok(())))
+    };
+    match sent(request, parts)? {
+        Ok(done) => Ok(done?),
+        Err((status, body)) => Err(refusal(status, &String::from_utf8_lossy(&body))),
+    }
+}
+
+/// What is made of the answer.
+///
+/// # Errors
+/// Nothing answers, or a setting is wrong.
+fn sent<T>(
+    request: Request<'_>,
+    read: impl AsyncFnOnce(reqwest::Response) -> reqwest::Result<T>,
+) -> Result<T, Failure> {
     let (url, whence, token) = url(&request)?;
     // An error means that one is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
@@ -137,16 +185,12 @@ fn exchange(request: Request<'_>) -> Result<(StatusCode, String), Failure> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("start the runtime")?;
-    let answer = runtime.block_on(async {
-        let answer = asked.send().await?;
-        let status = answer.status();
-        Ok::<_, reqwest::Error>((status, answer.bytes().await?))
-    });
+    let answer = runtime.block_on(async { read(asked.send().await?).await });
     let settings = whence.unwrap_or("SERVER_PORT, SEQUIN_BIND");
-    let (status, body) = answer
+    let answer = answer
         .map_err(reqwest::Error::without_url)
         .with_context(|| format!("ask the engine at {told} ({settings}): does it run?"))?;
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    Ok(answer)
 }
 
 /// Where to ask, the setting that says so, and what is shown there.

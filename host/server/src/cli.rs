@@ -113,6 +113,9 @@ pub(crate) enum TokenCommand {
         /// read, config, plugins, messages or admin; repeatable. Else all but admin.
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
+        /// What it is for: `sink:poi-*`, or a name of any kind; repeatable. Else everything.
+        #[arg(long = "resource", value_name = "PATTERN")]
+        resources: Vec<String>,
         /// After so many days it is refused.
         #[arg(long, value_name = "N")]
         days: Option<u32>,
@@ -195,6 +198,17 @@ pub(crate) enum MessagesCommand {
         /// The sink's name or id.
         sink: String,
     },
+    /// Print one, with what is to be sent.
+    Show {
+        /// The sink's name or id.
+        sink: String,
+        /// Its id, or the number of a letter.
+        message: String,
+    },
+    /// Send something else instead of one, now. Of a letter it is kept for its replay.
+    Edit(EditMessageArguments),
+    /// Send again what was put aside, all that is like this: as `letters replay`.
+    Replay(ReplayLettersArguments),
     /// Try one now, or all of a sink.
     Retry {
         /// The sink's name or id.
@@ -236,6 +250,22 @@ pub(crate) enum SinkCommand {
     Resume {
         /// Its name or id.
         sink: String,
+    },
+    /// Tell whether its destination can be reached and would take messages; nothing is sent.
+    Test {
+        /// Its name or id.
+        sink: String,
+    },
+    /// Show what passes through it: rows, messages, requests and answers, one JSON object a line.
+    Tail {
+        /// Its name or id.
+        sink: String,
+        /// So many rows, 1000 at most.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        rows: u32,
+        /// So long at most.
+        #[arg(long, value_name = "N", default_value_t = 300)]
+        seconds: u32,
     },
 }
 
@@ -454,8 +484,26 @@ pub(crate) enum LettersCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EditMessageArguments {
+    /// The sink's name or id.
+    pub(crate) sink: String,
+    /// Its id, or the number of a letter.
+    #[arg(value_name = "MESSAGE")]
+    pub(crate) which: String,
+    #[command(flatten)]
+    pub(crate) instead: Instead,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct EditLetterArguments {
     pub(crate) id: i64,
+    #[command(flatten)]
+    pub(crate) instead: Instead,
+}
+
+/// What is to be sent instead.
+#[derive(Debug, Args)]
+pub(crate) struct Instead {
     /// The row's message as it came, as JSON; `-` is standard input.
     #[arg(long, value_name = "JSON", required_unless_present = "message")]
     pub(crate) input: Option<String>,

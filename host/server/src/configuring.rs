@@ -42,13 +42,13 @@ impl Configuring {
 
     /// What came, looked at.
     async fn proposal(&self, proposal: web::Proposal) -> Result<Proposal, ConfigRefused> {
-        let web::Proposal { content, prune, prune_databases, owner, by, reason } = proposal;
+        let web::Proposal { content, prune, prune_databases, owner, by, reason, limits } = proposal;
         let (text, brought) = match content {
             Content::Yaml(text) => (text, Vec::new()),
             Content::Bundle(bytes) => self.bundle(bytes, &by).await?,
         };
         let remove = Vec::new();
-        Ok(Proposal { text, brought, prune, prune_databases, remove, owner, by, reason })
+        Ok(Proposal { text, brought, prune, prune_databases, remove, owner, by, reason, limits })
     }
 
     async fn bundle(
@@ -129,8 +129,8 @@ impl web::Resources for Configuring {
 
     fn change(&self, change: web::Change) -> Answer {
         let this = self.clone();
-        let web::Change { kind, which, body, if_match, is_repeatable, by } = change;
-        let edit = Edit { kind, which, body, if_match, is_repeatable, by };
+        let web::Change { kind, which, body, if_match, is_repeatable, by, limits } = change;
+        let edit = Edit { kind, which, body, if_match, is_repeatable, by, limits };
         Box::pin(async move { this.ask(Ask::Change(edit)).await })
     }
 

@@ -3,7 +3,7 @@
 //! Reading is done in the data directory, so that it works also where no engine runs; everything
 //! else is asked of the engine, which alone writes there.
 
-mod ask;
+pub(crate) mod ask;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -205,6 +205,7 @@ async fn serve(
         configs: Arc::<Configuring>::clone(&configuring),
         resources: configuring,
         rollouts: rollouts.clone(),
+        stop: http.clone(),
     };
     let routes = [
         (api, web::api(VERSION, of, door)),

@@ -11,9 +11,11 @@ use crate::tell;
 
 pub(crate) fn run(command: &TokenCommand) -> Result<(), Failure> {
     match command {
-        TokenCommand::Create { name, scopes, days } => {
+        TokenCommand::Create { name, scopes, resources, days } => {
             let scopes = (!scopes.is_empty()).then_some(scopes);
-            let body = json!({"name": name, "scopes": scopes, "expires_in_days": days});
+            let body = json!({
+                "name": name, "scopes": scopes, "resources": resources, "expires_in_days": days,
+            });
             let made = ask(Request {
                 method: Method::POST,
                 path: &["api_keys"],

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::BoxFuture;
 use model::store::StoreError;
-use model::tokens::{ApiToken, ApiTokens as _, Scope};
+use model::tokens::{ApiToken, ApiTokens as _, Limits, Scope};
 use model::versions::{Deed, VersionsError};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ const RECORD: Duration = Duration::from_secs(60);
 const TOKENS_MAX: usize = 1_000;
 
 /// Tokens of the configuration: names and scopes, by hash.
-type Declared = HashMap<[u8; 32], (String, Vec<Scope>)>;
+type Declared = HashMap<[u8; 32], (String, Vec<Scope>, Limits)>;
 
 /// All tokens.
 pub(crate) struct Tokens {
@@ -64,7 +64,10 @@ impl Tokens {
     /// From now on these are those that the configuration names.
     pub(crate) fn declare(&self, tokens: &[config::spec::ApiToken]) {
         let of = |it: &config::spec::ApiToken| {
-            (hash(it.token.reveal().as_bytes()), (it.name.clone(), it.scopes.clone()))
+            (
+                hash(it.token.reveal().as_bytes()),
+                (it.name.clone(), it.scopes.clone(), it.limits.clone()),
+            )
         };
         let all = Arc::new(tokens.iter().map(of).collect());
         *self.declared.write().unwrap_or_else(PoisonError::into_inner) = all;
@@ -105,7 +108,7 @@ impl Tokens {
             let what = format!("{TOKENS_MAX} tokens are the most: revoke some");
             return Err(VersionsError::refused("too_many", what));
         }
-        let NewToken { name, scopes, days, by } = new;
+        let NewToken { name, scopes, limits, days, by } = new;
         let text = format!("{PREFIX}{}", random(BYTES)?);
         let now = now_us();
         let lasts = days.map(|days| i64::from(days) * 86_400_000_000);
@@ -114,6 +117,7 @@ impl Tokens {
             hash: hash(text.as_bytes()),
             name,
             scopes,
+            limits,
             created_us: now,
             expires_us: lasts.map(|lasts| now.saturating_add(lasts)),
             used_us: None,
@@ -133,7 +137,7 @@ impl Tokens {
         let is_it = |it: &&Arc<Known>| it.token.id == which || it.token.name == which;
         let all = self.all();
         let Some(found) = all.iter().find(is_it) else {
-            if self.declared().values().any(|(name, _)| name == which) {
+            if self.declared().values().any(|(name, ..)| name == which) {
                 let what = format!(
                     "the engine's own configuration names `{which:.200}`: take it out there"
                 );
@@ -164,9 +168,11 @@ impl web::Tokens for Tokens {
         let hash = hash(shown);
         let Some(found) = known.get(&hash) else {
             return match self.declared().get(&hash) {
-                Some((name, scopes)) => {
-                    Admitted::May { name: name.clone(), scopes: scopes.clone() }
-                }
+                Some((name, scopes, limits)) => Admitted::May {
+                    name: name.clone(),
+                    scopes: scopes.clone(),
+                    limits: limits.clone(),
+                },
                 None => Admitted::Unknown,
             };
         };
@@ -175,7 +181,8 @@ impl web::Tokens for Tokens {
             return Admitted::Expired;
         }
         found.used_us.store(now, Ordering::Relaxed);
-        Admitted::May { name: found.token.name.clone(), scopes: found.token.scopes.clone() }
+        let ApiToken { name, scopes, limits, .. } = found.token.clone();
+        Admitted::May { name, scopes, limits }
     }
 
     fn is_any(&self) -> bool {
@@ -193,9 +200,11 @@ impl web::Tokens for Tokens {
         let declared = self.declared();
         let mut declared: Vec<_> = declared.values().collect();
         declared.sort();
-        let declared = declared
-            .into_iter()
-            .map(|(name, scopes)| json!({"name": name, "scopes": words(scopes), "declared": true}));
+        let declared = declared.into_iter().map(|(name, scopes, limits)| {
+            json!({
+                "name": name, "scopes": words(scopes), "resources": limits.0, "declared": true,
+            })
+        });
         web::list_of(shown.chain(declared).collect())
     }
 
@@ -229,7 +238,9 @@ fn deed(what: &str, token: &ApiToken, by: String) -> Deed {
         by,
         what: what.to_owned(),
         subject: format!("token {}", token.name),
-        detail: words(&token.scopes).join(" "),
+        detail: [words(&token.scopes), token.limits.0.iter().map(String::as_str).collect()]
+            .concat()
+            .join(" "),
         ..Deed::default()
     }
 }
@@ -246,7 +257,7 @@ fn told(token: &ApiToken, used_us: Option<i64>) -> Value {
     };
     json!({
         "id": token.id, "name": token.name, "scopes": words(&token.scopes),
-        "inserted_at": time(token.created_us), "expires_at": token.expires_us.map(time),
+        "resources": token.limits.0, "inserted_at": time(token.created_us), "expires_at": token.expires_us.map(time),
         "last_used_at": used_us.map(time),
     })
 }
@@ -257,8 +268,12 @@ mod tests {
 
     use super::*;
 
+    fn limits() -> Limits {
+        Limits(vec!["sink:poi-*".to_owned(), "main".to_owned()])
+    }
+
     fn may() -> Admitted {
-        Admitted::May { name: "ci".to_owned(), scopes: vec![Scope::Read] }
+        Admitted::May { name: "ci".to_owned(), scopes: vec![Scope::Read], limits: limits() }
     }
 
     #[tokio::test]
@@ -267,6 +282,7 @@ mod tests {
         let new = |name: &str, days| NewToken {
             name: name.to_owned(),
             scopes: vec![Scope::Read],
+            limits: limits(),
             days,
             by: String::new(),
         };
@@ -286,6 +302,7 @@ mod tests {
                 name: "old".to_owned(),
                 hash: hash(b"old"),
                 scopes: vec![Scope::Admin],
+                limits: Limits::default(),
                 created_us: 0,
                 expires_us: Some(1),
                 used_us: None,

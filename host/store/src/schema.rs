@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -228,6 +228,7 @@ const MIGRATIONS: [&str; 11] = [
     crate::key_values::SCHEMA,
     crate::applied::SCHEMA,
     crate::tokens::SCHEMA,
+    crate::tokens::LIMITS,
 ];
 
 /// Brings the file to the newest schema.

@@ -2,7 +2,7 @@
 
 use model::BoxFuture;
 use model::store::Epoch;
-use model::tokens::{ApiToken, ApiTokens, Scope};
+use model::tokens::{ApiToken, ApiTokens, Limits, Scope};
 use model::versions::{Deed, VersionsError};
 use rusqlite::{Error, Row};
 
@@ -24,10 +24,14 @@ pub(crate) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// What they are for: patterns with spaces between.
+pub(crate) const LIMITS: &str = "ALTER TABLE api_tokens ADD COLUMN limits TEXT NOT NULL DEFAULT ''";
+
 const ALL: &str = "
-    SELECT id, name, hash, scopes, created_us, expires_us, used_us FROM api_tokens ORDER BY created_us";
+    SELECT id, name, hash, scopes, created_us, expires_us, used_us, limits FROM api_tokens ORDER BY created_us";
 const ADD: &str = "
-    INSERT INTO api_tokens (id, name, hash, scopes, created_us, expires_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO api_tokens (id, name, hash, scopes, created_us, expires_us, limits)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT DO NOTHING";
 
 impl ApiTokens for Embedded {
@@ -37,9 +41,10 @@ impl ApiTokens for Embedded {
 
     fn add_token(&self, epoch: Epoch, token: ApiToken, deed: Deed) -> Answer<'_, ()> {
         self.judged(epoch, move |transaction| {
-            let ApiToken { id, name, hash, scopes, created_us, expires_us, .. } = &token;
+            let ApiToken { id, name, hash, scopes, limits, created_us, expires_us, .. } = &token;
             let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
-            let values = (id, name, &hash[..], scopes.join(" "), created_us, expires_us);
+            let values =
+                (id, name, &hash[..], scopes.join(" "), created_us, expires_us, limits.0.join(" "));
             if transaction.execute(ADD, values)? == 0 {
                 let what = format!("there is a token `{name}` already");
                 return Ok(Err(VersionsError::refused("name_taken", what)));
@@ -71,12 +76,14 @@ impl ApiTokens for Embedded {
 fn token(row: &Row<'_>) -> Result<ApiToken, Error> {
     let hash: Vec<u8> = row.get(2)?;
     let scopes: String = row.get(3)?;
+    let limits: String = row.get(7)?;
     Ok(ApiToken {
         id: row.get(0)?,
         name: row.get(1)?,
         // One that is damaged is nobody's.
         hash: hash.try_into().unwrap_or_default(),
         scopes: scopes.split(' ').filter_map(Scope::from_word).collect(),
+        limits: Limits(limits.split_whitespace().map(str::to_owned).collect()),
         created_us: row.get(4)?,
         expires_us: row.get(5)?,
         used_us: row.get(6)?,

@@ -3,22 +3,27 @@
 //! Who shows the engine's own token may do all of it, who shows another what that one may. Without a
 //! token only this machine may, and no page in one of its browsers.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
-use model::tokens::Scope;
+use model::tokens::{Limits, Scope};
 
 use crate::caller::{Audit, Caller};
+use crate::operation::Needs;
 use crate::reply::{self, Refused};
-use crate::tokens::{Admitted, Tokens, needed};
+use crate::tokens::{Admitted, Tokens, asks_for_secrets};
+
+/// Where there is nothing.
+pub(crate) const NOTHING: &str = "/api/{*rest}";
 
 /// The doorkeeper of the API.
 #[derive(Clone)]
@@ -93,7 +98,7 @@ impl Access {
             }
             // A page that a browser of this machine shows says where it is from, or was led here
             // under another name.
-            Self::Local if headers.contains_key(ORIGIN) || !is_local(headers.get(HOST)) => {
+            Self::Local if !is_own_page(headers) || !is_local(headers.get(HOST)) => {
                 let told = "without SEQUIN_API_TOKEN the API is not for other hosts' pages";
                 Err(reply::error(StatusCode::FORBIDDEN, told))
             }
@@ -116,52 +121,105 @@ fn shown(headers: &HeaderMap) -> Option<&[u8]> {
 impl Door {
     /// These routes, for who may use them: asked before anything else of a request is looked at, and
     /// in no handler, so that none can forget it.
-    pub(crate) fn guard(self, routes: Router) -> Router {
-        routes.route_layer(from_fn_with_state(self, admit))
+    pub(crate) fn guard(self, routes: Router, needs: HashMap<(String, Method), Needs>) -> Router {
+        let guard = Guard { door: self, needs: Arc::new(needs) };
+        routes.route_layer(from_fn_with_state(guard, admit))
     }
 
-    /// The name of the token that lets it in, if it has one.
-    fn check(&self, request: &Request) -> Result<Option<String>, Refused> {
+    /// The token that lets it in: its name, if it has one, and what it is for.
+    fn check(&self, request: &Request, needs: Needs) -> Result<(Option<String>, Limits), Refused> {
         let headers = request.headers();
+        let engines = || self.access.check(headers).map(|()| (None, Limits::default()));
         let Some(shown) = shown(headers).filter(|_| self.tokens.is_any()) else {
-            return self.access.check(headers).map(|()| None);
+            return engines();
         };
         match self.tokens.admit(shown) {
-            Admitted::Unknown => self.access.check(headers).map(|()| None),
+            Admitted::Unknown => engines(),
             Admitted::Expired => {
                 let told = "the token has expired: make another one (`sequin token create`)";
                 let refused = reply::error(StatusCode::UNAUTHORIZED, told);
                 Err(refused.with(WWW_AUTHENTICATE, "Bearer"))
             }
-            Admitted::May { name, scopes } => {
-                let needed = needed(request.method(), request.uri());
-                if scopes.contains(&needed) || scopes.contains(&Scope::Admin) {
-                    return Ok(Some(name));
+            Admitted::May { name, scopes, limits } => {
+                let needed =
+                    if asks_for_secrets(request.uri()) { Scope::Admin } else { needs.scope };
+                if !scopes.contains(&needed) && !scopes.contains(&Scope::Admin) {
+                    let needed = needed.as_str();
+                    let told = format!("the token may not do this: it needs the scope `{needed}`");
+                    return Err(reply::error(StatusCode::FORBIDDEN, told));
                 }
-                let told =
-                    format!("the token may not do this: it needs the scope `{}`", needed.as_str());
-                Err(reply::error(StatusCode::FORBIDDEN, told))
+                if !limits.is_none() && needs.kind.is_none() && !needs.is_judged {
+                    let only = limits.0.join(", ");
+                    let told =
+                        format!("limited: the token is for {only:.500}, and this is about all");
+                    return Err(reply::error(StatusCode::FORBIDDEN, told));
+                }
+                Ok((Some(name), limits))
             }
         }
     }
 }
 
-async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
-    match door.check(&request) {
-        Ok(token) => {
-            let caller = Caller::new(token, request.headers());
-            let asked = (request.method().clone(), request.uri().clone());
-            let is_done = |answer: &Response| answer.status().is_success();
-            caller.scope(&*door.audit, asked, next.run(request), is_done).await
+/// The doorkeeper, who knows what each route needs.
+#[derive(Clone)]
+struct Guard {
+    door: Door,
+    needs: Arc<HashMap<(String, Method), Needs>>,
+}
+
+impl Guard {
+    /// What is not known needs all.
+    fn needs(&self, request: &Request) -> Needs {
+        let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let method = match request.method() {
+            &Method::HEAD => Method::GET,
+            other => other.clone(),
+        };
+        let unknown = Needs { scope: Scope::Admin, is_change: true, kind: None, is_judged: false };
+        if path == Some(NOTHING) {
+            return Needs { scope: Scope::Read, is_change: false, is_judged: true, ..unknown };
         }
-        Err(refused) => refused.into_response(),
+        let key = (path.unwrap_or_default().to_owned(), method);
+        self.needs.get(&key).copied().unwrap_or(unknown)
     }
+}
+
+async fn admit(
+    State(guard): State<Guard>,
+    parameters: RawPathParams,
+    request: Request,
+    next: Next,
+) -> Response {
+    let needs = guard.needs(&request);
+    let (token, limits) = match guard.door.check(&request, needs) {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into_response(),
+    };
+    if let (Some(kind), Some((_, name))) = (needs.kind, parameters.iter().next())
+        && !limits.allow(kind, name)
+    {
+        // As if there were none.
+        let told = format!("Not found: there is no {} `{name:.200}`", kind.replace('_', " "));
+        return reply::error(StatusCode::NOT_FOUND, told).into_response();
+    }
+    let caller = Caller::new(token, limits, request.headers());
+    let asked = (request.method().clone(), request.uri().clone());
+    let is_done = |answer: &Response| needs.is_change && answer.status().is_success();
+    caller.scope(&*guard.door.audit, asked, next.run(request), is_done).await
 }
 
 fn unauthorized() -> Refused {
     let told = "show a token, the engine's SEQUIN_API_TOKEN or one of `sequin token create`: \
                 `Authorization: Bearer …`";
     reply::error(StatusCode::UNAUTHORIZED, told).with(WWW_AUTHENTICATE, "Bearer")
+}
+
+/// Whether it comes from no page, or from one that was served here.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let (origin, schemes) = (origin.as_bytes(), [&b"http://"[..], &b"https://"[..]]);
+    schemes.iter().any(|scheme| origin.strip_prefix(*scheme).is_some_and(|of| of == host))
 }
 
 fn is_local(host: Option<&HeaderValue>) -> bool {
@@ -178,8 +236,10 @@ pub(crate) mod tests {
     use model::BoxFuture;
     use model::versions::VersionsError;
     use serde_json::Value;
+    use tower::ServiceExt as _;
 
     use super::*;
+    use crate::operation::{get, patch, post};
     use crate::tokens::NewToken;
 
     type Answer = BoxFuture<'static, Result<Value, VersionsError>>;
@@ -188,7 +248,7 @@ pub(crate) mod tests {
     struct Two;
 
     fn may(scope: Scope) -> Admitted {
-        Admitted::May { name: "it".to_owned(), scopes: vec![scope] }
+        Admitted::May { name: "it".to_owned(), scopes: vec![scope], limits: Limits::default() }
     }
 
     /// Keeps nothing.
@@ -205,6 +265,11 @@ pub(crate) mod tests {
             match shown {
                 b"looks" => may(Scope::Read),
                 b"all" => may(Scope::Admin),
+                b"some" => Admitted::May {
+                    name: "some".to_owned(),
+                    scopes: vec![Scope::Config, Scope::Read],
+                    limits: Limits(vec!["sink:poi*".to_owned()]),
+                },
                 b"was" => Admitted::Expired,
                 _ => Admitted::Unknown,
             }
@@ -232,18 +297,26 @@ pub(crate) mod tests {
         Door { access: Access::Local, tokens: Arc::new(Two), audit: Arc::new(Nowhere) }
     }
 
-    #[test]
-    fn b261_a_token_of_another_name_may_what_its_scopes_say() {
+    async fn nothing() {}
+
+    #[tokio::test]
+    async fn b261_a_token_of_another_name_may_what_its_scopes_say() {
         let token = Token::new(TOKEN.to_owned());
         let access = Access::new(token, "0.0.0.0".parse().unwrap());
         let door = Door { access, tokens: Arc::new(Two), audit: Arc::new(Nowhere) };
-        let status = |method: &str, path: &str, token: &str| {
+        let routes = crate::operation::Routes::new()
+            .with(get("/api/sinks", "a", ""), nothing)
+            .with(get("/api/letters", "b", "").scope(Scope::Messages), nothing)
+            .with(post("/api/config/apply", "c", "").judged(), nothing)
+            .with(post("/api/api_keys", "d", "").scope(Scope::Admin), nothing)
+            .with(patch("/api/sinks/{which}", "e", "").of("sink"), nothing);
+        let (router, operations) = routes.split();
+        let router = door.guard(router, operations.needs());
+        let status = async |method: &str, path: &str, token: &str| {
             let request = Request::builder().method(method).uri(path);
             let request = request.header("authorization", format!("Bearer {token}"));
-            match door.check(&request.body(axum::body::Body::empty()).unwrap()) {
-                Ok(_) => 200,
-                Err(refused) => refused.status.as_u16(),
-            }
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().status().as_u16()
         };
         for (method, path, token, expected) in [
             ("GET", "/api/sinks", "looks", 200),
@@ -254,8 +327,14 @@ pub(crate) mod tests {
             ("GET", "/api/sinks", "was", 401),
             ("GET", "/api/sinks", "none", 401),
             ("POST", "/api/api_keys", TOKEN, 200),
+            ("PATCH", "/api/sinks/poi-search", "looks", 403),
+            ("PATCH", "/api/sinks/poi-search", "some", 200),
+            ("PATCH", "/api/sinks/other", "some", 404),
+            ("GET", "/api/sinks", "some", 403),
+            ("POST", "/api/config/apply", "some", 200),
+            ("HEAD", "/api/sinks", "looks", 200),
         ] {
-            assert_eq!(status(method, path, token), expected, "{method} {path} {token}");
+            assert_eq!(status(method, path, token).await, expected, "{method} {path} {token}");
         }
     }
 
@@ -294,8 +373,15 @@ pub(crate) mod tests {
         for host in ["a.test", "localhost.a.test:7376", "10.0.0.1", "", "[", ":1"] {
             assert_eq!(status(&access, &[("host", host)]), 403, "{host}");
         }
-        let page = [("host", "localhost"), ("origin", "https://a.test")];
-        assert_eq!(status(&access, &page), 403);
+        for origin in ["https://a.test", "null", "http://localhost:1", "localhost", ""] {
+            let page = [("host", "localhost"), ("origin", origin)];
+            assert_eq!(status(&access, &page), 403, "{origin}");
+        }
+        // One that was served here.
+        let own = [("host", "localhost:7376"), ("origin", "http://localhost:7376")];
+        assert_eq!(status(&access, &own), 200);
+        let led = [("host", "a.test"), ("origin", "http://a.test")];
+        assert_eq!(status(&access, &led), 403);
         assert_eq!(status(&access, &[]), 403);
     }
 

@@ -4,35 +4,73 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use engine::backfill::{Backfills, Refused as EngineRefused, Request, Shown};
 use model::backfill::Wanted;
 use model::store::{BackfillLimits, BackfillState};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::extract::{Body, Path, Query};
+use crate::operation::{Routes, get, patch, post, put};
+use crate::paged::Paged;
 use crate::reply::{self, Refused};
+use crate::shape;
 
 /// The predecessor's bound.
 const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Of one backfill.
 const RANGES_MAX: usize = 64;
 
-pub(crate) fn routes(backfills: Backfills) -> Router {
-    let one = get(show).put(update).patch(update);
-    Router::new()
-        .route("/api/sinks/{sink}/backfills", get(list).post(create))
-        .route("/api/sinks/{sink}/backfills/{id}", one)
+pub(crate) fn routes(backfills: Backfills) -> Routes {
+    use StatusCode as Is;
+    const ALL: &str = "/api/sinks/{sink}/backfills";
+    const ONE: &str = "/api/sinks/{sink}/backfills/{id}";
+    let body = || shape::of::<Shape>();
+    let told = "Pauses, resumes or cancels a backfill";
+    Routes::new()
+        .with(
+            get(ALL, "backfills_list", "Backfills of a sink, the newest first")
+                .of("sink")
+                .query::<Paged>()
+                .answers(Is::OK, shape::pages(body())),
+            list,
+        )
+        .with(
+            post(ALL, "backfills_create", "Reads a table whole, for one sink")
+                .of("sink")
+                .takes::<Create>()
+                .answers(Is::CREATED, body())
+                .link("backfills_show", "id", "id")
+                .link("backfills_update", "id", "id"),
+            create,
+        )
+        .with(
+            get(ONE, "backfills_show", "How far a backfill is").of("sink").answers(Is::OK, body()),
+            show,
+        )
+        .with(
+            put(ONE, "backfills_replace", told)
+                .of("sink")
+                .takes::<Update>()
+                .answers(Is::OK, body()),
+            update,
+        )
+        .with(
+            patch(ONE, "backfills_update", told)
+                .of("sink")
+                .takes::<Update>()
+                .answers(Is::OK, body()),
+            update,
+        )
         .with_state(backfills)
 }
 
 /// What is asked for. All but `table` has a default.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Create {
     /// `schema.table`, or a table of `public`; needed if the sink may have several.
@@ -47,15 +85,16 @@ struct Create {
     ranges: Option<usize>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Update {
+    /// `active`, `paused` or `cancelled`.
     state: String,
 }
 
 /// A backfill as it is shown.
-#[derive(Serialize)]
-struct Body {
+#[derive(Serialize, JsonSchema)]
+struct Shape {
     id: Arc<str>,
     sink_consumer: Arc<str>,
     table: String,
@@ -82,7 +121,7 @@ struct Body {
     failed_at: Option<String>,
 }
 
-impl From<Shown> for Body {
+impl From<Shown> for Shape {
     fn from(shown: Shown) -> Self {
         let Shown { backfill, waiting, rows_per_second, remaining, .. } = shown;
         let ended = |state| {
@@ -124,11 +163,15 @@ fn time_text(us: i64) -> String {
     text
 }
 
-async fn list(State(backfills): State<Backfills>, Path(sink): Path<String>) -> Response {
+async fn list(
+    State(backfills): State<Backfills>,
+    Path(sink): Path<String>,
+    Query(paged): Query<Paged>,
+) -> Response {
     let answer = async {
         let all = backfills.list(&sink).await.map_err(refused)?;
-        let data: Vec<Body> = all.into_iter().map(Body::from).collect();
-        Ok(Json(serde_json::json!({ "data": data })).into_response())
+        let data: Vec<Shape> = all.into_iter().map(Shape::from).collect();
+        Ok(Json(paged.of(data, |backfill| &*backfill.id)?).into_response())
     };
     answer.await.unwrap_or_else(Refused::into_response)
 }
@@ -139,7 +182,7 @@ async fn show(
 ) -> Response {
     let answer = async {
         let shown = backfills.get(&sink, &id).await.map_err(refused)?;
-        Ok(Json(Body::from(shown)).into_response())
+        Ok(Json(Shape::from(shown)).into_response())
     };
     answer.await.unwrap_or_else(Refused::into_response)
 }
@@ -147,14 +190,12 @@ async fn show(
 async fn create(
     State(backfills): State<Backfills>,
     Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Body(create): Body<Create>,
 ) -> Response {
     let answer = async {
-        let create = read(&headers, body)?;
         let request = request(sink, create)?;
         let shown = backfills.create(request).await.map_err(refused)?;
-        Ok((StatusCode::CREATED, Json(Body::from(shown))).into_response())
+        Ok((StatusCode::CREATED, Json(Shape::from(shown))).into_response())
     };
     answer.await.unwrap_or_else(Refused::into_response)
 }
@@ -162,11 +203,9 @@ async fn create(
 async fn update(
     State(backfills): State<Backfills>,
     Path((sink, id)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Body(Update { state }): Body<Update>,
 ) -> Response {
     let answer = async {
-        let Update { state } = read(&headers, body)?;
         let known = BackfillState::from_word(&state)
             // American, as in `canceled_at`.
             .or_else(|| (state == "canceled").then_some(BackfillState::Cancelled));
@@ -175,25 +214,9 @@ async fn update(
             reply::error(StatusCode::UNPROCESSABLE_ENTITY, told)
         })?;
         let shown = backfills.set_state(&sink, &id, state).await.map_err(refused)?;
-        Ok(Json(Body::from(shown)).into_response())
+        Ok(Json(Shape::from(shown)).into_response())
     };
     answer.await.unwrap_or_else(Refused::into_response)
-}
-
-/// JSON, and said to be: a page of another host cannot send that without being asked first.
-fn read<T: for<'a> Deserialize<'a>>(
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, Refused> {
-    let content = headers.get(header::CONTENT_TYPE).and_then(|content| content.to_str().ok());
-    let is_json = content.is_some_and(|content| content.starts_with("application/json"));
-    if !is_json {
-        let told = "send JSON, with `Content-Type: application/json`";
-        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, told));
-    }
-    let body = body.map_err(|error| reply::error(error.status(), error.body_text()))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| reply::error(StatusCode::UNPROCESSABLE_ENTITY, format!("body: {error}")))
 }
 
 fn request(sink: String, create: Create) -> Result<Request, Refused> {

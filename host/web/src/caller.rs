@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderMap, Method, Uri};
 use model::BoxFuture;
+use model::tokens::Limits;
 
 /// Who it is done for, as the command line says it.
 const BY: &str = "sequin-by";
@@ -27,6 +28,8 @@ pub trait Audit: Send + Sync {
 pub(crate) struct Caller {
     /// The name of the token that was shown.
     pub(crate) token: Option<String>,
+    /// What that is for.
+    pub(crate) limits: Limits,
     /// Whom they say they are.
     pub(crate) claimed: Option<String>,
     /// Whether the handler records what it does.
@@ -38,11 +41,11 @@ tokio::task_local! {
 }
 
 impl Caller {
-    pub(crate) fn new(token: Option<String>, headers: &HeaderMap) -> Arc<Self> {
+    pub(crate) fn new(token: Option<String>, limits: Limits, headers: &HeaderMap) -> Arc<Self> {
         let claimed = headers.get(BY).and_then(|said| said.to_str().ok());
         let claimed = claimed.filter(|said| !said.is_empty() && said.len() <= TEXT_MAX);
         let claimed = claimed.map(str::to_owned);
-        Arc::new(Self { token, claimed, is_noted: AtomicBool::new(false) })
+        Arc::new(Self { token, limits, claimed, is_noted: AtomicBool::new(false) })
     }
 
     fn name(&self, claimed: Option<&str>) -> String {
@@ -55,7 +58,7 @@ impl Caller {
         }
     }
 
-    /// Answers a request, and records it if it changed something and nobody else does.
+    /// Answers a request, and records it if it is one that is done and nobody else does.
     pub(crate) async fn scope<T>(
         self: Arc<Self>,
         audit: &dyn Audit,
@@ -64,12 +67,9 @@ impl Caller {
         is_done: impl Fn(&T) -> bool,
     ) -> T {
         let answer = CALLER.scope(Arc::clone(&self), answer).await;
-        if is_done(&answer)
-            && !self.is_noted.load(Ordering::Relaxed)
-            && let Some(what) = changes(&method, uri.path())
-        {
+        if is_done(&answer) && !self.is_noted.load(Ordering::Relaxed) {
             // Without the query, which may hold rows.
-            audit.note(self.name(None), what, uri.path().to_owned()).await;
+            audit.note(self.name(None), word(&method), uri.path().to_owned()).await;
         }
         answer
     }
@@ -85,22 +85,23 @@ pub(crate) fn by(claimed: Option<&str>) -> String {
     found.unwrap_or_else(|_| claimed.unwrap_or("api").to_owned())
 }
 
-/// What a request changes, as a stable word; None if nothing.
-fn changes(method: &Method, path: &str) -> Option<&'static str> {
-    let parts: Vec<&str> = path.strip_prefix("/api/").unwrap_or(path).split('/').collect();
-    match parts[..] {
-        // What consumers do all day.
-        ["sequin_streams" | "http_pull_consumers", ..] => None,
-        // They ask.
-        ["config", "plan" | "drift" | "export"]
-        | ["postgres_databases", _, "test_connection" | "refresh_tables"] => None,
-        _ => match method.as_str() {
-            "POST" => Some("post"),
-            "PUT" => Some("put"),
-            "PATCH" => Some("patch"),
-            "DELETE" => Some("delete"),
-            _ => None,
-        },
+/// Whether who asks may do something to this one.
+pub(crate) fn may(kind: &str, name: &str) -> bool {
+    CALLER.try_with(|caller| caller.limits.allow(kind, name)).unwrap_or(true)
+}
+
+/// What who asks is limited to.
+pub(crate) fn limits() -> Limits {
+    CALLER.try_with(|caller| caller.limits.clone()).unwrap_or_default()
+}
+
+/// What a request that changes something does, as a stable word.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "post",
     }
 }
 
@@ -125,19 +126,18 @@ mod tests {
         let kept = Kept::default();
         let mut headers = HeaderMap::new();
         headers.insert(BY, "ann".parse().unwrap());
-        let ask = async |token: Option<&str>, headers: &HeaderMap, ask: (Method, &str), noted| {
-            let uri: Uri = ask.1.parse().unwrap();
-            let answer = async { if noted { by(Some("ben")) } else { String::new() } };
-            let caller = Caller::new(token.map(str::to_owned), headers);
-            caller.scope(&kept, (ask.0, uri), answer, |_| true).await
-        };
+        let ask =
+            async |token: Option<&str>, headers: &HeaderMap, ask: (Method, &str), noted, done| {
+                let uri: Uri = ask.1.parse().unwrap();
+                let answer = async { if noted { by(Some("ben")) } else { String::new() } };
+                let caller = Caller::new(token.map(str::to_owned), Limits::default(), headers);
+                caller.scope(&kept, (ask.0, uri), answer, |_| done).await
+            };
         let none = HeaderMap::new();
-        ask(None, &none, (Method::GET, "/api/letters"), false).await;
-        ask(None, &none, (Method::POST, "/api/config/plan"), false).await;
-        ask(None, &none, (Method::POST, "/api/http_pull_consumers/a/ack"), false).await;
-        ask(None, &none, (Method::POST, "/api/letters/5/discard?x=row"), false).await;
-        ask(Some("ci"), &headers, (Method::DELETE, "/api/backfills/5"), false).await;
-        let said = ask(Some("ci"), &headers, (Method::PUT, "/api/sinks/a"), true).await;
+        ask(None, &none, (Method::POST, "/api/config/plan"), false, false).await;
+        ask(None, &none, (Method::POST, "/api/letters/5/discard?x=row"), false, true).await;
+        ask(Some("ci"), &headers, (Method::DELETE, "/api/backfills/5"), false, true).await;
+        let said = ask(Some("ci"), &headers, (Method::PUT, "/api/sinks/a"), true, true).await;
         assert_eq!(said, "ben (token ci)");
         assert_eq!(
             *kept.0.lock().unwrap(),

@@ -15,19 +15,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use model::BoxFuture;
+use model::tokens::Limits;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::caller::by;
+use crate::caller::{by, limits};
+use crate::extract::Query;
+use crate::operation::{Operation, Routes, get, post};
+use crate::shape;
 
 /// Bytes of a body: a bundle with some components.
 pub const CONFIG_BYTES_MAX: usize = 128 << 20;
@@ -57,6 +61,8 @@ pub struct Proposal {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// What whoever asks may change.
+    pub limits: Limits,
 }
 
 /// A configuration as it comes.
@@ -121,26 +127,80 @@ struct Context {
     bodies: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(configs: Arc<dyn Configs>) -> Router {
-    Router::new()
-        .route("/api/config/plan", post(plan))
-        .route("/api/config/apply", post(apply))
-        .route("/api/config/export", get(export))
-        .route("/api/config/drift", get(drift))
+pub(crate) fn routes(configs: Arc<dyn Configs>) -> Routes {
+    use StatusCode as Is;
+    let takes = |operation: Operation| {
+        operation
+            .query::<Said>()
+            .takes::<Said>()
+            .takes_as("application/x-tar", json!({"type": "string"}))
+            .refuses(&[408, 409, 502])
+    };
+    let plan_told = "What an apply would do; nothing is written";
+    let export_told = "What runs, as a `sequin.yaml`";
+    let drift_told = "What runs otherwise than the engine's own file says";
+    Routes::new()
+        .with(
+            takes(post("/api/config/plan", "config_plan", plan_told))
+                .asks()
+                .judged()
+                .answers(Is::OK, shape::of::<Planned>()),
+            plan,
+        )
+        .with(
+            takes(post("/api/config/apply", "config_apply", "Does what a plan says"))
+                .judged()
+                .answers(Is::OK, shape::object(&[("resources", "array")])),
+            apply,
+        )
+        .with(
+            get("/api/config/export", "config_export", export_told)
+                .query::<Export>()
+                .answers(Is::OK, shape::object(&[("yaml", "string")]))
+                .refuses(&[409]),
+            export,
+        )
+        .with(
+            get("/api/config/drift", "config_drift", drift_told)
+                .answers(Is::OK, json!({"type": "object"}))
+                .refuses(&[409]),
+            drift,
+        )
         .with_state(Context { configs, bodies: Arc::new(Semaphore::new(1)) })
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+/// A plan, for the document.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "plans come as values")]
+struct Planned {
+    /// What changes, by resource.
+    changes: Vec<serde_json::Map<String, Value>>,
+    /// What is done beside that: slots, publications, backfills.
+    actions: Vec<serde_json::Map<String, Value>>,
+    /// Of this plan: an apply that names it does nothing else.
+    hash: String,
+    /// What is worth a look.
+    warnings: Vec<Value>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Said {
+    /// The file; not in a query.
     yaml: Option<String>,
+    /// Of an apply: the hash of the plan that it is to be.
     plan: Option<String>,
+    /// What the owner had applied before and names no more is to go.
     #[serde(default)]
     prune: bool,
+    /// Databases, too: what their slots hold is lost.
     #[serde(default)]
     prune_databases: bool,
+    /// Whose file it is: of several that are applied to one engine.
     owner: Option<String>,
+    /// Who does it, if that is not the token.
     by: Option<String>,
+    /// Why.
     reason: Option<String>,
 }
 
@@ -172,8 +232,9 @@ async fn apply(
     answered(answer.await)
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct Export {
+    /// With its secrets: needs the scope `admin`.
     #[serde(default, rename = "show-sensitive")]
     show_sensitive: bool,
 }
@@ -238,6 +299,7 @@ async fn proposal(
         owner: text("owner", owner, "default")?,
         by: by(Some(&text("by", said_by, "")?)),
         reason: text("reason", reason, "")?,
+        limits: limits(),
     };
     Ok((proposal, plan))
 }

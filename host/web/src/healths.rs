@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use engine::health::{Check, Entity, Flip, Problem};
 use engine::status::Status;
 use model::store::{Epoch, HealthRecords};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::extract::Body;
+use crate::operation::{Routes, get, post};
 use crate::reply::{self, Refused};
+use crate::shape;
 
 /// Where the API of health gets its answers.
 #[derive(Clone)]
@@ -27,10 +28,23 @@ pub struct Healths {
     pub epoch: Epoch,
 }
 
-pub(crate) fn routes(healths: Healths) -> Router {
-    let router =
-        Router::new().route("/api/health", get(list)).route("/api/health/dismiss", post(dismiss));
-    router.with_state(healths)
+pub(crate) fn routes(healths: Healths) -> Routes {
+    let list_told = "Every slot and sink with its checks, and the last alerts";
+    let dismiss_told = "Hides a notice, or shows it again";
+    Routes::new()
+        .with(
+            get("/api/health", "health_list", list_told)
+                .answers(StatusCode::OK, shape::of::<Answer>()),
+            list,
+        )
+        .with(
+            post("/api/health/dismiss", "health_dismiss", dismiss_told)
+                .takes::<Dismissal>()
+                .answers_nothing()
+                .refuses(&[404]),
+            dismiss,
+        )
+        .with_state(healths)
 }
 
 async fn list(State(healths): State<Healths>) -> Response {
@@ -43,13 +57,9 @@ async fn list(State(healths): State<Healths>) -> Response {
     axum::Json(answer).into_response()
 }
 
-async fn dismiss(State(healths): State<Healths>, body: Bytes) -> Response {
+async fn dismiss(State(healths): State<Healths>, Body(dismissal): Body<Dismissal>) -> Response {
     let answer = async {
-        let wrong = |error: serde_json::Error| {
-            reply::error(StatusCode::BAD_REQUEST, format!("the body is not what is taken: {error}"))
-        };
-        let Dismissal { entity, notice, dismissed } =
-            serde_json::from_slice(&body).map_err(wrong)?;
+        let Dismissal { entity, notice, dismissed } = dismissal;
         let Healths { status, records, epoch } = &healths;
         let is_known = status.health.entities().iter().any(|known| known.key() == entity);
         if !is_known {
@@ -63,7 +73,7 @@ async fn dismiss(State(healths): State<Healths>, body: Bytes) -> Response {
     answer.await.unwrap_or_else(Refused::into_response)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Dismissal {
     /// The `key` of an entity.
@@ -78,13 +88,13 @@ fn yes() -> bool {
     true
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Answer {
     data: Vec<EntityView>,
     flips: Vec<FlipView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct EntityView {
     key: String,
     entity_kind: &'static str,
@@ -110,7 +120,7 @@ impl EntityView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct CheckView {
     slug: &'static str,
     name: &'static str,
@@ -134,7 +144,7 @@ impl CheckView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ErrorView {
     code: &'static str,
     message: String,
@@ -146,7 +156,7 @@ impl ErrorView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct FlipView {
     at: String,
     kind: &'static str,
@@ -172,6 +182,12 @@ impl FlipView {
             error: flip.problem.as_ref().map(ErrorView::of),
         }
     }
+}
+
+/// What a flip is called, and what it tells.
+pub(crate) fn flip_of(flip: &Flip) -> (&'static str, String) {
+    let view = FlipView::of(flip);
+    (view.kind, serde_json::to_string(&view).unwrap_or_default())
 }
 
 /// As the messages write it.
@@ -227,9 +243,7 @@ pub(crate) mod tests {
     async fn what_is_not_known_is_not_dismissed() {
         let healths = || State(nothing());
         assert_eq!(list(healths()).await.status(), StatusCode::OK);
-        let unknown = Bytes::from_static(br#"{"entity": "a", "notice": "b"}"#);
-        assert_eq!(dismiss(healths(), unknown).await.status(), StatusCode::NOT_FOUND);
-        let broken = Bytes::from_static(b"{");
-        assert_eq!(dismiss(healths(), broken).await.status(), StatusCode::BAD_REQUEST);
+        let unknown = Dismissal { entity: "a".to_owned(), notice: "b".to_owned(), dismissed: true };
+        assert_eq!(dismiss(healths(), Body(unknown)).await.status(), StatusCode::NOT_FOUND);
     }
 }

@@ -12,37 +12,44 @@
 //! | `GET /api/sinks/SINK/letters/replay` | how far the last one came |
 //! | `GET /api/sinks/SINK/messages` | messages that were tried in vain and wait |
 //! | `POST /api/sinks/SINK/messages/retry` | all of them now |
+//! | `GET`, `PATCH /api/sinks/SINK/messages/ID` | one of them; `{"input": …}` or `{"message": …}`: what is sent instead |
 //! | `POST /api/sinks/SINK/messages/ID/retry`, `…/discard` | one of them now |
 //! | `GET`, `POST /api/sinks/SINK/trace` | `{"rows": N, "seconds": N}`; `?after=NUMBER` |
 //!
 //! A sink is named by its name or its id.
 
 mod ask;
+mod schema;
 mod show;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use engine::desk::DeskError;
+use engine::desk::{DeskError, MessageId};
 use engine::replay::{Instead, ManageError, Selection};
 use engine::run::Handle;
 use engine::status::Status;
 use model::BoxFuture;
 use model::plugin::Plugin;
-use model::store::{Edit, LetterId, StoreError};
+use model::store::{LetterId, StoreError, StoredLetter};
+use model::tokens::Scope;
 use serde_json::{Value, json};
 
+use crate::caller::may;
+use crate::extract::{Body, Path, Query};
+use crate::operation::{Routes, get, patch, post};
 use crate::reply::{self, Refused};
+use crate::shape;
 use ask::Filter;
 
 /// A request waits so long for a replay to be over; it goes on by itself.
 const REPLAY_WAIT: Duration = Duration::from_secs(10);
+
+/// Between two looks for a letter.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Messages of one list.
 const WAITING: usize = 100;
@@ -66,20 +73,165 @@ pub struct Letters {
 
 type Answer = Result<show::Raw, Refused>;
 
-pub(crate) fn routes(letters: Letters) -> Router {
-    Router::new()
-        .route("/api/letters", get(list))
-        .route("/api/letters/counts", get(counts))
-        .route("/api/letters/{id}", get(one).patch(edit))
-        .route("/api/letters/{id}/discard", post(discard))
-        .route("/api/letters/{id}/retry", post(retry))
-        .route("/api/sinks/{sink}/letters", get(list_of_sink))
-        .route("/api/sinks/{sink}/letters/replay", post(replay).get(replayed))
-        .route("/api/sinks/{sink}/messages", get(waiting))
-        .route("/api/sinks/{sink}/messages/retry", post(retry_all))
-        .route("/api/sinks/{sink}/messages/{id}/retry", post(retry_message))
-        .route("/api/sinks/{sink}/messages/{id}/discard", post(discard_message))
-        .route("/api/sinks/{sink}/trace", get(traced).post(trace))
+pub(crate) use show::event_of;
+
+pub(crate) fn routes(letters: Letters) -> Routes {
+    use StatusCode as Is;
+    let progress = || schema::progress();
+    Routes::new()
+        .with(
+            get("/api/letters", "letters_list", "Dead letters, the newest last")
+                .scope(Scope::Messages)
+                .judged()
+                .query::<Filter>()
+                .answers(Is::OK, shape::pages(schema::letter()))
+                .link("letters_show", "id", "data/0/id")
+                .link("letters_edit", "id", "data/0/id")
+                .link("letters_discard", "id", "data/0/id")
+                .link("letters_retry", "id", "data/0/id")
+                .refuses(&[404]),
+            list,
+        )
+        .with(
+            get("/api/letters/counts", "letters_counts", "How many there are, by sink and reason")
+                .scope(Scope::Messages)
+                .judged()
+                .answers(Is::OK, shape::list(schema::count())),
+            counts,
+        )
+        .with(
+            get("/api/letters/{id}", "letters_show", "A letter, with its input and its message")
+                .scope(Scope::Messages)
+                .judged()
+                .answers(Is::OK, schema::whole()),
+            one,
+        )
+        .with(
+            patch("/api/letters/{id}", "letters_edit", "What a replay of it is to send instead")
+                .scope(Scope::Messages)
+                .judged()
+                .takes::<ask::Edit>()
+                .answers(Is::OK, schema::whole())
+                .refuses(&[409]),
+            edit,
+        )
+        .with(
+            post("/api/letters/{id}/discard", "letters_discard", "Closes a letter, with a reason")
+                .scope(Scope::Messages)
+                .judged()
+                .takes::<ask::Reason>()
+                .answers(Is::OK, schema::whole())
+                .refuses(&[409]),
+            discard,
+        )
+        .with(
+            post("/api/letters/{id}/retry", "letters_retry", "Replays one letter")
+                .scope(Scope::Messages)
+                .judged()
+                .answers(Is::OK, progress())
+                .refuses(&[409, 422]),
+            retry,
+        )
+        .with(
+            get("/api/sinks/{sink}/letters", "sink_letters_list", "Dead letters of a sink")
+                .scope(Scope::Messages)
+                .of("sink")
+                .query::<Filter>()
+                .answers(Is::OK, shape::pages(schema::letter())),
+            list_of_sink,
+        )
+        .with(
+            post("/api/sinks/{sink}/letters/replay", "sink_letters_replay", "Replays letters")
+                .scope(Scope::Messages)
+                .of("sink")
+                .takes::<ask::Replay>()
+                .answers(Is::OK, json!({"anyOf": [progress(), shape::list(schema::dry_run())]}))
+                .refuses(&[409]),
+            replay,
+        )
+        .with(
+            get("/api/sinks/{sink}/letters/replay", "sink_letters_replayed", "How far it came")
+                .scope(Scope::Messages)
+                .of("sink")
+                .answers(Is::OK, progress()),
+            replayed,
+        )
+        .with(
+            get(
+                "/api/sinks/{sink}/messages",
+                "messages_list",
+                "Messages that wait to be tried again",
+            )
+            .scope(Scope::Messages)
+            .of("sink")
+            .answers(Is::OK, shape::list(schema::waiting())),
+            waiting,
+        )
+        .with(
+            post("/api/sinks/{sink}/messages/retry", "messages_retry_all", "Tries them all now")
+                .scope(Scope::Messages)
+                .of("sink")
+                .answers(Is::OK, shape::object(&[("retried", "integer")]))
+                .refuses(&[409]),
+            retry_all,
+        )
+        .with(
+            get("/api/sinks/{sink}/messages/{id}", "messages_show", "One of them")
+                .scope(Scope::Messages)
+                .of("sink")
+                .answers(Is::OK, schema::waiting()),
+            message,
+        )
+        .with(
+            patch(
+                "/api/sinks/{sink}/messages/{id}",
+                "messages_edit",
+                "Sends another message, or what becomes of another row, instead of it now",
+            )
+            .scope(Scope::Messages)
+            .of("sink")
+            .takes::<ask::Edit>()
+            .answers(Is::OK, progress())
+            .refuses(&[409]),
+            edit_message,
+        )
+        .with(
+            post("/api/sinks/{sink}/messages/{id}/retry", "messages_retry", "Tries one now")
+                .scope(Scope::Messages)
+                .of("sink")
+                .answers(Is::OK, shape::object(&[("retried", "integer")]))
+                .refuses(&[409]),
+            retry_message,
+        )
+        .with(
+            post(
+                "/api/sinks/{sink}/messages/{id}/discard",
+                "messages_discard",
+                "Puts one aside now",
+            )
+            .scope(Scope::Messages)
+            .of("sink")
+            .takes::<ask::Reason>()
+            .answers(Is::OK, shape::object(&[("success", "boolean")]))
+            .refuses(&[409]),
+            discard_message,
+        )
+        .with(
+            get("/api/sinks/{sink}/trace", "trace_read", "What was traced")
+                .scope(Scope::Messages)
+                .of("sink")
+                .query::<ask::After>()
+                .answers(Is::OK, schema::traced()),
+            traced,
+        )
+        .with(
+            post("/api/sinks/{sink}/trace", "trace_begin", "Traces the next rows of a sink")
+                .scope(Scope::Messages)
+                .of("sink")
+                .takes::<ask::Trace>()
+                .answers(Is::OK, shape::object(&[("success", "boolean")])),
+            trace,
+        )
         .with_state(letters)
 }
 
@@ -107,7 +259,8 @@ async fn list_of_sink(
 
 async fn counts(State(letters): State<Letters>) -> Response {
     let answer = async {
-        let counts = letters.handle.letter_counts().await.map_err(store)?;
+        let mut counts = letters.handle.letter_counts().await.map_err(store)?;
+        counts.retain(|count| may("sink", &count.sink));
         Ok(show::told(&json!({"data": counts.iter().map(show::count).collect::<Vec<_>>()})))
     };
     answered(answer.await)
@@ -117,23 +270,26 @@ async fn one(State(letters): State<Letters>, Path(id): Path<String>) -> Response
     answered(letters.one(&id).await)
 }
 
-async fn edit(State(letters): State<Letters>, Path(id): Path<String>, body: Bytes) -> Response {
+async fn edit(
+    State(letters): State<Letters>,
+    Path(id): Path<String>,
+    Body(edit): Body<ask::Edit>,
+) -> Response {
     let answer = async {
-        let letter = letter_id(&id)?;
-        let edit = match ask::edit(&body)? {
-            ask::Edited { input: Some(input), message: None } => Edit::Input(input),
-            ask::Edited { input: None, message: Some(message) } => Edit::Message(message),
-            _ => return Err(bad("give either `input` or `message`")),
-        };
+        let (letter, edit) = (letters.find(&id).await?.id, edit.told()?);
         letters.handle.edit_letter(letter, edit).await.map_err(managed)?;
         letters.one(&id).await
     };
     answered(answer.await)
 }
 
-async fn discard(State(letters): State<Letters>, Path(id): Path<String>, body: Bytes) -> Response {
+async fn discard(
+    State(letters): State<Letters>,
+    Path(id): Path<String>,
+    Body(reason): Body<ask::Reason>,
+) -> Response {
     let answer = async {
-        let (letter, why) = (letter_id(&id)?, ask::reason(&body)?);
+        let (letter, why) = (letters.find(&id).await?.id, reason.told()?);
         letters.handle.discard_letter(letter, &why).await.map_err(managed)?;
         letters.one(&id).await
     };
@@ -142,18 +298,19 @@ async fn discard(State(letters): State<Letters>, Path(id): Path<String>, body: B
 
 async fn retry(State(letters): State<Letters>, Path(id): Path<String>) -> Response {
     let answer = async {
-        let letter = letter_id(&id)?;
-        let found = letters.handle.letter(letter).await.map_err(store)?;
-        let stored = found.ok_or_else(|| no_letter(&id))?;
-        let replay = ask::Replay { letters: Some(vec![letter]), ..ask::Replay::default() };
+        let stored = letters.find(&id).await?;
+        let replay = ask::Replay { letters: Some(vec![stored.id]), ..ask::Replay::default() };
         letters.replay(&stored.letter.sink, replay).await
     };
     answered(answer.await)
 }
 
-async fn replay(State(letters): State<Letters>, Path(sink): Path<String>, body: Bytes) -> Response {
-    let answer = async { letters.replay(&sink, ask::body(&body)?).await };
-    answered(answer.await)
+async fn replay(
+    State(letters): State<Letters>,
+    Path(sink): Path<String>,
+    Body(replay): Body<ask::Replay>,
+) -> Response {
+    answered(letters.replay(&sink, replay).await)
 }
 
 async fn replayed(State(letters): State<Letters>, Path(sink): Path<String>) -> Response {
@@ -172,6 +329,37 @@ async fn waiting(State(letters): State<Letters>, Path(sink): Path<String>) -> Re
     answered(answer.await)
 }
 
+async fn message(
+    State(letters): State<Letters>,
+    Path((sink, id)): Path<(String, String)>,
+) -> Response {
+    let answer = async {
+        let which = ask::message_id(&id)?;
+        let waiting = letters.handle.waiting(&sink, usize::MAX).await.map_err(desk)?;
+        let found = waiting.iter().find(|waiting| waiting.id == which);
+        Ok(show::waiting(found.ok_or_else(|| desk(DeskError::NoMessage))?))
+    };
+    answered(answer.await)
+}
+
+/// It is put aside as a letter, which is edited and replayed: what was there before is kept with it.
+async fn edit_message(
+    State(letters): State<Letters>,
+    Path((sink, id)): Path<(String, String)>,
+    Body(edit): Body<ask::Edit>,
+) -> Response {
+    let answer = async {
+        let (which, edit) = (ask::message_id(&id)?, edit.told()?);
+        letters.handle.discard_now(&sink, which, "edited").await.map_err(desk)?;
+        let sink = letters.sink(&sink).await?;
+        let letter = letters.letter_of(&sink, which).await?;
+        letters.handle.edit_letter(letter, edit).await.map_err(managed)?;
+        let replay = ask::Replay { letters: Some(vec![letter]), ..ask::Replay::default() };
+        letters.replay(&sink, replay).await
+    };
+    answered(answer.await)
+}
+
 async fn retry_all(State(letters): State<Letters>, Path(sink): Path<String>) -> Response {
     answered(letters.retry(&sink, None).await)
 }
@@ -186,19 +374,23 @@ async fn retry_message(
 async fn discard_message(
     State(letters): State<Letters>,
     Path((sink, id)): Path<(String, String)>,
-    body: Bytes,
+    Body(reason): Body<ask::Reason>,
 ) -> Response {
     let answer = async {
-        let (which, why) = (ask::message_id(&id)?, ask::reason(&body)?);
+        let (which, why) = (ask::message_id(&id)?, reason.told()?);
         letters.handle.discard_now(&sink, which, &why).await.map_err(desk)?;
         Ok(show::told(&json!({"success": true})))
     };
     answered(answer.await)
 }
 
-async fn trace(State(letters): State<Letters>, Path(sink): Path<String>, body: Bytes) -> Response {
+async fn trace(
+    State(letters): State<Letters>,
+    Path(sink): Path<String>,
+    Body(trace): Body<ask::Trace>,
+) -> Response {
     let answer = || {
-        let ask::Trace { rows, seconds } = ask::body(&body)?;
+        let ask::Trace { rows, seconds } = trace;
         let time = Duration::from_secs(seconds);
         letters.handle.trace(&sink, rows, time).map_err(desk)?;
         Ok(show::told(&json!({"success": true})))
@@ -224,13 +416,46 @@ impl Letters {
             filter.sink = Some(self.sink(&sink).await?);
         }
         let page = self.handle.letters(filter.query()?).await.map_err(store)?;
-        let data: Vec<_> = page.letters.iter().map(show::listed).collect();
+        let letters = page.letters.iter().filter(|stored| may("sink", &stored.letter.sink));
+        let data: Vec<_> = letters.map(show::listed).collect();
         Ok(show::told(&json!({"data": data, "next": page.next})))
     }
 
     async fn one(&self, id: &str) -> Answer {
+        Ok(show::whole(&self.find(id).await?))
+    }
+
+    async fn find(&self, id: &str) -> Result<StoredLetter, Refused> {
         let found = self.handle.letter(letter_id(id)?).await.map_err(store)?;
-        Ok(show::whole(&found.ok_or_else(|| no_letter(id))?))
+        found.filter(|found| may("sink", &found.letter.sink)).ok_or_else(|| no_letter(id))
+    }
+
+    /// The letter that a message has become: it is written while others go on.
+    async fn letter_of(&self, sink: &str, which: MessageId) -> Result<LetterId, Refused> {
+        let find = async {
+            loop {
+                let mut query =
+                    Filter { sink: Some(sink.to_owned()), ..Filter::default() }.query()?;
+                loop {
+                    let page = self.handle.letters(query.clone()).await.map_err(store)?;
+                    let is_it = |stored: &&StoredLetter| {
+                        let letter = &stored.letter;
+                        letter.position == which.position && letter.output == which.output
+                    };
+                    if let Some(found) = page.letters.iter().find(is_it) {
+                        return Ok(found.id);
+                    }
+                    let Some(next) = page.next else { break };
+                    query.after = next;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let late = |_| {
+            let told = "put_aside: the message is put aside, but its letter cannot be seen yet: edit it there";
+            reply::error(StatusCode::SERVICE_UNAVAILABLE, told)
+        };
+        tokio::time::timeout(REPLAY_WAIT, find).await.map_err(late)?
     }
 
     /// The name of a sink that runs, or that has letters.

@@ -176,6 +176,21 @@ const SLOT_KNOWN: [(&str, &str, ReadKnown); 7] = [
     ),
 ];
 
+/// What is told of a sink, by name.
+pub(crate) fn of_sink(sink: &SinkStatus) -> serde_json::Map<String, serde_json::Value> {
+    let all = SINK_COUNTERS.into_iter().chain(SINK_GAUGES);
+    all.map(|(name, _, read)| (name.to_owned(), read(sink).into())).collect()
+}
+
+/// What is told of a slot, by name, where it is known.
+pub(crate) fn of_slot(slot: &SlotStatus) -> serde_json::Map<String, serde_json::Value> {
+    let all = SLOT_COUNTERS.into_iter().chain(SLOT_GAUGES);
+    let all = all.map(|(name, _, read)| (name.to_owned(), read(slot).into()));
+    let known = SLOT_KNOWN.into_iter();
+    all.chain(known.filter_map(|(name, _, read)| Some((name.to_owned(), read(slot)?.into()))))
+        .collect()
+}
+
 pub(crate) fn answer(status: &Status, rollouts: &Rollouts) -> Response {
     match render(status, Some(rollouts)) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),

@@ -18,22 +18,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use model::BoxFuture;
 use model::store::StoreError;
+use model::tokens::Scope;
 use model::versions::{Role, VersionsError};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::caller::by;
+use crate::caller::{by, limits, may};
+use crate::extract::{Body, Path, Query};
+use crate::operation::{Routes, delete, get, post};
+use crate::paged::{self, Paged};
 use crate::reply::{self, Refused};
+use crate::shape;
 
 /// A component; what the sandbox loads at most.
 pub const UPLOAD_BYTES_MAX: usize = 64 << 20;
@@ -126,46 +130,139 @@ struct Context {
     uploads: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(plugins: Arc<dyn Plugins>) -> Router {
-    Router::new()
-        .route("/api/plugins", get(list).post(upload))
-        .route("/api/plugins/collect", post(collect))
-        .route("/api/plugins/{name}/{version}", get(one).delete(remove))
-        .route("/api/bindings", get(all_bindings))
-        .route("/api/sinks/{sink}/bindings", get(history))
-        .route("/api/sinks/{sink}/promote", post(promote))
-        .route("/api/sinks/{sink}/rollback", post(rollback))
-        .route("/api/sinks/{sink}/release", post(release))
-        .route("/api/audit", get(audit))
+pub(crate) fn routes(plugins: Arc<dyn Plugins>) -> Routes {
+    use StatusCode as Is;
+    const ALL: &str = "/api/plugins";
+    const ONE: &str = "/api/plugins/{name}/{version}";
+    let binding = || json!({"type": "object"});
+    let by_hand = |path: &str, id: &str, told: &str| {
+        post(path, id, told)
+            .scope(Scope::Plugins)
+            .of("sink")
+            .takes::<Said>()
+            .answers(Is::OK, binding())
+            .refuses(&[409])
+    };
+    Routes::new()
+        .with(
+            get(ALL, "plugins_list", "Versions of plugins")
+                .judged()
+                .query::<Paged>()
+                .answers(Is::OK, shape::pages(version())),
+            list,
+        )
+        .with(
+            post(ALL, "plugins_upload", "Records a version: the body is the component")
+                .scope(Scope::Plugins)
+                .judged()
+                .query::<Asked>()
+                .header("sequin-signature", "A detached signature of the bytes, in base64.")
+                .takes_as(
+                    "application/wasm",
+                    json!({"type": "string", "contentMediaType": "application/wasm"}),
+                )
+                .takes_as("application/octet-stream", json!({"type": "string"}))
+                .answers(Is::OK, version())
+                .answers(Is::CREATED, version())
+                .refuses(&[408, 409, 507]),
+            upload,
+        )
+        .with(
+            post("/api/plugins/collect", "plugins_collect", "Removes bytes that nothing names")
+                .scope(Scope::Plugins)
+                .answers(Is::OK, shape::object(&[("removed", "array")])),
+            collect,
+        )
+        .with(get(ONE, "plugins_show", "A version").of("plugin").answers(Is::OK, version()), one)
+        .with(
+            delete(ONE, "plugins_delete", "Forgets a version that nothing uses")
+                .scope(Scope::Plugins)
+                .of("plugin")
+                .answers(Is::OK, json!({"type": "object"}))
+                .refuses(&[409]),
+            remove,
+        )
+        .with(
+            get("/api/bindings", "bindings_list", "What all sinks run, and what is held")
+                .answers(Is::OK, shape::list(binding())),
+            all_bindings,
+        )
+        .with(
+            get("/api/sinks/{sink}/bindings", "sink_bindings_list", "Its generations")
+                .of("sink")
+                .answers(Is::OK, shape::list(binding())),
+            history,
+        )
+        .with(
+            by_hand(
+                "/api/sinks/{sink}/promote",
+                "sinks_promote",
+                "Another version, from the next row on",
+            ),
+            promote,
+        )
+        .with(
+            by_hand(
+                "/api/sinks/{sink}/rollback",
+                "sinks_rollback",
+                "What it was before, and a hold",
+            ),
+            rollback,
+        )
+        .with(
+            by_hand("/api/sinks/{sink}/release", "sinks_release", "`sequin.yaml` decides again"),
+            release,
+        )
+        .with(
+            get("/api/audit", "audit_list", "Who changed what, the newest first")
+                .query::<Page>()
+                .answers(Is::OK, shape::pages(json!({"type": "object"}))),
+            audit,
+        )
         .with_state(Context { plugins, uploads: Arc::new(Semaphore::new(1)) })
 }
 
-#[derive(Debug, Default, Deserialize)]
+fn version() -> Value {
+    shape::object(&[("name", "string"), ("version", "string"), ("digest", "string")])
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
+    /// Else what the component says.
     name: Option<String>,
+    /// Else what the component says.
     version: Option<String>,
+    /// What its bytes must be: `sha256:…`.
     digest: Option<String>,
     comment: Option<String>,
+    /// Who does it, if that is not the token.
     by: Option<String>,
 }
 
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Said {
+    /// `filter`, `route` or `transform`; needed where it could be several.
     role: Option<String>,
+    /// Of a promotion: `NAME@VERSION` or `sha256:…`.
     to: Option<String>,
+    /// Of a promotion: which one of the chain.
     function: Option<String>,
+    /// Of a promotion: another config.
     config: Option<serde_json::Map<String, Value>>,
+    /// Of a rollback: else the newest that was another one.
     generation: Option<u64>,
     by: Option<String>,
     reason: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Page {
+    /// What the page before gave as `next`.
     below: Option<i64>,
+    /// 50 unless said, 1,000 at most.
     limit: Option<usize>,
 }
 
@@ -176,9 +273,17 @@ fn answered(status: StatusCode, answer: Result<Value, Refused>) -> Response {
     }
 }
 
-async fn list(State(context): State<Context>) -> Response {
-    let answer = async { context.plugins.versions().await.map_err(refused) };
-    answered(StatusCode::OK, answer.await)
+async fn list(State(context): State<Context>, Query(paged): Query<Paged>) -> Response {
+    match context.plugins.versions().await {
+        Ok(told) => {
+            let mut data = paged::data(told);
+            data.retain(|it| may("plugin", paged::text(it, "name")));
+            paged.answer_by(data, |it| {
+                format!("{}@{}", paged::text(it, "name"), paged::text(it, "version"))
+            })
+        }
+        Err(error) => refused(error).into_response(),
+    }
 }
 
 async fn one(
@@ -203,9 +308,14 @@ async fn upload(
     State(context): State<Context>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
-    body: Body,
+    body: axum::body::Body,
 ) -> Response {
     let answer = async {
+        if !asked.name.as_ref().map_or(limits().is_none(), |name| may("plugin", name)) {
+            let told =
+                "limited: the token is not for a plugin of this name: say which, with `name=`";
+            return Err(reply::error(StatusCode::FORBIDDEN, told));
+        }
         let upload = Upload {
             name: asked.name,
             version: asked.version,
@@ -232,7 +342,7 @@ async fn upload(
 }
 
 /// The body, as far as a component may be large: what is beyond is not read.
-async fn collected(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refused> {
+async fn collected(headers: &HeaderMap, body: axum::body::Body) -> Result<Vec<u8>, Refused> {
     let too_large = || {
         let told = format!("too_large: a component has {UPLOAD_BYTES_MAX} bytes at most");
         reply::error(StatusCode::PAYLOAD_TOO_LARGE, told)
@@ -311,8 +421,7 @@ async fn history(State(context): State<Context>, Path(sink): Path<String>) -> Re
 async fn promote(
     State(context): State<Context>,
     Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    Body(said): Body<Said>,
 ) -> Response {
     let what = |said: &mut Said| {
         if said.generation.is_some() {
@@ -322,38 +431,34 @@ async fn promote(
         let config = said.config.take().map(|config| Value::Object(config).to_string());
         Ok(ByHand::Promote { to, function: said.function.take(), config })
     };
-    by_hand(context, sink, headers, body, what).await
+    by_hand(context, sink, said, what).await
 }
 
 async fn rollback(
     State(context): State<Context>,
     Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    Body(said): Body<Said>,
 ) -> Response {
     let what = |said: &mut Said| Ok(ByHand::Rollback { to: said.generation.take() });
-    by_hand(context, sink, headers, body, what).await
+    by_hand(context, sink, said, what).await
 }
 
 async fn release(
     State(context): State<Context>,
     Path(sink): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    Body(said): Body<Said>,
 ) -> Response {
-    by_hand(context, sink, headers, body, |_| Ok(ByHand::Release)).await
+    by_hand(context, sink, said, |_| Ok(ByHand::Release)).await
 }
 
 /// `what` takes what it needs of what was said; nothing may be left of it.
 async fn by_hand(
     context: Context,
     sink: String,
-    headers: HeaderMap,
-    body: Bytes,
+    mut said: Said,
     what: impl FnOnce(&mut Said) -> Result<ByHand, Refused>,
 ) -> Response {
     let answer = async {
-        let mut said: Said = json_body(&headers, &body)?;
         let known = |word: String| {
             let told = || bad("which_role: `role` is filter, route or transform");
             Role::from_word(&word).ok_or_else(told)
@@ -375,16 +480,6 @@ async fn audit(State(context): State<Context>, Query(page): Query<Page>) -> Resp
         context.plugins.deeds(page.below, limit).await.map_err(refused)
     };
     answered(StatusCode::OK, answer.await)
-}
-
-/// JSON, and said to be: a page of another host cannot send that without being asked first.
-fn json_body<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refused> {
-    let content = headers.get(header::CONTENT_TYPE).and_then(|content| content.to_str().ok());
-    if !content.is_some_and(|content| content.starts_with("application/json")) {
-        let told = "send JSON, with `Content-Type: application/json`";
-        return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, told));
-    }
-    serde_json::from_slice(body).map_err(|error| bad(&format!("body: {error}")))
 }
 
 fn audited(by: Option<String>, reason: Option<String>) -> Result<Audited, Refused> {

@@ -6,16 +6,19 @@ mod parameters;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
 use model::pull::{LeaseId, Pull, PullError};
+use model::tokens::Scope;
+use schemars::JsonSchema;
 
+use crate::extract::Path;
+use crate::operation::{Operation, Routes, get, post};
 use crate::reply::{self, Refused};
+use crate::shape;
 use crate::streams::Streams;
 use parameters::Parameters;
 
@@ -25,17 +28,67 @@ struct Context {
     streams: Arc<Streams>,
 }
 
-pub(crate) fn routes(streams: Arc<Streams>) -> Router {
-    let mut router = Router::new();
+pub(crate) fn routes(streams: Arc<Streams>) -> Routes {
+    use StatusCode as Is;
+    let mut routes = Routes::new();
     // The second is what the predecessor's streams were called before.
-    for prefix in ["/api/sequin_streams", "/api/http_pull_consumers"] {
+    for (prefix, of) in
+        [("/api/sequin_streams", "streams"), ("/api/http_pull_consumers", "consumers")]
+    {
         let path = |what| format!("{prefix}/{{id_or_name}}/{what}");
-        router = router
-            .route(&path("receive"), post(receive).get(receive))
-            .route(&path("ack"), post(ack))
-            .route(&path("nack"), post(nack));
+        let id = |what| format!("{of}_{what}");
+        let messages = shape::list(shape::object(&[("ack_id", "string"), ("data", "any")]));
+        let fetches = |operation: Operation| {
+            operation
+                .scope(Scope::Messages)
+                .asks()
+                .of("sink")
+                .query::<Fetch>()
+                .answers(Is::OK, messages.clone())
+                .refuses(&[429])
+        };
+        let judges = |what, told| {
+            post(&path(what), &id(what), told)
+                .scope(Scope::Messages)
+                .asks()
+                .of("sink")
+                .takes::<Judged>()
+                .answers(Is::OK, shape::object(&[("success", "boolean")]))
+                .refuses(&[429])
+        };
+        let told = "The next messages of a stream";
+        routes = routes
+            .with(fetches(get(&path("receive"), &id("receive"), told)), receive)
+            .with(
+                fetches(post(&path("receive"), &id("receive_post"), told))
+                    .takes::<Fetch>()
+                    .or_nothing(),
+                receive,
+            )
+            .with(judges("ack", "They are done"), ack)
+            .with(judges("nack", "They are to come again"), nack);
     }
-    router.route("/api/{*rest}", any(nothing)).with_state(Context { streams })
+    routes.with_state(Context { streams })
+}
+
+/// What is fetched, for the document: numbers may be texts in a query.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "read by `parameters`")]
+struct Fetch {
+    /// 1 unless said, 1,000 at most.
+    #[schemars(range(min = 1, max = 1000))]
+    max_batch_size: Option<u32>,
+    /// Milliseconds, or `60s`, `5m`, `1000ms`: from half a second to five minutes.
+    wait_for: Option<String>,
+}
+
+/// What is acknowledged, for the document.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "read by `parameters`")]
+struct Judged {
+    /// As they were received.
+    #[schemars(length(min = 1))]
+    ack_ids: Vec<String>,
 }
 
 /// What an extractor made of a request's query and body.
@@ -77,10 +130,6 @@ async fn nack(
         Ok(())
     };
     context.judge(&name, &headers, given, nack).unwrap_or_else(Refused::into_response)
-}
-
-async fn nothing() -> Response {
-    reply::error(StatusCode::NOT_FOUND, "Not found: the API has no such path").into_response()
 }
 
 impl Context {

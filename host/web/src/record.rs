@@ -7,45 +7,60 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use engine::run::Handle;
 use model::scrub::Scrub;
+use model::tokens::Scope;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::extract::{Body, Path};
+use crate::operation::{Routes, post};
 use crate::reply::{self, Refused};
 
 /// A recording waits so long at most.
 const SECONDS_MAX: u64 = 600;
 
-pub(crate) fn routes(handle: Handle) -> Router {
-    Router::new().route("/api/sinks/{sink}/record", post(record)).with_state(handle)
+pub(crate) fn routes(handle: Handle) -> Routes {
+    let told = "The next rows that the functions of a sink are asked about, one a line";
+    let operation = post("/api/sinks/{sink}/record", "sinks_record", told)
+        .scope(Scope::Messages)
+        .of("sink")
+        .takes::<Wanted>()
+        .answers_as(StatusCode::OK, "application/x-ndjson", json!({"type": "string"}))
+        .refuses(&[409]);
+    Routes::new().with(operation, record).with_state(handle)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
+    /// So many.
     count: usize,
+    /// So long at most: 600.
     seconds: u64,
+    /// What is replaced or left out; see the guide of plugins.
     scrub: Option<Box<RawValue>>,
 }
 
-async fn record(State(handle): State<Handle>, Path(sink): Path<String>, body: Bytes) -> Response {
-    match lines(&handle, &sink, &body).await {
+async fn record(
+    State(handle): State<Handle>,
+    Path(sink): Path<String>,
+    Body(wanted): Body<Wanted>,
+) -> Response {
+    match lines(&handle, &sink, wanted).await {
         Ok(lines) => ([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response(),
         Err(refused) => refused.into_response(),
     }
 }
 
-async fn lines(handle: &Handle, sink: &str, body: &[u8]) -> Result<String, Refused> {
+async fn lines(handle: &Handle, sink: &str, wanted: Wanted) -> Result<String, Refused> {
     let bad = |told: String| reply::error(StatusCode::BAD_REQUEST, told);
-    let Wanted { count, seconds, scrub } =
-        serde_json::from_slice(body).map_err(|error| bad(format!("Bad request: {error}")))?;
+    let Wanted { count, seconds, scrub } = wanted;
     let max = engine::tap::MESSAGES_MAX;
     if !(1..=max).contains(&count) || !(1..=SECONDS_MAX).contains(&seconds) {
         let told = format!("Bad request: count is 1 to {max}, seconds 1 to {SECONDS_MAX}");

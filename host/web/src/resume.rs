@@ -3,22 +3,27 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use engine::status::Status;
 
+use crate::extract::Path;
+use crate::operation::{Routes, post};
 use crate::reply;
+use crate::shape;
 
-pub(crate) fn routes(status: Arc<Status>) -> Router {
-    let router = Router::new().route("/api/sinks/{id_or_name}/resume", post(resume));
-    router.with_state(status)
+pub(crate) fn routes(status: Arc<Status>) -> Routes {
+    let told = "A sink that stopped itself, because too many messages were put aside, goes on";
+    let operation = post("/api/sinks/{sink}/resume", "sinks_resume", told)
+        .of("sink")
+        .answers(StatusCode::OK, shape::of::<Resumed>());
+    Routes::new().with(operation, resume).with_state(status)
 }
 
 /// What became of it: `resumed` is false if it did not stand.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, schemars::JsonSchema)]
 struct Resumed {
     resumed: bool,
 }

@@ -14,22 +14,26 @@ mod show;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use engine::rollout::{Report, RolloutError, Start, Turn};
 use engine::status::Status;
 use model::BoxFuture;
 use model::plugin::Plugin;
 use model::rollout::{Rollout, RolloutState, Rules};
 use model::store::StoreError;
+use model::tokens::Scope;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::extract::{Body, Path, Query};
+use crate::operation::{Routes, get, patch, post};
+use crate::paged::Paged;
 use crate::reply::{self, Refused};
+use crate::shape;
 
 /// Loads another version of a function: its name, the component as a configuration names it, and
 /// whether it is to run where it takes nothing from the others.
@@ -50,29 +54,75 @@ pub struct Rollouts {
     pub open: Open,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Begin {
+    /// What the sink calls it.
     function: String,
+    /// `NAME@VERSION` or `sha256:…`.
     plugin: String,
+    /// Of the groups, by the hash of their key; without it a shadow.
     percent: Option<u8>,
+    /// When it is promoted or aborted by itself.
     #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, Value>")]
     rules: Rules,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Change {
     percent: Option<u8>,
+    /// `promoted` or `aborted`.
     state: Option<String>,
     reason: Option<String>,
 }
 
-pub(crate) fn routes(of: Rollouts) -> Router {
-    Router::new()
-        .route("/api/sinks/{sink}/rollouts", get(list).post(begin))
-        .route("/api/sinks/{sink}/rollouts/{id}", get(one).patch(change))
-        .route("/api/functions/costs", get(costs))
+pub(crate) fn routes(of: Rollouts) -> Routes {
+    use StatusCode as Is;
+    const ALL: &str = "/api/sinks/{sink}/rollouts";
+    const ONE: &str = "/api/sinks/{sink}/rollouts/{id}";
+    Routes::new()
+        .with(
+            get(ALL, "rollouts_list", "Versions on their way into use, the newest first")
+                .scope(Scope::Plugins)
+                .of("sink")
+                .query::<Paged>()
+                .answers(Is::OK, shape::pages(show::schema())),
+            list,
+        )
+        .with(
+            post(ALL, "rollouts_begin", "Begins a shadow, or with `percent` a canary")
+                .scope(Scope::Plugins)
+                .of("sink")
+                .takes::<Begin>()
+                .answers(Is::OK, show::schema_whole())
+                .link("rollouts_show", "id", "id")
+                .link("rollouts_change", "id", "id")
+                .refuses(&[409]),
+            begin,
+        )
+        .with(
+            get(ONE, "rollouts_show", "One, with what both versions did")
+                .scope(Scope::Plugins)
+                .of("sink")
+                .answers(Is::OK, show::schema_whole()),
+            one,
+        )
+        .with(
+            patch(ONE, "rollouts_change", "Another share, promote or abort")
+                .scope(Scope::Plugins)
+                .of("sink")
+                .takes::<Change>()
+                .answers(Is::OK, show::schema_whole())
+                .refuses(&[409]),
+            change,
+        )
+        .with(
+            get("/api/functions/costs", "functions_costs", "Who took most CPU time first")
+                .answers(Is::OK, shape::list(json!({"type": "object"}))),
+            costs,
+        )
         .with_state(of)
 }
 
@@ -83,14 +133,14 @@ fn answered(answer: Result<Value, Refused>) -> Response {
     }
 }
 
-async fn list(State(of): State<Rollouts>, Path(sink): Path<String>) -> Response {
-    let answer = || {
-        let reports = of.rollouts.list();
-        let of = reports.iter().rev().filter(|report| is_of(&report.record, &sink));
-        let data: Vec<Value> = of.map(show::rollout).collect();
-        Ok(json!({ "data": data }))
-    };
-    answered(answer())
+async fn list(
+    State(of): State<Rollouts>,
+    Path(sink): Path<String>,
+    Query(paged): Query<Paged>,
+) -> Response {
+    let reports = of.rollouts.list();
+    let of = reports.iter().rev().filter(|report| is_of(&report.record, &sink));
+    paged.answer(of.map(show::rollout).collect(), "id")
 }
 
 async fn one(State(of): State<Rollouts>, Path((sink, id)): Path<(String, String)>) -> Response {
@@ -98,9 +148,13 @@ async fn one(State(of): State<Rollouts>, Path((sink, id)): Path<(String, String)
     answered(answer())
 }
 
-async fn begin(State(of): State<Rollouts>, Path(sink): Path<String>, body: Bytes) -> Response {
+async fn begin(
+    State(of): State<Rollouts>,
+    Path(sink): Path<String>,
+    Body(begin): Body<Begin>,
+) -> Response {
     let answer = async {
-        let Begin { function, plugin: component, percent, rules } = read(&body)?;
+        let Begin { function, plugin: component, percent, rules } = begin;
         let opened = (of.open)(function.clone(), component.clone(), percent.is_none());
         let plugin = opened.await.map_err(bad)?;
         let start = Start { sink, function, component, plugin, percent, rules };
@@ -113,11 +167,11 @@ async fn begin(State(of): State<Rollouts>, Path(sink): Path<String>, body: Bytes
 async fn change(
     State(of): State<Rollouts>,
     Path((sink, id)): Path<(String, String)>,
-    body: Bytes,
+    Body(change): Body<Change>,
 ) -> Response {
     let answer = async {
         let record = of.find(&sink, &id)?.record;
-        let Change { percent, state, reason } = read(&body)?;
+        let Change { percent, state, reason } = change;
         let turn = match (percent, state.as_deref()) {
             (Some(percent), None) => Turn::Share(percent, of.open(&record).await?),
             (None, Some("promoted")) => Turn::Promote(of.open(&record).await?),
@@ -163,11 +217,6 @@ impl Rollouts {
 
 fn is_of(record: &Rollout, sink: &str) -> bool {
     *record.sink == *sink || *record.sink_id == *sink
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body)
-        .map_err(|error| reply::error(StatusCode::BAD_REQUEST, format!("the body: {error}")))
 }
 
 fn bad(error: impl Into<String>) -> Refused {

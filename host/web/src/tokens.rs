@@ -3,24 +3,29 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
 use model::BoxFuture;
-use model::tokens::Scope;
+use model::tokens::{Limits, Scope};
 use model::versions::VersionsError;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::caller::by;
 use crate::configs::ConfigRefused;
+use crate::extract::{Body, Path, Query};
+use crate::operation::{Routes, delete, get, post};
+use crate::paged::{self, Paged};
+use crate::shape;
 
 /// Characters of a name, and the days of a token's life at most.
 const NAME_MAX: usize = 100;
 const DAYS_MAX: u32 = 3_660;
+/// Patterns of a token.
+const LIMITS_MAX: usize = 100;
 
 /// What a token may.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub enum Admitted {
         name: String,
         /// What it may.
         scopes: Vec<Scope>,
+        /// And to what.
+        limits: Limits,
     },
 }
 
@@ -45,6 +52,8 @@ pub struct NewToken {
     pub name: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// And to what.
+    pub limits: Limits,
     /// So long it lasts; None: until it is revoked.
     pub days: Option<u32>,
     /// Who makes it, for the record.
@@ -69,57 +78,77 @@ pub trait Tokens: Send + Sync {
     ) -> BoxFuture<'static, Result<Value, VersionsError>>;
 }
 
-/// What a request needs.
-pub(crate) fn needed(method: &Method, uri: &Uri) -> Scope {
-    let path = uri.path();
-    let parts: Vec<&str> = path.strip_prefix("/api/").unwrap_or(path).split('/').collect();
-    let is_read = *method == Method::GET || *method == Method::HEAD;
-    // With secrets, whatever it is: read as handlers read it, or it could be written otherwise.
-    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
-    if query.is_ok_and(|Query(query)| {
+/// Whether a request asks for secrets, whatever it is: read as handlers read it, or it could be written
+/// otherwise.
+pub(crate) fn asks_for_secrets(uri: &Uri) -> bool {
+    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
+    query.is_ok_and(|axum::extract::Query(query)| {
         query.iter().any(|(key, value)| key.contains("sensitive") && value != "false")
-    }) {
-        return Scope::Admin;
-    }
-    match parts[..] {
-        ["api_keys", ..] => Scope::Admin,
-        // Rows, whoever looks at them.
-        ["letters" | "sequin_streams" | "http_pull_consumers", ..]
-        | ["sinks", _, "letters" | "messages" | "trace" | "record", ..] => Scope::Messages,
-        // Their reports have samples of rows.
-        ["sinks", _, "rollouts", ..] => Scope::Plugins,
-        _ if is_read => Scope::Read,
-        ["plugins", ..] | ["sinks", _, "promote" | "rollback" | "release", ..] => Scope::Plugins,
-        _ => Scope::Config,
-    }
+    })
 }
 
-pub(crate) fn routes(tokens: Arc<dyn Tokens>) -> Router {
-    Router::new()
-        .route("/api/api_keys", get(list).post(create))
-        .route("/api/api_keys/{which}", delete(revoke))
+pub(crate) fn routes(tokens: Arc<dyn Tokens>) -> Routes {
+    use StatusCode as Is;
+    let token = || {
+        shape::object(&[
+            ("id?", "string"),
+            ("name", "string"),
+            ("scopes", "array"),
+            ("resources", "array"),
+            ("inserted_at?", "string"),
+            ("expires_at?", "string|null"),
+            ("last_used_at?", "string|null"),
+        ])
+    };
+    let made = shape::with(token(), shape::object(&[("id", "string"), ("token", "string")]));
+    let told = "Tokens of the API, without themselves";
+    Routes::new()
+        .with(
+            get("/api/api_keys", "tokens_list", told)
+                .scope(Scope::Admin)
+                .query::<Paged>()
+                .answers(Is::OK, shape::pages(token())),
+            list,
+        )
+        .with(
+            post("/api/api_keys", "tokens_create", "Makes a token; it is told this once")
+                .scope(Scope::Admin)
+                .takes::<Said>()
+                .answers(Is::CREATED, made)
+                .link("tokens_delete", "which", "id")
+                .refuses(&[409]),
+            create,
+        )
+        .with(
+            delete("/api/api_keys/{which}", "tokens_delete", "Ends a token, by its name or id")
+                .scope(Scope::Admin)
+                .answers(Is::OK, shape::object(&[("id", "string"), ("deleted", "boolean")]))
+                .refuses(&[409, 422]),
+            revoke,
+        )
         .with_state(tokens)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Said {
+    /// No other token's.
     name: String,
+    /// Of `read`, `config`, `plugins`, `messages` and `admin`; without it all but the last.
     scopes: Option<Vec<String>>,
+    /// What it is for: `sink:poi-*`, or names of any kind; without it everything.
+    resources: Option<Vec<String>>,
+    /// Without it, it lasts until it is revoked.
     expires_in_days: Option<u32>,
 }
 
-async fn list(State(tokens): State<Arc<dyn Tokens>>) -> Response {
-    Json(tokens.list()).into_response()
+async fn list(State(tokens): State<Arc<dyn Tokens>>, Query(paged): Query<Paged>) -> Response {
+    paged.answer(paged::data(tokens.list()), "name")
 }
 
-async fn create(
-    State(tokens): State<Arc<dyn Tokens>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn create(State(tokens): State<Arc<dyn Tokens>>, Body(said): Body<Said>) -> Response {
     let answer = async {
-        let new = new_token(&headers, &body)?;
+        let new = new_token(said)?;
         tokens.create(new).await.map_err(refused)
     };
     match answer.await {
@@ -135,15 +164,9 @@ async fn revoke(State(tokens): State<Arc<dyn Tokens>>, Path(which): Path<String>
     }
 }
 
-fn new_token(headers: &HeaderMap, body: &[u8]) -> Result<NewToken, ConfigRefused> {
-    let content = headers.get(header::CONTENT_TYPE).and_then(|content| content.to_str().ok());
-    if !content.is_some_and(|content| content.starts_with("application/json")) {
-        let told = "send JSON, with `Content-Type: application/json`";
-        return Err(ConfigRefused::new(415, "content_type", told));
-    }
+fn new_token(said: Said) -> Result<NewToken, ConfigRefused> {
     let wrong = |what: String| ConfigRefused::new(422, "bad_request", what);
-    let Said { name, scopes, expires_in_days } =
-        serde_json::from_slice(body).map_err(|error| wrong(format!("body: {error}")))?;
+    let Said { name, scopes, resources, expires_in_days } = said;
     if name.is_empty() || name.chars().count() > NAME_MAX || name.chars().any(char::is_control) {
         return Err(wrong(format!(
             "`name` has 1 to {NAME_MAX} characters, and no control characters"
@@ -166,7 +189,12 @@ fn new_token(headers: &HeaderMap, body: &[u8]) -> Result<NewToken, ConfigRefused
     if scopes.is_empty() {
         return Err(wrong("`scopes` is empty: the token could do nothing".to_owned()));
     }
-    Ok(NewToken { name, scopes, days: expires_in_days, by: by(None) })
+    let patterns = resources.unwrap_or_default();
+    if patterns.len() > LIMITS_MAX {
+        return Err(wrong(format!("`resources` are {LIMITS_MAX} patterns at most")));
+    }
+    let limits = Limits::new(patterns).map_err(|what| wrong(format!("`resources`: {what}")))?;
+    Ok(NewToken { name, scopes, limits, days: expires_in_days, by: by(None) })
 }
 
 fn refused(error: VersionsError) -> ConfigRefused {
@@ -186,30 +214,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b261_what_a_request_needs_is_told_by_its_method_and_path() {
-        for (method, uri, expected) in [
-            ("GET", "/api/sinks", Scope::Read),
-            ("GET", "/api/sinks/a?show_sensitive=true", Scope::Admin),
-            ("GET", "/api/sinks/a?show_sensitiv%65=true", Scope::Admin),
-            ("GET", "/api/config/export?show-sensitive=true", Scope::Admin),
-            ("GET", "/api/config/export?show-sensitive=false", Scope::Read),
-            ("GET", "/api/config/export?show-sensitive=false&show-sensitive=true", Scope::Admin),
-            ("GET", "/api/config/export", Scope::Read),
-            ("POST", "/api/config/plan", Scope::Config),
-            ("PATCH", "/api/sinks/a", Scope::Config),
-            ("POST", "/api/sinks/a/backfills", Scope::Config),
-            ("GET", "/api/sinks/a/letters", Scope::Messages),
-            ("GET", "/api/letters/1", Scope::Messages),
-            ("GET", "/api/sequin_streams/a/receive", Scope::Messages),
-            ("GET", "/api/sinks/a/rollouts/1", Scope::Plugins),
-            ("POST", "/api/sinks/a/promote", Scope::Plugins),
-            ("POST", "/api/plugins", Scope::Plugins),
-            ("GET", "/api/plugins", Scope::Read),
-            ("GET", "/api/api_keys", Scope::Admin),
-            ("POST", "/api/whatever", Scope::Config),
+    fn who_asks_for_secrets_is_known_by_the_query_however_it_is_written() {
+        for (uri, expected) in [
+            ("/api/sinks", false),
+            ("/api/sinks/a?show_sensitive=true", true),
+            ("/api/sinks/a?show_sensitiv%65=true", true),
+            ("/api/config/export?show-sensitive=true", true),
+            ("/api/config/export?show-sensitive=false", false),
+            ("/api/config/export?show-sensitive=false&show-sensitive=true", true),
         ] {
-            let method: Method = method.parse().unwrap();
-            assert_eq!(needed(&method, &uri.parse().unwrap()), expected, "{method} {uri}");
+            assert_eq!(asks_for_secrets(&uri.parse().unwrap()), expected, "{uri}");
         }
     }
 }

@@ -10,6 +10,7 @@ mod extensions;
 mod node;
 mod packages;
 mod postgres;
+mod schemathesis;
 mod toolchain;
 mod typesense;
 pub(crate) mod wheel;
@@ -30,6 +31,8 @@ pub(crate) struct Services {
     pub pg_extensions: Vec<(&'static str, PathBuf)>,
     /// The Typesense server's executable, unless it is done without.
     pub typesense: Option<PathBuf>,
+    /// Schemathesis' executable, for tests.
+    pub schemathesis: Option<PathBuf>,
 }
 
 impl Services {
@@ -40,7 +43,8 @@ impl Services {
         let extensions = self.pg_extensions.iter();
         command.envs(extensions.map(|(name, bin)| (format!("PG_BIN_{name}"), bin)));
         let typesense = self.typesense.iter().map(|file| ("TYPESENSE_BIN", file));
-        command.env("PG_BIN", &self.pg_bin).envs(typesense)
+        let schemathesis = self.schemathesis.iter().map(|file| ("SCHEMATHESIS_BIN", file));
+        command.env("PG_BIN", &self.pg_bin).envs(typesense).envs(schemathesis)
     }
 }
 
@@ -63,7 +67,13 @@ pub(crate) fn ensure() -> anyhow::Result<Services> {
 fn ensure_beside(typesense: Option<PathBuf>) -> anyhow::Result<Services> {
     let pg_bin = postgres::ensure()?;
     toolchain::ensure_wasm_target()?;
-    Ok(Services { pg_bin, pg_majors: Vec::new(), pg_extensions: Vec::new(), typesense })
+    Ok(Services {
+        pg_bin,
+        pg_majors: Vec::new(),
+        pg_extensions: Vec::new(),
+        typesense,
+        schemathesis: None,
+    })
 }
 
 /// What tests need, which is everything.
@@ -74,7 +84,8 @@ pub(crate) fn ensure_for_tests() -> anyhow::Result<Services> {
         ("PGVECTOR", extensions::ensure_pgvector()?),
         ("POSTGIS", extensions::ensure_postgis()?),
     ];
-    Ok(Services { pg_majors, pg_extensions, ..services })
+    let schemathesis = Some(schemathesis::ensure()?);
+    Ok(Services { pg_majors, pg_extensions, schemathesis, ..services })
 }
 
 /// PostgreSQL alone: the directory of its programs and, if they are asked for, those of further majors.

@@ -15,6 +15,7 @@ pub(crate) struct ApiToken {
     _name: String,
     pub(crate) token: Option<Secret>,
     pub(crate) scopes: Option<Vec<String>>,
+    pub(crate) resources: Option<Vec<String>>,
 }
 
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<ApiToken> {

@@ -1,6 +1,6 @@
 //! Tokens of the API that the configuration names.
 
-use model::tokens::Scope;
+use model::tokens::{Limits, Scope};
 
 use super::ApiToken;
 use crate::diagnostic::Report;
@@ -36,10 +36,20 @@ fn token(from: &Resource<tokens::ApiToken>, report: &mut Report<'_>) -> Option<A
         );
         report.error(from.place(&["token"]), message);
     }
+    let limits = from.value.resources.as_ref().map_or_else(Limits::default, |patterns| {
+        if patterns.is_empty() {
+            let message = "`resources` is empty: leave it out if the token is for everything";
+            report.error(from.place(&["resources"]), message);
+        }
+        Limits::new(patterns.clone()).unwrap_or_else(|what| {
+            report.error(from.place(&["resources"]), what);
+            Limits::default()
+        })
+    });
     let Some(words) = &from.value.scopes else {
         // The predecessor's may do everything.
         let (name, scopes) = (from.name.clone(), vec![Scope::Admin]);
-        return Some(ApiToken { name, token: token.clone(), scopes });
+        return Some(ApiToken { name, token: token.clone(), scopes, limits });
     };
     if words.is_empty() {
         report.error(from.place(&["scopes"]), "`scopes` is empty: the token could do nothing");
@@ -57,5 +67,5 @@ fn token(from: &Resource<tokens::ApiToken>, report: &mut Report<'_>) -> Option<A
         }
     }
     scopes.sort();
-    Some(ApiToken { name: from.name.clone(), token: token.clone(), scopes })
+    Some(ApiToken { name: from.name.clone(), token: token.clone(), scopes, limits })
 }

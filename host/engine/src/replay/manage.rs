@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::BoxFuture;
 use model::plugin::Plugin;
+use model::sink::SinkError;
 use model::store::{
     Close, Counts, Edit, LetterId, LetterPage, LetterQuery, StoreError, StoredLetter,
 };
@@ -192,6 +194,20 @@ impl Handle {
         reason: &str,
     ) -> Result<(), DeskError> {
         self.desks.find(sink)?.discard(which, reason.to_owned()).await
+    }
+
+    /// Whether the destination of a sink can be reached and would take messages: asked when what comes
+    /// back is awaited.
+    ///
+    /// # Errors
+    /// The sink does not run.
+    pub fn check_sink(
+        &self,
+        sink: &str,
+    ) -> Result<BoxFuture<'static, Result<(), SinkError>>, DeskError> {
+        let desk = self.desks.find(sink)?;
+        let port = Arc::clone(&desk.burial.spec.sink);
+        Ok(Box::pin(async move { port.check().await }))
     }
 
     /// Shows what passes through a sink: the next rows, for some time at most. Off with no rows.

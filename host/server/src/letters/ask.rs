@@ -8,10 +8,16 @@ use serde_json::value::RawValue;
 use super::print;
 use crate::Failure;
 use crate::api::{Request, text};
-use crate::cli::{EditLetterArguments, ReplayLettersArguments};
+use crate::cli::{EditLetterArguments, Instead, ReplayLettersArguments};
 
 pub(super) fn edit(arguments: &EditLetterArguments) -> Result<(), Failure> {
-    let EditLetterArguments { id, input, message } = arguments;
+    let EditLetterArguments { id, instead } = arguments;
+    tell(Method::PATCH, &["letters", &id.to_string()], &edited(instead)?)
+}
+
+/// The body that says what is to be sent instead.
+pub(crate) fn edited(instead: &Instead) -> Result<String, Failure> {
+    let Instead { input, message } = instead;
     let (name, said) = match (input, message) {
         (Some(input), _) => ("input", input.as_str()),
         (None, message) => ("message", message.as_deref().unwrap_or_default()),
@@ -23,7 +29,7 @@ pub(super) fn edit(arguments: &EditLetterArguments) -> Result<(), Failure> {
     };
     let wrong = |error| Failure::Usage(format!("error: --{name} is no JSON: {error}"));
     let raw = RawValue::from_string(said.trim().to_owned()).map_err(wrong)?;
-    tell(Method::PATCH, &["letters", &id.to_string()], &format!("{{\"{name}\":{raw}}}"))
+    Ok(format!("{{\"{name}\":{raw}}}"))
 }
 
 pub(super) fn retry(ids: &[i64]) -> Result<(), Failure> {
@@ -36,7 +42,7 @@ pub(super) fn discard(ids: &[i64], reason: &str) -> Result<(), Failure> {
         .try_for_each(|id| tell(Method::POST, &["letters", &id.to_string(), "discard"], &body))
 }
 
-pub(super) fn replay(arguments: &ReplayLettersArguments) -> Result<(), Failure> {
+pub(crate) fn replay(arguments: &ReplayLettersArguments) -> Result<(), Failure> {
     let ReplayLettersArguments { sink, dry_run, reason, table, text, function, plugin } = arguments;
     let body = json!({
         "all": true,

@@ -15,6 +15,7 @@ use config::portable::{Action, Around, Declared, Difference, Id, Portable};
 use config::{Diagnostic, Spec};
 use engine::run::Stopped;
 use model::applied::{Applied, AppliedConfigs as _};
+use model::tokens::Limits;
 use model::versions::{Deed, Versions as _, VersionsError};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -71,6 +72,8 @@ pub(crate) struct Proposal {
     pub(crate) owner: String,
     pub(crate) by: String,
     pub(crate) reason: String,
+    /// What whoever asks may change.
+    pub(crate) limits: Limits,
 }
 
 /// A proposal laid over what runs.
@@ -243,6 +246,16 @@ impl Reloader {
     async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
         let Proposal { text, brought, .. } = proposal;
         let Laid { base, merged, owners, declared } = self.lay(proposal).await?;
+        let differences = merged.differences(&base);
+        let limits = &proposal.limits;
+        if let Some(it) = differences.iter().find(|it| !limits.allow(&it.id.kind, &it.id.name)) {
+            let what = format!(
+                "{} is not among what the token may change: {:.500}",
+                it.id,
+                limits.0.join(", ")
+            );
+            return Err(refused(403, "limited", what));
+        }
         let merged_text = merged.text();
         let (spec, told) = checked(&merged_text, text)?;
         let policy = &self.loaded.spec.signatures;
@@ -274,7 +287,6 @@ impl Reloader {
         let mut warnings: Vec<String> = told.iter().map(ToString::to_string).collect();
         warnings.extend(ready.problems.iter().cloned());
         warnings.extend(missing(&ready.loaded, &plan).await?);
-        let differences = merged.differences(&base);
         let hash = hash(&base.text(), &merged_text, &plan);
         Ok(Proposed { merged, ready, known, plan, differences, owners, warnings, hash })
     }

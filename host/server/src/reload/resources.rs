@@ -7,6 +7,7 @@ use config::portable::{HIDDEN, Id, Portable};
 use config::spec;
 use engine::health::Problem;
 use engine::run::Stopped;
+use model::tokens::Limits;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use web::ConfigRefused;
@@ -35,6 +36,8 @@ pub(crate) struct Edit {
     /// What is there the same already is as good as made.
     pub(crate) is_repeatable: bool,
     pub(crate) by: String,
+    /// What whoever asks may change.
+    pub(crate) limits: Limits,
 }
 
 type Told = Result<Value, ConfigRefused>;
@@ -89,12 +92,13 @@ impl Reloader {
     }
 
     fn proposal(&self, edit: &Edit) -> Result<(Id, Proposal), ConfigRefused> {
-        let Edit { kind, which, body, if_match, is_repeatable, by } = edit;
+        let Edit { kind, which, body, if_match, is_repeatable, by, limits } = edit;
         let portable = self.portable()?;
         let proposal = Proposal {
             owner: "default".to_owned(),
             by: by.clone(),
             reason: "api".to_owned(),
+            limits: limits.clone(),
             ..Proposal::default()
         };
         let named = |body: &Map<String, Value>| {

@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 use engine::desk::MessageId;
 use model::lsn::Lsn;
 use model::position::Position;
-use model::store::{LetterId, LetterQuery, LetterState};
+use model::store::{self, LetterId, LetterQuery, LetterState};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::bad;
@@ -17,17 +17,26 @@ const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 1_000;
 
 /// Which letters.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
+    /// Its name or id.
     pub(super) sink: Option<String>,
+    /// `open`, `superseded`, `replayed` or `discarded`; without it, what is open.
     pub(super) state: Option<String>,
+    /// Exactly this one.
     pub(super) reason: Option<String>,
+    /// `schema.table`.
     pub(super) table: Option<String>,
+    /// In the error, the input or the message.
     pub(super) text: Option<String>,
+    /// ISO 8601: the last attempt was then or later.
     pub(super) since: Option<String>,
+    /// ISO 8601: the last attempt was before.
     pub(super) until: Option<String>,
+    /// What the page before gave as `next`.
     pub(super) after: Option<LetterId>,
+    /// Letters of a page: 50 unless said, 1,000 at most.
     pub(super) limit: Option<usize>,
 }
 
@@ -55,15 +64,21 @@ impl Filter {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Which letters, and through which version: `letters`, or `all` with filters.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Replay {
+    /// These.
     pub(super) letters: Option<Vec<LetterId>>,
+    /// All that fit the filters.
     #[serde(default)]
     pub(super) all: bool,
+    /// Only tell what would be sent.
     #[serde(default)]
     pub(super) dry_run: bool,
+    /// The function that another version is taken of.
     pub(super) function: Option<String>,
+    /// That version: `NAME@VERSION` or `sha256:…`.
     pub(super) plugin: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) table: Option<String>,
@@ -85,10 +100,13 @@ impl Replay {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// How much is traced.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Trace {
+    /// So many rows.
     pub(super) rows: u64,
+    /// So long at most.
     #[serde(default = "minutes")]
     pub(super) seconds: u64,
 }
@@ -97,47 +115,50 @@ fn minutes() -> u64 {
     300
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct After {
+    /// The number of the last event that was seen.
     #[serde(default)]
     pub(super) after: u64,
 }
 
-/// What is to be sent instead; JSON as it stands.
-pub(super) struct Edited {
-    pub(super) input: Option<String>,
-    pub(super) message: Option<String>,
+/// What is to be sent instead, either of them; JSON as it stands.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    /// The row, as the functions get it.
+    pub(super) input: Option<Box<RawValue>>,
+    /// The message, as the sink gets it.
+    pub(super) message: Option<Box<RawValue>>,
 }
 
-pub(super) fn edit(body: &[u8]) -> Result<Edited, Refused> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        input: Option<Box<RawValue>>,
-        message: Option<Box<RawValue>>,
+impl Edit {
+    pub(super) fn told(self) -> Result<store::Edit, Refused> {
+        let text = |raw: Box<RawValue>| raw.get().to_owned();
+        match self {
+            Self { input: Some(input), message: None } => Ok(store::Edit::Input(text(input))),
+            Self { input: None, message: Some(message) } => Ok(store::Edit::Message(text(message))),
+            _ => Err(bad("give either `input` or `message`")),
+        }
     }
-    let Body { input, message } = self::body(body)?;
-    let text = |raw: Option<Box<RawValue>>| raw.map(|raw| raw.get().to_owned());
-    Ok(Edited { input: text(input), message: text(message) })
 }
 
 /// Nobody discards without saying why.
-pub(super) fn reason(body: &[u8]) -> Result<String, Refused> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        reason: String,
-    }
-    let Body { reason } = self::body(body)?;
-    if reason.trim().is_empty() {
-        return Err(bad("say why: `reason` is kept with what is discarded"));
-    }
-    Ok(reason)
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reason {
+    /// Kept with what is discarded.
+    #[schemars(length(min = 1))]
+    reason: String,
 }
 
-pub(super) fn body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body)
-        .map_err(|error| reply::error(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+impl Reason {
+    pub(super) fn told(self) -> Result<String, Refused> {
+        if self.reason.trim().is_empty() {
+            return Err(bad("say why: `reason` is kept with what is discarded"));
+        }
+        Ok(self.reason)
+    }
 }
 
 /// `LSN-ORDINAL-OUTPUT`, in decimal.

@@ -129,8 +129,24 @@ pub(super) fn waiting(waiting: &Waiting) -> Raw {
     object(value, [("payload", raw(&waiting.message.payload))])
 }
 
+/// What an event is called, and what it tells, on one line.
+pub(crate) fn event_of(of: &Event) -> (&'static str, String) {
+    (parts(of).0, event(of).get().replace(['\n', '\r'], " "))
+}
+
 pub(super) fn event(event: &Event) -> Raw {
-    let (what, told) = match &event.what {
+    let (what, told) = parts(event);
+    let value = json!({
+        "number": event.number,
+        "commit_lsn": event.position.commit_lsn.0,
+        "commit_idx": event.position.ordinal,
+        "what": what,
+    });
+    object(value, [("told", told)])
+}
+
+fn parts(event: &Event) -> (&'static str, Raw) {
+    match &event.what {
         Happened::Input(text) => ("input", raw(text)),
         Happened::Output(output, text) => {
             ("output", object(json!({"output": output}), [("message", raw(text))]))
@@ -144,14 +160,7 @@ pub(super) fn event(event: &Event) -> Raw {
             });
             ("sent", told(&sent))
         }
-    };
-    let value = json!({
-        "number": event.number,
-        "commit_lsn": event.position.commit_lsn.0,
-        "commit_idx": event.position.ordinal,
-        "what": what,
-    });
-    object(value, [("told", told)])
+    }
 }
 
 fn sent(request: &Request) -> Value {

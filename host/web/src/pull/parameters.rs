@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use model::pull::LeaseId;
 use serde_json::{Map, Value};
 
+use crate::extract::{is_json, not_json};
 use crate::reply::{self, Refused};
 
 /// The predecessor's bounds.
@@ -24,10 +25,8 @@ impl Parameters {
         let mut all: Map<_, _> =
             query.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
         if !body.is_empty() {
-            let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-            if !is_json(kind) {
-                let told = "the body must be JSON: `Content-Type: application/json`";
-                return Err(reply::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, told));
+            if !is_json(headers) {
+                return Err(not_json());
             }
             let given: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
                 bad(format!("the body is no JSON object: line {}", error.line()))
@@ -85,13 +84,6 @@ impl Parameters {
     }
 }
 
-/// The part before the parameters is compared, and `application/problem+json` is JSON too.
-fn is_json(kind: &[u8]) -> bool {
-    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let kind = kind.to_ascii_lowercase();
-    kind == b"application/json" || kind.starts_with(b"application/") && kind.ends_with(b"+json")
-}
-
 /// `60s`, `5m`, `1000ms`; a bare number is in milliseconds, for in a query there are only texts.
 fn milliseconds(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -111,6 +103,8 @@ fn bad(summary: impl Into<String>) -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderValue, header};
+
     use super::*;
 
     fn read(query: &[(&str, &str)], body: &str) -> Result<Parameters, u16> {

@@ -10,6 +10,8 @@ use model::plugin::Cost;
 use model::rollout::Step;
 use serde_json::{Map, Value, json};
 
+use crate::shape;
+
 /// What is listed of one.
 pub(super) fn rollout(report: &Report) -> Value {
     let record = &report.record;
@@ -51,6 +53,40 @@ pub(super) fn whole(report: &Report) -> Value {
         shown.extend(more);
     }
     shown
+}
+
+/// The schema of what is listed.
+pub(super) fn schema() -> Value {
+    shape::object(&[
+        ("id", "string"),
+        ("sink", "string"),
+        ("function", "string"),
+        ("plugin", "string"),
+        ("digest", "string"),
+        ("base", "string"),
+        ("state", "string"),
+        ("reason", "string|null"),
+        ("percent", "integer"),
+        ("pending", "boolean"),
+        ("steps", "array"),
+        ("rules", "object"),
+        ("resumed", "any"),
+        ("inserted_at", "string"),
+        ("updated_at", "string"),
+    ])
+}
+
+/// Of one.
+pub(super) fn schema_whole() -> Value {
+    let more = shape::object(&[
+        ("old", "object"),
+        ("new", "object"),
+        ("compared", "object"),
+        ("skipped", "any"),
+        ("samples", "array"),
+        ("used", "any"),
+    ]);
+    shape::with(schema(), more)
 }
 
 fn step(step: &Step) -> Value {
