@@ -130,9 +130,9 @@ async fn b235_a_failing_message_is_visible_and_is_retried_or_discarded_now() -> 
     let id = waiting[0]["id"].as_str().unwrap();
     let (_, shown) = world.cli(&["messages", "show", "hook", id]).await?;
     assert!(shown.contains("\"payload\":") && shown.contains("400"), "{shown}");
-    let mut instead = waiting[0]["payload"].clone();
-    instead["record"]["value"] = json!("good");
-    let instead = json!({"effect": "write", "key": null, "payload": instead});
+    let shown: Value = serde_json::from_str(&shown)?;
+    let mut instead = shown["message"].clone();
+    instead["payload"]["record"]["value"] = json!("good");
     until("the message to be edited", SOON, async || {
         let text = instead.to_string();
         let (code, told) = world.cli(&["messages", "edit", "hook", id, "--message", &text]).await?;

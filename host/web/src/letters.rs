@@ -179,7 +179,7 @@ pub(crate) fn routes(letters: Letters) -> Routes {
             get("/api/sinks/{sink}/messages/{id}", "messages_show", "One of them")
                 .scope(Scope::Messages)
                 .of("sink")
-                .answers(Is::OK, schema::waiting()),
+                .answers(Is::OK, shape::with(schema::waiting(), shape::object(&[("message", "any")]))),
             message,
         )
         .with(
@@ -337,7 +337,7 @@ async fn message(
         let which = ask::message_id(&id)?;
         let waiting = letters.handle.waiting(&sink, usize::MAX).await.map_err(desk)?;
         let found = waiting.iter().find(|waiting| waiting.id == which);
-        Ok(show::waiting(found.ok_or_else(|| desk(DeskError::NoMessage))?))
+        Ok(show::waiting_whole(found.ok_or_else(|| desk(DeskError::NoMessage))?))
     };
     answered(answer.await)
 }

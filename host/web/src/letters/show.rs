@@ -114,9 +114,19 @@ fn id(position: Position, output: u32) -> String {
     format!("{}-{}-{output}", position.commit_lsn.0, position.ordinal)
 }
 
+/// One, with what is to be sent as an edit takes it.
+pub(super) fn waiting_whole(one: &Waiting) -> Raw {
+    let message = raw(&model::outgoing::write(&one.message));
+    object(waiting_value(one), [("payload", raw(&one.message.payload)), ("message", message)])
+}
+
 pub(super) fn waiting(waiting: &Waiting) -> Raw {
+    object(waiting_value(waiting), [("payload", raw(&waiting.message.payload))])
+}
+
+fn waiting_value(waiting: &Waiting) -> Value {
     let seconds = waiting.next_retry.map(|wait| wait.as_secs_f64());
-    let value = json!({
+    json!({
         "id": id(waiting.id.position, waiting.id.output),
         "idempotency_key": waiting.message.idempotency_key,
         "key": waiting.message.key,
@@ -125,8 +135,7 @@ pub(super) fn waiting(waiting: &Waiting) -> Raw {
         "next_retry_in_seconds": seconds,
         "in_flight": waiting.in_flight,
         "replay": waiting.replay,
-    });
-    object(value, [("payload", raw(&waiting.message.payload))])
+    })
 }
 
 /// What an event is called, and what it tells, on one line.
