@@ -31,6 +31,7 @@ mod plugin_cli;
 mod plugins;
 mod proxy;
 mod pull;
+mod redis;
 mod reload;
 mod resources;
 mod rollouts;

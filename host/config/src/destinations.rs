@@ -9,14 +9,12 @@ use crate::tree::{self, Kind, Node};
 
 /// What the predecessor can send to, and we cannot yet. A name leaves this list when it comes into
 /// the table.
-const NOT_YET: [&str; 14] = [
+const NOT_YET: [&str; 12] = [
     "kafka",
     "sqs",
     "sns",
     "kinesis",
     "s2",
-    "redis_stream",
-    "redis",
     "redis_string",
     "gcp_pubsub",
     "nats",
@@ -110,6 +108,8 @@ destinations! {
     "typesense" Typesense typesense;
     /// Consumers fetch the messages over HTTP.
     "sequin_stream" SequinStream sequin_stream;
+    /// Messages are entries of a Redis stream.
+    "redis_stream" RedisStream redis_stream;
     /// Messages are lines of a file.
     "file" File file;
     /// Messages are lines of standard output.
@@ -121,7 +121,7 @@ destinations! {
 /// The destination that `sink_type` of a routing function means.
 pub(crate) fn routed(written: &str, place: Place, report: &mut Report<'_>) -> Option<&'static str> {
     // As the predecessor's code calls it.
-    let name = if written == "http_push" { "webhook" } else { written };
+    let name = if written == "http_push" { "webhook" } else { modern(written) };
     let known = || KNOWN.iter().copied().filter(|name| !UNROUTED.contains(name));
     if let Some(name) = known().find(|known| *known == name) {
         return Some(name);
@@ -140,6 +140,11 @@ pub(crate) fn routed(written: &str, place: Place, report: &mut Report<'_>) -> Op
     None
 }
 
+/// What was called otherwise before.
+fn modern(name: &str) -> &str {
+    if name == "redis" { "redis_stream" } else { name }
+}
+
 /// Reads `destination` of a sink.
 pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Written> {
     if !matches!(node.kind, Kind::Map(_)) {
@@ -152,7 +157,7 @@ pub(crate) fn read(mut node: Node, report: &mut Report<'_>) -> Option<Written> {
         report.error_with_help(node.place, "`destination.type` is missing", all());
         return None;
     };
-    match kind.value.text() {
+    match kind.value.text().map(modern) {
         Some(name) if KNOWN.contains(&name) => options(name, &node, report),
         Some(other) if NOT_YET.contains(&other) => {
             let message = format!("the destination `{other}` is not supported yet");

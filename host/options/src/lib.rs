@@ -7,6 +7,8 @@
 pub mod benchmark;
 pub mod endpoint;
 pub mod file;
+pub mod redis;
+pub mod redis_stream;
 mod secret;
 pub mod sequin_stream;
 pub mod signing;

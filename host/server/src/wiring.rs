@@ -334,6 +334,7 @@ fn ready(
     // Only these can be routed.
     let sink_type = match (role, &sink.destination) {
         (plugin::Role::Route, Destination::Typesense(_)) => "typesense",
+        (plugin::Role::Route, Destination::RedisStream(_)) => "redis_stream",
         (plugin::Role::Route, _) => "webhook",
         _ => "",
     };
@@ -520,6 +521,9 @@ fn destination(
         }
         Destination::Typesense(options) => {
             builder()?.typesense(options.clone(), batching).map_err(|error| error.to_string())?
+        }
+        Destination::RedisStream(options) => {
+            sinks::redis_stream(options.clone(), batching).map_err(|error| error.to_string())?
         }
         Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
         Destination::File(options) => sinks::file(options.clone(), batching),

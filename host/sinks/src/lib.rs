@@ -11,6 +11,8 @@ mod fetch;
 mod file;
 mod http;
 mod lines;
+mod redis;
+mod redis_stream;
 mod sequin_stream;
 mod stdout;
 mod typesense;
@@ -52,6 +54,9 @@ pub enum BuildError {
     /// A URL that cannot be made.
     #[error("the address {address} cannot be extended by a path")]
     Url { address: options::Address },
+    /// A certificate that cannot be read, or an address that is none.
+    #[error("cannot set up the Redis client: {reason}")]
+    Redis { reason: String },
     /// An address that the guard keeps requests from.
     #[error("requests to {address} are not allowed: {reason}")]
     Refused { address: options::Address, reason: String },
@@ -86,6 +91,17 @@ impl Builder {
         self.guard.check_url(&options.url)?;
         Ok(Arc::new(typesense::Typesense::new(self.http.clone(), options, batching)?))
     }
+}
+
+/// A Redis stream. It connects when there is something to send.
+///
+/// # Errors
+/// A certificate cannot be read.
+pub fn redis_stream(
+    options: options::redis_stream::Ready,
+    batching: Batching,
+) -> Result<Arc<dyn Sink>, BuildError> {
+    Ok(Arc::new(redis_stream::RedisStream::new(options, batching)?))
 }
 
 /// A stream that consumers fetch from. `seed` is a random number: with another one, the ids of its

@@ -179,7 +179,10 @@ pub(crate) fn routes(letters: Letters) -> Routes {
             get("/api/sinks/{sink}/messages/{id}", "messages_show", "One of them")
                 .scope(Scope::Messages)
                 .of("sink")
-                .answers(Is::OK, shape::with(schema::waiting(), shape::object(&[("message", "any")]))),
+                .answers(
+                    Is::OK,
+                    shape::with(schema::waiting(), shape::object(&[("message", "any")])),
+                ),
             message,
         )
         .with(
@@ -433,7 +436,9 @@ impl Letters {
     /// The letter that a message has become: it is written while others go on.
     async fn letter_of(&self, sink: &str, which: MessageId) -> Result<LetterId, Refused> {
         let find = async {
+            let mut looks = tokio::time::interval(LOOK);
             loop {
+                looks.tick().await;
                 let mut query =
                     Filter { sink: Some(sink.to_owned()), ..Filter::default() }.query()?;
                 loop {
@@ -448,7 +453,6 @@ impl Letters {
                     let Some(next) = page.next else { break };
                     query.after = next;
                 }
-                tokio::time::sleep(LOOK).await;
             }
         };
         let late = |_| {

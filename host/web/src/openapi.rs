@@ -49,8 +49,8 @@ pub(crate) fn document(version: &str, operations: &Operations) -> Value {
 fn of_configuration() -> Map<String, Value> {
     let text = config::SCHEMA.replace("#/$defs/", "#/components/schemas/");
     let mut schema: Value = serde_json::from_str(&text).unwrap_or_default();
-    match schema["$defs"].take() {
-        Value::Object(schemas) => schemas,
+    match schema.get_mut("$defs").map(Value::take) {
+        Some(Value::Object(schemas)) => schemas,
         _ => Map::new(),
     }
 }
@@ -68,23 +68,24 @@ fn tag(operation: &Operation) -> &str {
 }
 
 fn of(operation: &Operation) -> Value {
-    let mut told = json!({
-        "operationId": operation.id,
-        "summary": operation.summary,
-        "description": format!("Needs the scope `{}`.", operation.scope.as_str()),
-        "tags": [tag(operation)],
-        "parameters": parameters(operation),
-        "responses": responses(operation),
-    });
+    let scope = operation.scope.as_str();
+    let mut told = Map::new();
+    let mut put = |key: &str, value: Value| _ = told.insert(key.to_owned(), value);
+    put("operationId", operation.id.clone().into());
+    put("summary", operation.summary.clone().into());
+    put("description", format!("Needs the scope `{scope}`.").into());
+    put("tags", json!([tag(operation)]));
+    put("parameters", parameters(operation).into());
+    put("responses", responses(operation).into());
     if !operation.bodies.is_empty() {
         let content: Map<String, Value> = operation
             .bodies
             .iter()
             .map(|(kind, schema)| ((*kind).to_owned(), json!({"schema": schema})))
             .collect();
-        told["requestBody"] = json!({"required": operation.needs_body, "content": content});
+        put("requestBody", json!({"required": operation.needs_body, "content": content}));
     }
-    told
+    told.into()
 }
 
 /// The names between the braces of a path.
@@ -125,22 +126,26 @@ fn responses(operation: &Operation) -> Map<String, Value> {
 }
 
 fn answered(answer: &Answered) -> Value {
-    let mut told = json!({"description": "Done."});
+    let mut told = Map::new();
+    let mut put = |key: &str, value: Value| _ = told.insert(key.to_owned(), value);
+    put("description", "Done.".into());
     if let Some((kind, schema)) = &answer.content {
-        let mut content = Map::new();
-        content.insert((*kind).to_owned(), json!({"schema": schema}));
-        told["content"] = content.into();
+        let content = [((*kind).to_owned(), json!({"schema": schema}))];
+        put("content", Map::from_iter(content).into());
     }
     if answer.has_etag {
         let etag = json!({"description": "For `If-Match`.", "schema": {"type": "string"}});
-        told["headers"] = json!({"ETag": etag});
+        put("headers", json!({"ETag": etag}));
     }
-    for [operation, parameter, field] in &answer.links {
-        let mut parameters = Map::new();
-        parameters.insert(parameter.clone(), format!("$response.body#/{field}").into());
-        told["links"][operation] = json!({"operationId": operation, "parameters": parameters});
+    let link = |[operation, parameter, field]: &[String; 3]| {
+        let found = (parameter.clone(), format!("$response.body#/{field}").into());
+        let parameters: Map<String, Value> = [found].into_iter().collect();
+        (operation.clone(), json!({"operationId": operation, "parameters": parameters}))
+    };
+    if !answer.links.is_empty() {
+        put("links", answer.links.iter().map(link).collect::<Map<_, _>>().into());
     }
-    told
+    told.into()
 }
 
 /// Those that each operation of its form may refuse with, and its own.

@@ -19,22 +19,20 @@ pub(crate) fn of<T: JsonSchema>() -> Value {
 
 /// The fields of an object as parameters of a query.
 pub(crate) fn parameters(mut schema: Value) -> Vec<Value> {
-    let required = schema["required"].take();
+    let mut take = |key: &str| schema.get_mut(key).map(Value::take).unwrap_or_default();
+    let (required, fields) = (take("required"), take("properties"));
+    let Value::Object(fields) = fields else { return Vec::new() };
     let is_required =
         |name: &str| required.as_array().is_some_and(|all| all.contains(&json!(name)));
-    let Value::Object(fields) = schema["properties"].take() else { return Vec::new() };
     let parameter = |(name, mut schema): (String, Value)| {
-        let told = schema["description"].take();
-        if let Value::Object(schema) = &mut schema {
-            schema.remove("description");
-        }
+        let told = schema.as_object_mut().and_then(|schema| schema.remove("description"));
         // In a query there is no null.
-        if let Value::Array(types) = &mut schema["type"] {
+        if let Some(Value::Array(types)) = schema.get_mut("type") {
             types.retain(|it| it != "null");
         }
         json!({
             "name": name, "in": "query", "required": is_required(&name),
-            "description": told.as_str().unwrap_or_default(), "schema": schema,
+            "description": told.unwrap_or_else(|| "".into()), "schema": schema,
         })
     };
     fields.into_iter().map(parameter).collect()

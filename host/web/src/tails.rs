@@ -188,11 +188,8 @@ fn events(
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     let parts =
         stream::unfold((place, stop, look, true), async |(place, stop, mut look, first)| {
-            if !first {
-                tokio::select! {
-                    () = stop.cancelled() => return None,
-                    () = tokio::time::sleep(LOOK) => {}
-                }
+            if !first && tokio::time::timeout(LOOK, stop.cancelled()).await.is_ok() {
+                return None;
             }
             let events = look()?;
             let events = stream::iter(events.into_iter().map(Ok));

@@ -10,6 +10,7 @@ mod extensions;
 mod node;
 mod packages;
 mod postgres;
+mod redis;
 mod schemathesis;
 mod toolchain;
 mod typesense;
@@ -84,6 +85,7 @@ pub(crate) fn ensure_for_tests() -> anyhow::Result<Services> {
         ("PGVECTOR", extensions::ensure_pgvector()?),
         ("POSTGIS", extensions::ensure_postgis()?),
     ];
+    redis::ensure()?;
     let schemathesis = Some(schemathesis::ensure()?);
     Ok(Services { pg_majors, pg_extensions, schemathesis, ..services })
 }

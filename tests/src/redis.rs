@@ -1,0 +1,120 @@
+//! A real Redis with a directory of its own, or what speaks as it does.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use crate::process::{Process, Signal};
+use crate::{env, ports, until};
+
+const START: Duration = Duration::from_secs(30);
+
+/// A server, running unless it was stopped.
+pub struct Redis {
+    // Before the directory: the server must be gone when that is removed.
+    process: Option<Process>,
+    bin: PathBuf,
+    port: u16,
+    /// Of its command line, beside what each has.
+    options: Vec<String>,
+    dir: TempDir,
+}
+
+impl Redis {
+    /// Starts an empty server that writes all it is told to its disk, and waits until it answers.
+    /// `options` are of its command line.
+    pub async fn start(options: &[&str]) -> Result<Self> {
+        // By its name: behind the links of a distribution it is another program.
+        let found = env::find_executable("redis-server").map(|_| "redis-server".into());
+        let bin = env::path("REDIS_BIN")
+            .or(found)
+            .context("find Redis: run `cargo x test`, or set REDIS_BIN to redis-server")?;
+        let dir = tempfile::Builder::new().prefix("sequin-redis-").tempdir()?;
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut redis = Self { process: None, bin, port: ports::free()?, options, dir };
+        redis.start_again().await?;
+        Ok(redis)
+    }
+
+    /// Where it listens on this machine.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it with what it had written.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log"))?;
+        let mut command = Command::new(&self.bin);
+        command
+            .args(["--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always"])
+            .args(["--save", "", "--dir"])
+            .arg(self.dir.path())
+            .args(["--port", &self.port.to_string()])
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.process = Some(Process::spawn("Redis", &mut command, Signal::KILL)?);
+        until("Redis to answer", START, async || {
+            let said = self.ask(&["PING"]).await?;
+            let is_up = said.contains("PONG") || said.contains("NOAUTH");
+            Ok(if is_up { Ok(()) } else { Err(said) })
+        })
+        .await
+    }
+
+    /// Kills it.
+    pub async fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// What `redis-cli` prints for a command, raw.
+    pub async fn ask(&self, command: &[&str]) -> Result<String> {
+        let cli = self.bin.with_file_name("redis-cli");
+        let output = tokio::process::Command::new(cli)
+            .args(["-p", &self.port.to_string(), "--raw"])
+            .args(command)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("run redis-cli")?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
+    }
+
+    /// The entries of a stream: the id and the fields of each.
+    ///
+    /// # Errors
+    /// It says something else.
+    pub async fn entries(&self, stream: &str) -> Result<Vec<(String, Vec<(String, String)>)>> {
+        let cli = self.bin.with_file_name("redis-cli");
+        let output = tokio::process::Command::new(cli)
+            .args(["-p", &self.port.to_string(), "--json", "XRANGE", stream, "-", "+"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("run redis-cli")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let entries: Vec<(String, Vec<String>)> =
+            serde_json::from_str(&said).with_context(|| said.clone())?;
+        let pairs = |fields: Vec<String>| {
+            ensure!(fields.len().is_multiple_of(2), "fields without values: {fields:?}");
+            let pair = |pair: &[String]| match pair {
+                [name, value] => Some((name.clone(), value.clone())),
+                _ => None,
+            };
+            Ok(fields.chunks(2).filter_map(pair).collect())
+        };
+        entries.into_iter().map(|(id, fields)| Ok((id, pairs(fields)?))).collect()
+    }
+}
