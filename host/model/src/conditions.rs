@@ -86,7 +86,7 @@ pub enum Operand {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCondition {
     /// This operator makes no sense of values of this type.
-    #[error("{operator} does not go with {field_type}")]
+    #[error("`{operator}` does not go with {field_type}")]
     Operator {
         /// The operator.
         operator: &'static str,
@@ -94,18 +94,16 @@ pub enum InvalidCondition {
         field_type: &'static str,
     },
     /// The operand is none for this operator.
-    #[error("{operator} takes {wanted}")]
+    #[error("`{operator}` takes {wanted}")]
     Operand {
         /// The operator.
         operator: &'static str,
         /// What it takes.
         wanted: &'static str,
     },
-    /// An operand is none of this type.
-    #[error("`{value}` is no {field_type}")]
+    /// An operand is none of this type. It may be a secret, and is not shown.
+    #[error("what it is compared with is no {field_type}")]
     Value {
-        /// What was written.
-        value: String,
         /// The type.
         field_type: &'static str,
     },
@@ -252,7 +250,7 @@ impl Test {
                     let values = values.iter().map(|value| value.as_str().into()).collect();
                     Ok(Self::Same(operator == Equal, values))
                 }
-                (Equal | NotEqual, _) => Err(wanted("a list here")),
+                (Equal | NotEqual, _) => Err(wanted("a list, as it is of field_type list")),
                 _ => Err(not_with(operator, field_type)),
             },
             _ if field_type == FieldType::Boolean && !matches!(operator, Equal | NotEqual) => {
@@ -318,10 +316,7 @@ impl Typed {
             FieldType::Boolean => boolean(written).map(Self::Boolean),
             FieldType::Time => Instant::read(written).map(Self::Time),
         };
-        read.ok_or_else(|| InvalidCondition::Value {
-            value: written.to_owned(),
-            field_type: field_type.as_str(),
-        })
+        read.ok_or(InvalidCondition::Value { field_type: field_type.as_str() })
     }
 
     /// Where the value of the row stands beside this.

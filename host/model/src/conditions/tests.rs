@@ -246,15 +246,18 @@ fn what_does_not_go_together_is_no_condition() {
     let said = |of, operator, operand: &Operand| {
         Condition::new("c", Vec::new(), of, operator, operand).unwrap_err().to_string()
     };
-    assert_eq!(said(Boolean, Less, &one("true")), "< does not go with boolean");
-    assert_eq!(said(List, Less, &operand(&["a"])), "< does not go with list");
-    assert_eq!(said(Text, Equal, &operand(&["a"])), "== takes one value");
-    assert_eq!(said(Text, In, &one("a")), "in takes a list with at least one value");
-    assert_eq!(said(Text, In, &operand(&[])), "in takes a list with at least one value");
-    assert_eq!(said(List, Equal, &one("a")), "== takes a list here");
-    assert_eq!(said(Text, IsNull, &one("a")), "is null takes no comparison_value");
-    assert_eq!(said(Number, Equal, &one("ten")), "`ten` is no number");
-    assert_eq!(said(Time, In, &operand(&["2024-01-01", "x"])), "`x` is no datetime");
+    assert_eq!(said(Boolean, Less, &one("true")), "`<` does not go with boolean");
+    assert_eq!(said(List, Less, &operand(&["a"])), "`<` does not go with list");
+    assert_eq!(said(Text, Equal, &operand(&["a"])), "`==` takes one value");
+    assert_eq!(said(Text, In, &one("a")), "`in` takes a list with at least one value");
+    assert_eq!(said(Text, In, &operand(&[])), "`in` takes a list with at least one value");
+    assert_eq!(said(List, Equal, &one("a")), "`==` takes a list, as it is of field_type list");
+    assert_eq!(said(Text, IsNull, &one("a")), "`is null` takes no comparison_value");
+    assert_eq!(said(Number, Equal, &one("ten")), "what it is compared with is no number");
+    assert_eq!(
+        said(Time, In, &operand(&["2024-01-01", "x"])),
+        "what it is compared with is no datetime"
+    );
 }
 
 proptest::proptest! {
