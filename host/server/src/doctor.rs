@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use config::spec::resource_of;
 use postgres::{Finding, Outcome};
 use serde_json::{Value, json};
 use store::Embedded;
@@ -14,6 +15,7 @@ use crate::arrivals;
 use crate::cli::DoctorArguments;
 use crate::configuration::{self, Written};
 use crate::plugin::print;
+use crate::retentions;
 use crate::settings::{self, environment};
 use crate::tables;
 use crate::wiring::{self, Wiring};
@@ -96,8 +98,11 @@ async fn databases(spec: &config::Spec) -> Vec<Looked> {
 
 /// The source, part by part.
 async fn examined(source: &postgres::Options) -> Vec<(&'static str, Level, String)> {
-    let findings = postgres::examine(source).await.into_iter();
-    let told = findings.map(|Finding { name, outcome }| match outcome {
+    leveled(postgres::examine(source).await)
+}
+
+fn leveled(findings: Vec<Finding>) -> Vec<(&'static str, Level, String)> {
+    let told = findings.into_iter().map(|Finding { name, outcome }| match outcome {
         Outcome::Good(told) => (name, Level::Good, told),
         Outcome::Doubtful(told) => (name, Level::Doubtful, told),
         Outcome::Bad(error) => (name, Level::Bad, error.to_string()),
@@ -131,9 +136,16 @@ async fn sinks(
     let known = known.map_err(anyhow::Error::from)?;
     let wiring = Wiring::new(dir.path(), guard).with_runtime(runtime);
     let built = tokio::task::block_in_place(|| wiring.build(spec, &known));
-    let mut all = BTreeMap::new();
-    for sink in built.slots.iter().flat_map(|slot| &slot.sinks) {
-        let subject = format!("sink {}", sink.name);
+    let (mut all, mut kept) = (BTreeMap::new(), Vec::new());
+    for sink in &spec.sinks {
+        let subject = subject(&sink.name);
+        for (check, level, told) in leveled(retentions::examined(sink).await) {
+            kept.push(Looked { subject: subject.clone(), check, level, told });
+        }
+    }
+    let is_sink = |sink: &&engine::spec::SinkSpec| resource_of(&sink.name).0 == "sink";
+    for sink in built.slots.iter().flat_map(|slot| &slot.sinks).filter(is_sink) {
+        let subject = subject(&sink.name);
         let (check, level, told) = match &sink.fault {
             Some(fault) => (fault.code, Level::Bad, fault.message.clone()),
             None => match sink.sink.check().await {
@@ -144,12 +156,18 @@ async fn sinks(
         };
         all.insert(subject.clone(), Looked { subject, check, level, told });
     }
-    let mut all: Vec<Looked> = all.into_values().collect();
+    let mut all: Vec<Looked> = all.into_values().chain(kept).collect();
     // That a database does not answer is told of it.
     let (missing, _) = tables::missing(spec, &built.reads, wiring::source).await;
     all.extend(missing.into_iter().map(|(sink, check, told)| {
         let level = Level::Doubtful;
-        Looked { subject: format!("sink {sink}"), check, level, told }
+        Looked { subject: subject(&sink), check, level, told }
     }));
     Ok(all)
+}
+
+/// `sink orders`, `change retention orders`.
+fn subject(sink: &str) -> String {
+    let (kind, name) = resource_of(sink);
+    format!("{} {name}", kind.replace('_', " "))
 }

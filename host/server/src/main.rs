@@ -29,6 +29,7 @@ mod plan;
 mod platform;
 mod plugin;
 mod reload;
+mod retentions;
 mod rollouts;
 mod serve;
 mod settings;

@@ -1,5 +1,5 @@
 //! The predecessor's API of single resources, by name or id: `sinks`, `postgres_databases` and
-//! `destinations/http_endpoints`; and `functions`, for which it had none.
+//! `destinations/http_endpoints`; and `functions` and `change_retentions`, for which it had none.
 //!
 //! | route | |
 //! |---|---|
@@ -39,7 +39,7 @@ type Answer = BoxFuture<'static, Result<Value, ConfigRefused>>;
 /// What is to become of a resource.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// `sink`, `database`, `http_endpoint` or `function`.
+    /// `sink`, `database`, `http_endpoint`, `function` or `change_retention`.
     pub kind: &'static str,
     /// Its name or id; None of one that is new.
     pub which: Option<String>,
@@ -72,11 +72,12 @@ struct Context {
 }
 
 /// Where each kind is, and the status of a creation.
-const KINDS: [(&str, &str, StatusCode); 4] = [
+const KINDS: [(&str, &str, StatusCode); 5] = [
     ("/api/sinks", "sink", StatusCode::OK),
     ("/api/postgres_databases", "database", StatusCode::CREATED),
     ("/api/destinations/http_endpoints", "http_endpoint", StatusCode::CREATED),
     ("/api/functions", "function", StatusCode::CREATED),
+    ("/api/change_retentions", "change_retention", StatusCode::CREATED),
 ];
 
 pub(crate) fn routes(resources: Arc<dyn Resources>) -> Router {
