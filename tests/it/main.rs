@@ -32,6 +32,7 @@ mod proxy;
 mod pull;
 mod reload;
 mod resources;
+mod retention;
 mod rollouts;
 mod sequin_yaml;
 mod source;
