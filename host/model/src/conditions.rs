@@ -17,7 +17,7 @@ use crate::BoxFuture;
 use crate::change::Change;
 use crate::plugin::{Fault, Outcome, Plugin, PluginError, Rows};
 use decimal::Decimal;
-use found::{Found, Item};
+use found::Found;
 use instant::Instant;
 
 /// One condition.
@@ -281,10 +281,8 @@ impl Test {
                 any == *wanted && (any || !items.iter().any(Option::is_none))
             }
             (Self::Same(wanted, all), Found::Many(items)) => {
-                let is_same = |(item, wanted): (&Item<'_>, &Box<str>)| {
-                    item.as_deref().is_some_and(|item| *item == **wanted)
-                };
-                let same = items.len() == all.len() && items.iter().zip(all).all(is_same);
+                let same = items.len() == all.len()
+                    && items.iter().zip(all).all(|(item, wanted)| item.as_deref() == Some(wanted));
                 same == *wanted
             }
             (Self::Same(..), Found::One(_)) => return Err(Mismatch("no array")),
