@@ -100,19 +100,19 @@ impl World {
     }
 }
 
+/// Nothing is read from the database that changes are kept in: it has no slot.
 fn config(source: u16, audit: u16, retentions: &str) -> String {
-    let database = |name: &str, port: u16, database: &str| {
-        format!(
-            "  - {{name: {name}, hostname: 127.0.0.1, port: {port}, database: {database},
-     username: postgres, password: postgres,
-     slot: {{name: {name}_it, create_if_not_exists: true}},
-     publication: {{name: {name}_it, create_if_not_exists: true}}}}\n"
-        )
-    };
     format!(
-        "databases:\n{}{}change_retentions:\n{retentions}sinks: []\n",
-        database("source", source, "postgres"),
-        database("audit", audit, "audit"),
+        "databases:
+  - {{name: source, hostname: 127.0.0.1, port: {source}, database: postgres,
+     username: postgres, password: postgres,
+     slot: {{name: source_it, create_if_not_exists: true}},
+     publication: {{name: source_it, create_if_not_exists: true}}}}
+  - {{name: audit, hostname: 127.0.0.1, port: {audit}, database: audit,
+     username: postgres, password: postgres}}
+change_retentions:
+{retentions}sinks: []
+"
     )
 }
 
@@ -455,6 +455,9 @@ async fn the_api_and_the_command_line_have_them_as_resources() -> Result<()> {
     assert_eq!((status, &told["code"]), (422, &json!("column_missing")), "{told}");
     let (status, told) = world.api("DELETE", "postgres_databases/audit", Value::Null).await?;
     assert!(status == 422 && told.to_string().contains("change retention `lines`"), "{told}");
+    let tested = "postgres_databases/audit/test_connection";
+    let (status, told) = world.api("POST", tested, Value::Null).await?;
+    assert_eq!((status, &told["success"]), (200, &json!(true)), "{told}");
     world.run("INSERT INTO lines VALUES (1, 1, 'pen'), (1, 2, 'ink')").await?;
     world.until_rows("kept", 1).await?;
 

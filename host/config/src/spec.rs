@@ -476,12 +476,14 @@ pub(crate) fn resolve(
     report: &mut Report<'_>,
 ) -> Option<Spec> {
     let functions = functions::resolve(document, around, report);
-    let databases = databases::resolve(&document.databases, around.base_dir, report);
+    let used = used(document, functions.as_slice());
+    let (databases, servers) =
+        databases::resolve(&document.databases, &used, around.base_dir, report);
     let endpoints = http_endpoints::resolve(&document.http_endpoints, report);
     let context =
         sinks::Context { document, endpoints: &endpoints, functions: functions.as_slice() };
     let mut sinks = sinks::resolve(&context, report);
-    sinks.extend(change_retentions::resolve(document, &databases, report));
+    sinks.extend(change_retentions::resolve(document, &servers, report));
     let signatures = plugins::resolve(document.plugins.as_ref(), report);
     let versions = versions::resolve(document.plugins.as_ref(), around, report);
     let plugin_dir = around.plugin_dir.to_owned();
@@ -490,6 +492,23 @@ pub(crate) fn resolve(
     let spec =
         Spec { databases, functions, sinks, plugin_dir, signatures, api_tokens, awaited, versions };
     (report.errors() == 0).then_some(spec)
+}
+
+/// What the databases of a document are for.
+fn used<'a>(document: &'a Document, functions: &'a [Function]) -> databases::Used<'a> {
+    let retentions = document.change_retentions.list.iter().map(|it| &it.value);
+    let sinks = document.sinks.list.iter().map(|it| it.value.fields.database.as_str());
+    let lookups = functions.iter().filter_map(|function| match &function.kind {
+        FunctionKind::Plugin(plugin) => {
+            plugin.grants.lookup.as_ref().map(|it| it.database.as_str())
+        }
+        FunctionKind::Path(_) | FunctionKind::Enrichment(_) => None,
+    });
+    let sources = retentions.clone().map(|it| it.source_database.as_str());
+    databases::Used {
+        read: sinks.chain(lookups).chain(sources).collect(),
+        kept_in: retentions.map(|it| it.destination_database.as_str()).collect(),
+    }
 }
 
 /// Says what is wrong with options, whose fields are keys below `path`.

@@ -89,16 +89,11 @@ async fn databases(spec: &config::Spec) -> Vec<Looked> {
     let mut all = Vec::new();
     for database in &spec.databases {
         let subject = format!("database {}", database.name);
-        for (check, level, told) in examined(&wiring::source(database)).await {
+        for (check, level, told) in leveled(postgres::examine(&wiring::source(database)).await) {
             all.push(Looked { subject: subject.clone(), check, level, told });
         }
     }
     all
-}
-
-/// The source, part by part.
-async fn examined(source: &postgres::Options) -> Vec<(&'static str, Level, String)> {
-    leveled(postgres::examine(source).await)
 }
 
 fn leveled(findings: Vec<Finding>) -> Vec<(&'static str, Level, String)> {
@@ -110,9 +105,9 @@ fn leveled(findings: Vec<Finding>) -> Vec<(&'static str, Level, String)> {
     told.collect()
 }
 
-/// The same for the API: whether it can be read, why not, and each part.
-pub(crate) async fn tested(source: &postgres::Options) -> Value {
-    let all = examined(source).await;
+/// The same for the API: whether all is well, why not, and each part.
+pub(crate) fn tested(findings: Vec<Finding>) -> Value {
+    let all = leveled(findings);
     let wrong = all.iter().find(|(_, level, _)| *level == Level::Bad);
     let reason = wrong.map(|(_, _, told)| told.clone());
     let checks: Vec<Value> = all

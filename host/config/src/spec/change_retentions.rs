@@ -1,5 +1,7 @@
 //! Change retentions: each becomes a sink of one table, whose destination is a table of a database.
 
+use std::collections::BTreeMap;
+
 use engine::backfill::Initial;
 use engine::select::{Names, Selection, Table, Tables};
 use engine::spec::OnFull;
@@ -9,7 +11,7 @@ use model::conditions::{self, Condition, InvalidCondition, Operand};
 use model::json::Timestamps;
 
 use super::sinks::{actions, millis, status};
-use super::{Database, Destination, GroupScope, RETENTION, Retention, Server, Sink, id};
+use super::{Destination, GroupScope, RETENTION, Retention, Server, Sink, id};
 use crate::diagnostic::Report;
 use crate::document::change_retentions::{
     ChangeRetention, Comparison, FieldType, Filter, Operator, Scalar,
@@ -25,13 +27,13 @@ const SCHEMA: &str = "public";
 
 pub(super) fn resolve(
     document: &Document,
-    databases: &[Database],
+    servers: &BTreeMap<String, Server>,
     report: &mut Report<'_>,
 ) -> Vec<Sink> {
     let mut resolved = Vec::new();
     for retention in &document.change_retentions.list {
         report.enter(format!("change retention `{}`", retention.name));
-        resolved.extend(resolve_one(document, databases, retention, report));
+        resolved.extend(resolve_one(document, servers, retention, report));
     }
     report.leave();
     resolved
@@ -39,7 +41,7 @@ pub(super) fn resolve(
 
 fn resolve_one(
     document: &Document,
-    databases: &[Database],
+    servers: &BTreeMap<String, Server>,
     retention: &Resource<ChangeRetention>,
     report: &mut Report<'_>,
 ) -> Option<Sink> {
@@ -77,7 +79,7 @@ fn resolve_one(
     let conditions = filters.iter().enumerate();
     let conditions: Vec<_> =
         conditions.filter_map(|(index, it)| condition(retention, index, it, report)).collect();
-    let into = databases.iter().find(|it| it.name == fields.destination_database)?;
+    let server = servers.get(&fields.destination_database)?;
     let (schema, table) = source;
     let only = Table::Named { schema, table };
     let tables = Tables { schemas: Names::All, tables: Names::Only(vec![only]) };
@@ -89,16 +91,8 @@ fn resolve_one(
         selection: Selection { tables, actions },
         destination: Destination::Retention(Box::new(Retention {
             conditions,
-            database: into.name.clone(),
-            server: Server {
-                hostname: into.hostname.clone(),
-                port: into.port,
-                more_hosts: into.more_hosts.clone(),
-                database: into.database.clone(),
-                username: into.username.clone(),
-                password: into.password.clone(),
-                tls: into.tls.clone(),
-            },
+            database: fields.destination_database.clone(),
+            server: server.clone(),
             schema: destination.0,
             table: destination.1,
             create: fields.create_if_not_exists,
