@@ -396,23 +396,62 @@ async fn a_table_is_made_if_that_is_wanted_and_may_be_partitioned() -> Result<()
     Ok(())
 }
 
-/// A row that no filter can judge is put aside, told, and kept once it is sent again.
+/// A row that no filter can judge, or that the table cannot hold, is put aside alone; mended, it is kept
+/// once it is sent again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_filter_cannot_compare_is_put_aside() -> Result<()> {
+async fn a_row_that_cannot_be_judged_or_kept_is_put_aside_alone() -> Result<()> {
     let filters = "    filters: [{column_name: note, field_type: number, operator: '>', comparison_value: 5}]\n";
     let world = World::start(&retention("orders", "orders", filters)).await?;
-    world.run("INSERT INTO orders (id, note) VALUES (1, '6'), (2, 'six'), (3, '5')").await?;
-    world.until_rows("kept", 1).await?;
-    let letters = until("a letter", LATER, async || {
+    world
+        .run(
+            "ALTER TABLE orders ADD raw json;
+             INSERT INTO orders (id, note, raw) VALUES (1, '6', '1'), (2, 'six', '1'), (3, '5', '1'),
+                (4, '7', '\"\\u0000\"'), (5, '8', '1')",
+        )
+        .await?;
+    let rows = world.until_rows("kept", 2).await?;
+    assert_eq!((&rows[0]["record_pk"], &rows[1]["record_pk"]), (&json!("1"), &json!("5")));
+    let letters = until("two letters", LATER, async || {
         let letters = world.sequin.command(&["letters"]).await?;
         let letters = String::from_utf8(letters.stdout)?;
-        Ok(if letters.is_empty() { Err(letters) } else { Ok(letters) })
-    })
-    .await?;
-    let letter: Value = serde_json::from_str(&letters)?;
-    assert_eq!(letter["sink"], "change_retention:orders", "{letter}");
-    assert_eq!(letter["input"]["record"]["id"], 2, "{letter}");
-    assert!(letter["error"].to_string().contains("`note` holds no number"), "{letter}");
+        Ok(if letters.lines().count() == 2 { Ok(letters) } else { Err(letters) })
+    });
+    let letters = letters.await?;
+    let letters = letters.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let of = |id: i64| letters.iter().find(|it| it["input"]["record"]["id"] == id).context("one");
+    let (judged, kept) = (of(2)?, of(4)?);
+    assert_eq!(judged["sink"], "change_retention:orders", "{judged}");
+    assert!(judged["error"].to_string().contains("`note` holds no number"), "{judged}");
+    assert!(kept["error"].to_string().contains("SQLSTATE 22P05"), "{kept}");
+
+    let body =
+        json!({"filters": [{"column_name": "note", "operator": "!=", "comparison_value": "5"}]});
+    let (status, told) = world.api("PATCH", "change_retentions/orders", body).await?;
+    assert_eq!(status, 200, "{told}");
+    let id = judged["id"].to_string();
+    let done = tokio::process::Command::from(world.sequin.executable())
+        .args(["letters", "retry", &id])
+        .env("SEQUIN_URL", world.sequin.url())
+        .output()
+        .await?;
+    ensure!(done.status.success(), "{done:?}");
+    let rows = world.until_rows("kept", 3).await?;
+    assert_eq!(rows[1]["record_pk"], "2", "at its place");
+    Ok(())
+}
+
+/// What was there before, by the name that its sink has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_keeps_rows_that_were_there_before() -> Result<()> {
+    let world = World::prepare(&retention("lines", "lines", "")).await?;
+    world.make_table("kept").await?;
+    world.run("INSERT INTO lines SELECT n, 1, 'x' FROM generate_series(1, 2500) n").await?;
+    let world = world.begin().await?;
+    let path = "sinks/change_retention:lines/backfills";
+    let (status, told) = world.api("POST", path, json!({"table": "public.lines"})).await?;
+    ensure!((200..300).contains(&status), "{status} {told}");
+    let rows = world.until_rows("kept", 2500).await?;
+    assert!(rows.iter().all(|row| row["action"] == "read"), "{:?}", rows.first());
     Ok(())
 }
 
