@@ -345,8 +345,8 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// The name that they have in messages and letters.
-    pub const NAME: &'static str = "filters";
+    /// The name that they have in letters and metrics: no function can have it.
+    pub const NAME: &'static str = "column filters";
 
     /// All of these.
     #[must_use]

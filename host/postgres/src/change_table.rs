@@ -38,6 +38,9 @@ const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of the payloads of a statement: the server holds them several times while it writes them.
 const BYTES_MAX: usize = 8 << 20;
 
+/// No value of Postgres is larger, and the statement that holds it must stay below 2 GiB.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
 /// After so long the table is looked at again: it may have got the column of annotations.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -117,17 +120,17 @@ impl ChangeTable {
             }
             Ok(looked) => {
                 let problems = looked.err().unwrap_or_default();
-                for part in shape::PARTS {
+                for (part, good) in shape::PARTS {
                     let of_part = problems.iter().filter(|problem| problem.part == part);
-                    let bad = of_part.map(|problem| Finding {
+                    let before = all.len();
+                    all.extend(of_part.map(|problem| Finding {
                         name: part,
                         outcome: Outcome::Bad(problem.clone().into_source()),
-                    });
-                    let before = all.len();
-                    all.extend(bad);
-                    if all.len() == before {
-                        let told = format!("{} of {} as needed", part, self.name);
-                        all.push(Finding { name: part, outcome: Outcome::Good(told) });
+                    }));
+                    let is_good = all.len() == before;
+                    if is_good {
+                        let outcome = Outcome::Good(format!("{}: {good}", self.name));
+                        all.push(Finding { name: part, outcome });
                     } else if part == "table" {
                         break;
                     }
@@ -264,9 +267,10 @@ fn said(error: &QueryError, options: &Options) -> SinkError {
         _ if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => {
             SinkError { message: told, retry: Retry::Never, failure: Failure::Refused }
         }
-        _ if is_about_the_table(code) || code.starts_with("28") || code == "25006" => {
-            SinkError::misconfigured(told)
-        }
+        "25006" => SinkError::misconfigured(format!(
+            "read_only: {told} (fix: name the primary, or all hosts with it first)"
+        )),
+        _ if is_about_the_table(code) => SinkError::misconfigured(told),
         _ => SinkError::unreachable(told),
     }
 }
@@ -280,7 +284,7 @@ impl Sink for ChangeTable {
         BatchPolicy {
             messages_max: self.messages_max.max(1),
             bytes_max: BYTES_MAX,
-            message_bytes_max: None,
+            message_bytes_max: Some(MESSAGE_BYTES_MAX),
             request_overhead: 0,
             message_overhead: 0,
             linger: self.linger,

@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use config::Spec;
 use config::spec::{Retention, Sink, Status, called};
+use futures_util::stream::{self, StreamExt as _};
+use model::BoxFuture;
 use model::source::SourceError;
 use postgres::{Finding, Outcome};
 use serde_json::{Value, json};
 use sinks::Batching;
 
 use crate::wiring;
+
+/// Destinations that are looked at together: a server that does not answer takes 20 s.
+const LOOKS_MAX: usize = 8;
 
 /// Changes cannot be kept until somebody acts.
 pub(crate) struct Unusable {
@@ -23,8 +28,11 @@ pub(crate) struct Unusable {
 /// What of it is wrong.
 pub(crate) async fn doubtful(spec: &Spec) -> Result<Vec<String>, Unusable> {
     let mut all = Vec::new();
-    for sink in spec.sinks.iter().filter(|sink| sink.status != Status::Disabled) {
-        for Finding { outcome, .. } in examined(sink).await {
+    let running = spec.sinks.iter().filter(|sink| sink.status != Status::Disabled);
+    let looks: Vec<_> = running.cloned().map(look).collect();
+    let mut looks = stream::iter(looks).buffered(LOOKS_MAX);
+    while let Some((sink, findings)) = looks.next().await {
+        for Finding { outcome, .. } in findings {
             let Outcome::Bad(error) = outcome else { continue };
             let what = format!("{}: destination: {error}", called(&sink.name));
             match error {
@@ -34,6 +42,13 @@ pub(crate) async fn doubtful(spec: &Spec) -> Result<Vec<String>, Unusable> {
         }
     }
     Ok(all)
+}
+
+fn look(sink: Sink) -> BoxFuture<'static, (Sink, Vec<Finding>)> {
+    Box::pin(async move {
+        let findings = examined(&sink).await;
+        (sink, findings)
+    })
 }
 
 /// The destination, part by part; nothing of what is no change retention.

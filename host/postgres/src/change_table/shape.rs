@@ -11,8 +11,13 @@ use crate::backfill::quote;
 use crate::error;
 use crate::sql::{QueryError, Sql};
 
-/// What is looked at, in this order.
-pub(super) const PARTS: [&str; 4] = ["table", "columns", "index", "privileges"];
+/// What is looked at, in this order, and what is said of it if it is good.
+pub(super) const PARTS: [(&str, &str); 4] = [
+    ("table", "it is there"),
+    ("columns", "they are there, with types that fit"),
+    ("index", "a change that comes again makes no second row"),
+    ("privileges", "rows may be inserted"),
+];
 
 /// Columns that are written, and the types that they may have; as [`super::rows::Columns`].
 const WRITTEN: [(&str, &[&str]); 11] = [
@@ -78,7 +83,7 @@ const FACTS: &str = "
 /// Something that keeps changes from being written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// One of [`PARTS`].
+    /// Of [`PARTS`].
     pub(super) part: &'static str,
     /// Stable, for programs.
     pub(super) code: &'static str,
