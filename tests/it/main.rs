@@ -34,6 +34,7 @@ mod pull;
 mod redis;
 mod reload;
 mod resources;
+mod retention;
 mod rollouts;
 mod sequin_yaml;
 mod source;

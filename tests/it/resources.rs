@@ -163,7 +163,7 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
         assert!(told.starts_with(expected), "{method} {path}: {told}");
     }
     let told = api.bad("DELETE", "postgres_databases/main", Value::Null).await?;
-    assert!(told.starts_with("422") && told.contains("is read for orders"), "{told}");
+    assert!(told.starts_with("422") && told.contains("is needed by sink `orders`"), "{told}");
     let told = api.good("DELETE", "sinks/orders", Value::Null).await?;
     assert_eq!((&told["id"], &told["deleted"]), (&json!(id), &json!(true)));
     let told = api.good("DELETE", "postgres_databases/main", Value::Null).await?;

@@ -38,6 +38,8 @@ macro_rules! destinations {
         pub enum Destination {
             /// Messages are posted to an HTTP endpoint.
             Webhook(options::webhook::Ready),
+            /// A table of a database keeps them: a change retention, and no destination of `sinks[]`.
+            Retention(Box<crate::spec::Retention>),
             $($(#[$comment])* $variant(options::$module::Ready),)*
         }
 

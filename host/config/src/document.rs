@@ -1,6 +1,7 @@
 //! What the user wrote, 1:1: the resources with their keys, before names are resolved and defaults
 //! applied. One file per resource.
 
+pub(crate) mod change_retentions;
 pub(crate) mod databases;
 pub(crate) mod functions;
 pub(crate) mod grants;
@@ -36,6 +37,7 @@ pub(crate) const KEYS: [&str; 9] = [
 
 pub(crate) struct Document {
     pub(crate) databases: Resources<Database>,
+    pub(crate) change_retentions: Resources<change_retentions::ChangeRetention>,
     pub(crate) functions: Resources<Function>,
     pub(crate) api_tokens: Resources<tokens::ApiToken>,
     pub(crate) http_endpoints: Resources<options::endpoint::Options>,
@@ -102,6 +104,7 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
     };
     let mut take = |key| root.take(key).map(|entry| entry.value);
     let lists = (take("databases"), take("http_endpoints"), take("sinks"), take("api_tokens"));
+    let retentions = take("change_retentions");
     let plugins =
         take("plugins").filter(|node| !matches!(node.kind, Kind::Null)).and_then(|node| {
             let value = tree::read(&node, report)?;
@@ -115,6 +118,12 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
     let document = Document {
         functions: resources("function", functions, report, functions::read),
         databases: resources("database", lists.0, report, databases::read),
+        change_retentions: resources(
+            "change retention",
+            retentions,
+            report,
+            change_retentions::read,
+        ),
         api_tokens: resources("api token", lists.3, report, tokens::read),
         http_endpoints: resources("http endpoint", lists.1, report, http_endpoints::read),
         sinks: resources("sink", lists.2, report, sinks::read),
@@ -129,11 +138,6 @@ fn rest(root: &Node, text: &str, report: &mut Report<'_>) {
     let entries = root.entries();
     for (index, entry) in entries.iter().enumerate() {
         let (key, place) = (entry.key.as_str(), entry.place);
-        let empty = match &entry.value.kind {
-            Kind::Null => true,
-            Kind::List(items) => items.is_empty(),
-            _ => false,
-        };
         let guess = nearest(key, KEYS.into_iter().chain(["transforms"]));
         match (key, guess) {
             _ if key.starts_with("x-") => {}
@@ -147,14 +151,6 @@ fn rest(root: &Node, text: &str, report: &mut Report<'_>) {
                 "`users` is ignored: there is no console to sign in to yet",
                 "remove it when nothing else reads this file",
             ),
-            ("change_retentions", _) if empty => {}
-            ("change_retentions", _) => {
-                report.error_with_help(
-                    place,
-                    format_args!("`{key}` is not supported yet"),
-                    "remove it",
-                );
-            }
             (_, Some(known)) => {
                 report.error_with_help(
                     place,

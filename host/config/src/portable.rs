@@ -104,6 +104,13 @@ impl Id {
         Self { kind: kind.to_owned(), name: name.to_owned() }
     }
 
+    /// The name of the sink that it runs as, if it is a sink or a change retention.
+    #[must_use]
+    pub fn sink(&self) -> String {
+        let prefix = if self.kind == "change_retention" { crate::spec::RETENTION } else { "" };
+        format!("{prefix}{}", self.name)
+    }
+
     /// A UUID made from what it is called: the same as long as that is.
     #[must_use]
     pub fn uuid(&self) -> String {

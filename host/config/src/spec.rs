@@ -1,6 +1,7 @@
 //! What a configuration means. Every name in a spec is the name of something in it, every number
 //! is within its bounds, every default is applied.
 
+mod change_retentions;
 mod databases;
 mod functions;
 mod grants;
@@ -19,6 +20,7 @@ use engine::select::{Selection, Table};
 use engine::spec::{OnFull, RateLimit};
 use engine::trip::LetterLimit;
 use model::backoff::Backoff;
+use model::conditions::Condition;
 use model::json::Timestamps;
 use model::path::Path;
 use model::plugin::OnError;
@@ -41,7 +43,8 @@ pub struct Spec {
     pub databases: Vec<Database>,
     /// Names are unique.
     pub functions: Vec<Function>,
-    /// Names are unique.
+    /// Names are unique. Change retentions are among them, behind the others: as sinks of one table,
+    /// whose names no sink can have.
     pub sinks: Vec<Sink>,
     /// Where components are that are not named by their file. It may not exist.
     pub plugin_dir: PathBuf,
@@ -404,7 +407,53 @@ pub enum GroupScope {
     Sink,
 }
 
+/// What stands before the name of a change retention in the name of its sink. The names of resources
+/// have no colon.
+pub const RETENTION: &str = "change_retention:";
+
+/// What a change retention is beside a sink of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// What its changes must be like: all of it.
+    pub conditions: Vec<Condition>,
+    /// The name of the database that they are kept in.
+    pub database: String,
+    /// How that is reached.
+    pub server: Server,
+    /// Of the table that they are kept in.
+    pub schema: String,
+    /// Its name in it.
+    pub table: String,
+    /// Whether to create it if it is not there.
+    pub create: bool,
+}
+
+/// What the owner of a sink with this name calls it: kind of resource and name.
+#[must_use]
+pub fn resource_of(sink: &str) -> (&'static str, &str) {
+    match sink.strip_prefix(RETENTION) {
+        Some(name) => ("change_retention", name),
+        None => ("sink", sink),
+    }
+}
+
+/// The same for messages: sink `orders`.
+#[must_use]
+pub fn called(sink: &str) -> String {
+    let (kind, name) = resource_of(sink);
+    format!("{} `{name}`", kind.replace('_', " "))
+}
+
 impl Sink {
+    /// What it is beside a sink, if it is a change retention.
+    #[must_use]
+    pub fn retention(&self) -> Option<&Retention> {
+        match &self.destination {
+            Destination::Retention(retention) => Some(retention),
+            _ => None,
+        }
+    }
+
     /// The names of the plugins that it uses.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         let plugins = self.filters.iter().chain(&self.routers).chain(&self.transforms);
@@ -429,11 +478,14 @@ pub(crate) fn resolve(
     report: &mut Report<'_>,
 ) -> Option<Spec> {
     let functions = functions::resolve(document, around, report);
-    let databases = databases::resolve(&document.databases, around.base_dir, report);
+    let used = used(document, functions.as_slice());
+    let (databases, servers) =
+        databases::resolve(&document.databases, &used, around.base_dir, report);
     let endpoints = http_endpoints::resolve(&document.http_endpoints, report);
     let context =
         sinks::Context { document, endpoints: &endpoints, functions: functions.as_slice() };
-    let sinks = sinks::resolve(&context, report);
+    let mut sinks = sinks::resolve(&context, report);
+    sinks.extend(change_retentions::resolve(document, &servers, report));
     let signatures = plugins::resolve(document.plugins.as_ref(), report);
     let versions = versions::resolve(document.plugins.as_ref(), around, report);
     let plugin_dir = around.plugin_dir.to_owned();
@@ -442,6 +494,23 @@ pub(crate) fn resolve(
     let spec =
         Spec { databases, functions, sinks, plugin_dir, signatures, api_tokens, awaited, versions };
     (report.errors() == 0).then_some(spec)
+}
+
+/// What the databases of a document are for.
+fn used<'a>(document: &'a Document, functions: &'a [Function]) -> databases::Used<'a> {
+    let retentions = document.change_retentions.list.iter().map(|it| &it.value);
+    let sinks = document.sinks.list.iter().map(|it| it.value.fields.database.as_str());
+    let lookups = functions.iter().filter_map(|function| match &function.kind {
+        FunctionKind::Plugin(plugin) => {
+            plugin.grants.lookup.as_ref().map(|it| it.database.as_str())
+        }
+        FunctionKind::Path(_) | FunctionKind::Enrichment(_) => None,
+    });
+    let sources = retentions.clone().map(|it| it.source_database.as_str());
+    databases::Used {
+        read: sinks.chain(lookups).chain(sources).collect(),
+        kept_in: retentions.map(|it| it.destination_database.as_str()).collect(),
+    }
 }
 
 /// Says what is wrong with options, whose fields are keys below `path`.

@@ -28,12 +28,14 @@ impl Intake {
         let mut rows: Vec<Judged> =
             changes.into_iter().map(|change| Judged::Passed(Passed::new(change))).collect();
         for plugin in &self.spec.filters {
-            let asked = || rows.iter().filter_map(Judged::open).map(|row| &row.change);
+            let deletes = plugin.judges_deletes();
+            let open = |row: &Judged| row.open(deletes).is_some();
+            let asked = || rows.iter().filter_map(|row| row.open(deletes)).map(|row| &row.change);
             let keys = self.rolled.keys(plugin.as_ref(), asked());
             let asked = asked().cloned().collect();
             let outcomes = self.persist(&self.rolled, plugin, asked, &keys).await;
             let mut outcomes = outcomes.into_iter();
-            for row in rows.iter_mut().filter(|row| row.open().is_some()) {
+            for row in rows.iter_mut().filter(|row| open(row)) {
                 let Judged::Passed(passed) = row else { continue };
                 let Some(rollout::Judged { by, outcome }) = outcomes.next() else { continue };
                 passed.judges.push(Arc::clone(by));
@@ -68,13 +70,12 @@ impl Intake {
 }
 
 impl Judged {
-    /// A row that the next filter is asked about. Deletes are not: a row that is gone is gone.
-    fn open(&self) -> Option<&Passed> {
+    /// A row that the next filter is asked about. Deletes mostly are not: a row that is gone is gone.
+    fn open(&self, deletes: bool) -> Option<&Passed> {
         match self {
             Self::Passed(passed) if !passed.evicted => {
-                let judged =
-                    has_row(&passed.change) && passed.change.operation != Operation::Delete;
-                judged.then_some(passed)
+                let is_delete = passed.change.operation == Operation::Delete;
+                (has_row(&passed.change) && (deletes || !is_delete)).then_some(passed)
             }
             Self::Passed(_) | Self::Gone => None,
         }

@@ -196,6 +196,10 @@ impl Plugin for Shared {
         self.plugin.cost()
     }
 
+    fn judges_deletes(&self) -> bool {
+        self.plugin.judges_deletes()
+    }
+
     fn run(&self, rows: Rows) -> BoxFuture<'_, Vec<Judged>> {
         Box::pin(self.judge(rows))
     }

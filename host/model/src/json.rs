@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use crate::page::Value;
 use crate::relation::{Column, Kind};
+pub(crate) use time::microseconds;
 pub use time::timestamp;
 
 /// How times are written: values of `timestamp` and `timestamptz`, and arrays of them. Dates and

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod batch;
 pub mod change;
 pub mod chunk;
+pub mod conditions;
 pub mod document;
 pub mod enrich;
 pub mod envelope;

@@ -159,7 +159,7 @@ impl Path {
 
 /// The value of a key of a JSON object; the last if there are several, as most readers have it. None
 /// if there is none, or if it is no object.
-fn pick<'a>(json: &'a str, key: &str) -> serde_json::Result<Option<&'a RawValue>> {
+pub(crate) fn pick<'a>(json: &'a str, key: &str) -> serde_json::Result<Option<&'a RawValue>> {
     if !json.starts_with('{') {
         return Ok(None);
     }

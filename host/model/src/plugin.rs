@@ -31,6 +31,11 @@ pub trait Plugin: Send + Sync {
         true
     }
 
+    /// Whether a filter is asked about deleted rows, too. Most are not: a row that is gone is gone.
+    fn judges_deletes(&self) -> bool {
+        false
+    }
+
     /// The columns that it reads of tables which it names; of the source's, or set by who is before it.
     fn reads(&self) -> Vec<TableReads> {
         Vec::new()

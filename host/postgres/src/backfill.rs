@@ -34,6 +34,7 @@ use crate::decode::marks;
 use crate::error;
 use crate::options::Options;
 use crate::sql::{Parameter, QueryError};
+pub(crate) use query::quote;
 use sessions::Sessions;
 use table::Failure;
 

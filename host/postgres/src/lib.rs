@@ -13,10 +13,12 @@
 //! server sends makes it panic: every read is checked.
 //!
 //! It knows nothing of sinks, of what is delivered, or of what is recorded where: it confirms what
-//! it is told to confirm.
+//! it is told to confirm. One destination is here all the same, for the sake of its session: a table
+//! that keeps changes ([`ChangeTable`]).
 
 mod backfill;
 mod catalog;
+mod change_table;
 mod decode;
 mod enrichment;
 mod error;
@@ -41,6 +43,7 @@ mod value;
 mod wire;
 
 pub use backfill::Tables;
+pub use change_table::{ChangeTable, TableName, ddl};
 pub use enrichment::Enrichment;
 pub use inventory::{ColumnsOf, TableInfo, inventory};
 pub use lookup::Lookup;

@@ -82,6 +82,11 @@ impl QueryError {
         }
     }
 
+    /// Whether the session broke: no answer came.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.as_db_error().is_none())
+    }
+
     /// What the server said, without what the client puts before it.
     pub(crate) fn said(&self) -> String {
         match self {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod change_retention;
 pub(crate) mod configs;
 mod plugin;
 pub(crate) mod rollouts;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use configs::{ApplyArguments, BundleCommand, DriftArguments, ExportArguments, PlanArguments};
 
+pub(crate) use change_retention::{ChangeRetentionCommand, DdlArguments};
 pub(crate) use plugin::{
     BenchArguments, BuildArguments, DevArguments, InspectArguments, Language, NewArguments,
     PluginArguments, PluginCommand, RecordArguments, RoleName, RunArguments, TestArguments,
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Look at the sinks of an engine; let one wait, or go on.
     #[command(subcommand)]
     Sink(SinkCommand),
+    /// Look at the change retentions of an engine; let one wait, or go on.
+    #[command(subcommand)]
+    ChangeRetention(ChangeRetentionCommand),
     /// Print what a shell completes commands with.
     ///
     /// For bash: `source <(sequin completions bash)`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bundle::Bundle;
+use config::portable::Id;
 use model::versions::Versions as _;
 use serde_json::{Value, json};
 use store::Embedded;
@@ -17,6 +18,7 @@ use crate::config_source::ConfigSource;
 use crate::doctor;
 use crate::reload::apply::{Ask, Asked, Proposal, stored};
 use crate::reload::resources::{Edit, Wanted};
+use crate::retentions;
 use crate::wiring;
 
 /// Answers for the configuration.
@@ -78,6 +80,19 @@ impl Configuring {
 }
 
 impl Configuring {
+    /// A change retention that keeps changes in the database of this name or id, if nothing is read
+    /// from that.
+    fn kept_in(&self, which: &str) -> Result<Option<config::spec::Sink>, ConfigRefused> {
+        let read = self.source.read();
+        let spec = read.map_err(|what| ConfigRefused::new(409, "config_unreadable", what))?.spec;
+        let is_it = |name: &str| name == which || Id::new("database", name).uuid() == which;
+        if spec.databases.iter().any(|it| is_it(&it.name)) {
+            return Ok(None);
+        }
+        let mut sinks = spec.sinks.into_iter();
+        Ok(sinks.find(|it| it.retention().is_some_and(|retention| is_it(&retention.database))))
+    }
+
     /// How a database of what runs is reached, by its name or id.
     fn database(&self, which: &str) -> Result<postgres::Options, ConfigRefused> {
         let read = self.source.read();
@@ -137,8 +152,11 @@ impl web::Resources for Configuring {
     fn test(&self, database: String) -> Answer {
         let this = self.clone();
         Box::pin(async move {
+            if let Some(sink) = this.kept_in(&database)? {
+                return Ok(doctor::tested(retentions::examined(&sink).await));
+            }
             let options = this.database(&database)?;
-            Ok(doctor::tested(&options).await)
+            Ok(doctor::tested(postgres::examine(&options).await))
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use config::spec::resource_of;
 use postgres::{Finding, Outcome};
 use serde_json::{Value, json};
 use store::Embedded;
@@ -14,6 +15,7 @@ use crate::arrivals;
 use crate::cli::DoctorArguments;
 use crate::configuration::{self, Written};
 use crate::plugin::print;
+use crate::retentions;
 use crate::settings::{self, environment};
 use crate::tables;
 use crate::wiring::{self, Wiring};
@@ -87,17 +89,15 @@ async fn databases(spec: &config::Spec) -> Vec<Looked> {
     let mut all = Vec::new();
     for database in &spec.databases {
         let subject = format!("database {}", database.name);
-        for (check, level, told) in examined(&wiring::source(database)).await {
+        for (check, level, told) in leveled(postgres::examine(&wiring::source(database)).await) {
             all.push(Looked { subject: subject.clone(), check, level, told });
         }
     }
     all
 }
 
-/// The source, part by part.
-async fn examined(source: &postgres::Options) -> Vec<(&'static str, Level, String)> {
-    let findings = postgres::examine(source).await.into_iter();
-    let told = findings.map(|Finding { name, outcome }| match outcome {
+fn leveled(findings: Vec<Finding>) -> Vec<(&'static str, Level, String)> {
+    let told = findings.into_iter().map(|Finding { name, outcome }| match outcome {
         Outcome::Good(told) => (name, Level::Good, told),
         Outcome::Doubtful(told) => (name, Level::Doubtful, told),
         Outcome::Bad(error) => (name, Level::Bad, error.to_string()),
@@ -105,9 +105,9 @@ async fn examined(source: &postgres::Options) -> Vec<(&'static str, Level, Strin
     told.collect()
 }
 
-/// The same for the API: whether it can be read, why not, and each part.
-pub(crate) async fn tested(source: &postgres::Options) -> Value {
-    let all = examined(source).await;
+/// The same for the API: whether all is well, why not, and each part.
+pub(crate) fn tested(findings: Vec<Finding>) -> Value {
+    let all = leveled(findings);
     let wrong = all.iter().find(|(_, level, _)| *level == Level::Bad);
     let reason = wrong.map(|(_, _, told)| told.clone());
     let checks: Vec<Value> = all
@@ -131,9 +131,16 @@ async fn sinks(
     let known = known.map_err(anyhow::Error::from)?;
     let wiring = Wiring::new(dir.path(), guard).with_runtime(runtime);
     let built = tokio::task::block_in_place(|| wiring.build(spec, &known));
-    let mut all = BTreeMap::new();
-    for sink in built.slots.iter().flat_map(|slot| &slot.sinks) {
-        let subject = format!("sink {}", sink.name);
+    let (mut all, mut kept) = (BTreeMap::new(), Vec::new());
+    for sink in &spec.sinks {
+        let subject = subject(&sink.name);
+        for (check, level, told) in leveled(retentions::examined(sink).await) {
+            kept.push(Looked { subject: subject.clone(), check, level, told });
+        }
+    }
+    let is_sink = |sink: &&engine::spec::SinkSpec| resource_of(&sink.name).0 == "sink";
+    for sink in built.slots.iter().flat_map(|slot| &slot.sinks).filter(is_sink) {
+        let subject = subject(&sink.name);
         let (check, level, told) = match &sink.fault {
             Some(fault) => (fault.code, Level::Bad, fault.message.clone()),
             None => match sink.sink.check().await {
@@ -144,12 +151,18 @@ async fn sinks(
         };
         all.insert(subject.clone(), Looked { subject, check, level, told });
     }
-    let mut all: Vec<Looked> = all.into_values().collect();
+    let mut all: Vec<Looked> = all.into_values().chain(kept).collect();
     // That a database does not answer is told of it.
     let (missing, _) = tables::missing(spec, &built.reads, wiring::source).await;
     all.extend(missing.into_iter().map(|(sink, check, told)| {
         let level = Level::Doubtful;
-        Looked { subject: format!("sink {sink}"), check, level, told }
+        Looked { subject: subject(&sink), check, level, told }
     }));
     Ok(all)
+}
+
+/// `sink orders`, `change retention orders`.
+fn subject(sink: &str) -> String {
+    let (kind, name) = resource_of(sink);
+    format!("{} {name}", kind.replace('_', " "))
 }

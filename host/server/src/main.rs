@@ -11,6 +11,7 @@ mod audit;
 mod backfills;
 mod bindings;
 mod bundles;
+mod change_retention;
 mod cli;
 mod components;
 mod config_source;
@@ -29,6 +30,7 @@ mod plan;
 mod platform;
 mod plugin;
 mod reload;
+mod retentions;
 mod rollouts;
 mod serve;
 mod settings;
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         cli::Command::Config(command) => configuration::command::run(&command),
         cli::Command::Bundle(command) => bundles::run(&command),
         cli::Command::Sink(command) => sink::run(&command),
+        cli::Command::ChangeRetention(command) => change_retention::run(&command),
         cli::Command::Completions { shell } => completions(shell),
         cli::Command::Token(command) => token::run(&command),
         cli::Command::Context(command) => contexts::run(&command),

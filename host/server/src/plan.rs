@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
 use config::Spec;
-use config::spec::{Database, Function, FunctionKind, Grants, Sink, Status};
+use config::spec::{
+    self, Database, Destination, Function, FunctionKind, Grants, Retention, Sink, Status,
+};
 use engine::status::Fault;
 use model::versions::{BindingName, Role};
 
@@ -62,7 +64,10 @@ impl fmt::Display for Plan {
         for (kind, changes) in kinds {
             for (name, change) in changes {
                 let separator = if std::mem::take(&mut first) { "" } else { "; " };
-                write!(f, "{separator}{kind} `{name}` ")?;
+                match kind {
+                    "sink" => write!(f, "{separator}{} ", spec::called(name))?,
+                    _ => write!(f, "{separator}{kind} `{name}` ")?,
+                }
                 match change {
                     Change::Added => write!(f, "added")?,
                     Change::Removed => write!(f, "removed")?,
@@ -264,7 +269,12 @@ fn sink(old: &Sink, new: &Sink) -> Vec<String> {
         .shown("status", &word(old.status), &word(new.status))
         .shown("database", &old.database, &new.database)
         .of("source or actions", &old.selection, &new.selection)
-        .of("destination", &old.destination, &new.destination)
+        .of(
+            "filters",
+            &old.retention().map(|it| &it.conditions),
+            &new.retention().map(|it| &it.conditions),
+        )
+        .of("destination", &kept_in(old), &kept_in(new))
         .shown("batch_size", &old.batch_size, &new.batch_size)
         .shown("batch_timeout", &old.batch_timeout, &new.batch_timeout)
         .shown("filter", &old.filters, &new.filters)
@@ -285,6 +295,17 @@ fn sink(old: &Sink, new: &Sink) -> Vec<String> {
         .of("unchanged_values", &old.fetch_unchanged, &new.fetch_unchanged)
         .of("annotations", &old.annotations, &new.annotations)
         .list()
+}
+
+/// The destination without what a change retention filters by.
+fn kept_in(sink: &Sink) -> Destination {
+    match &sink.destination {
+        Destination::Retention(retention) => {
+            let retention = Retention { conditions: Vec::new(), ..Retention::clone(retention) };
+            Destination::Retention(Box::new(retention))
+        }
+        other => other.clone(),
+    }
 }
 
 struct Word(&'static str);
@@ -370,6 +391,22 @@ sinks:
         let (text, restarted) = plan("s3cret", "other");
         assert_eq!(text, "sink `one` changed: destination; sink `two` changed: destination");
         assert_eq!(restarted, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_change_retention_is_called_as_its_owner_calls_it() {
+        let retention = "sinks:\nchange_retentions:
+  - {name: kept, source_database: d, source_table_name: t, destination_database: d,
+     destination_table_name: k, filters: [{column_name: a, operator: is null}]}
+sinks:";
+        let both = YAML.replace("sinks:", &retention.replace("sinks:\nchange", "change"));
+        assert_eq!(diff(&load(YAML), &load(&both)).to_string(), "change retention `kept` added");
+        let changed = |from: &str, to: &str| diff(&load(&both), &load(&both.replace(from, to)));
+        let plan = changed("is null", "is not null");
+        assert_eq!(plan.to_string(), "change retention `kept` changed: filters");
+        assert_eq!(plan.restarted, ["change_retention:kept"]);
+        let plan = changed("destination_table_name: k", "destination_table_name: l");
+        assert_eq!(plan.to_string(), "change retention `kept` changed: destination");
     }
 
     #[test]

@@ -159,7 +159,9 @@ fn broken(old: &Loaded, new: &Loaded) -> String {
             && !old.faults.contains_key(name)
     };
     let broken = new.faults.iter().filter(|(name, _)| runs(name));
-    broken.map(|(name, fault)| format!("error: sink `{name}`: {}\n", fault.message)).collect()
+    let told = broken
+        .map(|(name, fault)| format!("error: {}: {}\n", config::spec::called(name), fault.message));
+    told.collect()
 }
 
 /// Sinks that do not run because somebody has told them so.

@@ -11,23 +11,51 @@ use crate::cli::SinkCommand;
 use crate::plugin::print;
 use crate::table::{cell, table};
 
+/// Sinks, or what runs as one.
+pub(crate) struct Kind {
+    /// Below `/api`.
+    pub(crate) path: &'static str,
+    pub(crate) called: &'static str,
+    pub(crate) columns: [&'static str; 4],
+    pub(crate) row: fn(&Value) -> [String; 4],
+}
+
+const SINKS: Kind = Kind {
+    path: "sinks",
+    called: "sink",
+    columns: ["name", "type", "status", "database"],
+    row: |sink| {
+        let kind = sink.get("destination").and_then(|it| it.get("type"));
+        [sink.get("name"), kind, sink.get("status"), sink.get("database")].map(cell)
+    },
+};
+
 pub(crate) fn run(command: &SinkCommand) -> Result<(), Failure> {
     match command {
-        SinkCommand::List { json } => list(*json),
-        SinkCommand::Show { sink } => {
-            let shown = ask(Request { path: &["sinks", sink], ..Request::default() })?;
-            Ok(print(&format!("{shown:#}\n")).map(drop)?)
-        }
-        SinkCommand::Pause { sink } => become_status(sink, "paused"),
-        SinkCommand::Resume { sink } => {
-            become_status(sink, "active")?;
-            // One that has stopped itself over its dead letters is told to go on by itself.
-            let path = ["sinks", sink.as_str(), "resume"];
-            ask(Request { method: Method::POST, path: &path, ..Request::default() }).map(drop)
-        }
+        SinkCommand::List { json } => list(&SINKS, *json),
+        SinkCommand::Show { sink } => show(&SINKS, sink),
+        SinkCommand::Pause { sink } => pause(&SINKS, sink),
+        SinkCommand::Resume { sink } => resume(&SINKS, sink),
         SinkCommand::Test { sink } => test(sink),
         SinkCommand::Tail { sink, rows, seconds } => tail(sink, *rows, *seconds),
     }
+}
+
+pub(crate) fn show(kind: &Kind, which: &str) -> Result<(), Failure> {
+    let shown = ask(Request { path: &[kind.path, which], ..Request::default() })?;
+    Ok(print(&format!("{shown:#}\n")).map(drop)?)
+}
+
+pub(crate) fn pause(kind: &Kind, which: &str) -> Result<(), Failure> {
+    become_status(kind, which, "paused").map(drop)
+}
+
+pub(crate) fn resume(kind: &Kind, which: &str) -> Result<(), Failure> {
+    let resumed = become_status(kind, which, "active")?;
+    // One that has stopped itself over its dead letters is told to go on by itself.
+    let id = resumed.get("id").and_then(Value::as_str).unwrap_or(which);
+    let path = ["sinks", id, "resume"];
+    ask(Request { method: Method::POST, path: &path, ..Request::default() }).map(drop)
 }
 
 fn test(sink: &str) -> Result<(), Failure> {
@@ -61,28 +89,25 @@ fn tail(sink: &str, rows: u32, seconds: u32) -> Result<(), Failure> {
     })
 }
 
-fn become_status(sink: &str, status: &str) -> Result<(), Failure> {
+fn become_status(kind: &Kind, which: &str, status: &str) -> Result<Value, Failure> {
     let changed = ask(Request {
         method: Method::PATCH,
-        path: &["sinks", sink],
+        path: &[kind.path, which],
         body: json!({ "status": status }).to_string().into_bytes(),
         ..Request::default()
     })?;
-    let name = changed.get("name").and_then(Value::as_str).unwrap_or(sink);
-    Ok(print(&format!("sink {name} is {status}\n")).map(drop)?)
+    let name = changed.get("name").and_then(Value::as_str).unwrap_or(which);
+    print(&format!("{} {name} is {status}\n", kind.called))?;
+    Ok(changed)
 }
 
-fn list(as_json: bool) -> Result<(), Failure> {
-    let told = ask(Request { path: &["sinks"], ..Request::default() })?;
+pub(crate) fn list(kind: &Kind, as_json: bool) -> Result<(), Failure> {
+    let told = ask(Request { path: &[kind.path], ..Request::default() })?;
     let all = told.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if as_json {
-        let lines: String = all.iter().map(|sink| format!("{sink}\n")).collect();
+        let lines: String = all.iter().map(|one| format!("{one}\n")).collect();
         return Ok(print(&lines).map(drop)?);
     }
-    let row = |sink: &Value| {
-        let kind = sink.get("destination").and_then(|it| it.get("type"));
-        [sink.get("name"), kind, sink.get("status"), sink.get("database")].map(cell)
-    };
-    let rows: Vec<_> = all.iter().map(row).collect();
-    Ok(print(&table(["name", "type", "status", "database"], &rows)).map(drop)?)
+    let rows: Vec<_> = all.iter().map(kind.row).collect();
+    Ok(print(&table(kind.columns, &rows)).map(drop)?)
 }

@@ -173,6 +173,14 @@ impl Wanted {
             let (table, columns) = (group.table.clone(), group.columns.clone());
             wanted.columns.push((table, columns, "which is to group its messages".to_owned()));
         }
+        if let (Some(retention), Names::Only(tables)) = (sink.retention(), &selected.tables) {
+            let columns = retention.conditions.iter().map(|it| it.column().to_owned());
+            let columns: Vec<String> = columns.collect();
+            for table in tables {
+                let why = "which a filter compares".to_owned();
+                wanted.columns.push((table.clone(), columns.clone(), why));
+            }
+        }
         for reads in reads.get(&sink.name).into_iter().flatten() {
             let TableReads { function, schema, table, columns } = reads;
             let table = Table::Named { schema: schema.clone(), table: table.clone() };

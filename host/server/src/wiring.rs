@@ -18,6 +18,7 @@ use config::spec::{
 use engine::grouping::{GroupColumns, Grouping, Scope};
 use engine::spec::{SinkSpec, SlotSpec};
 use engine::status::Fault;
+use model::conditions::Conditions;
 use model::enrich::Enrich;
 use model::envelope::{self, Envelope};
 use model::grants::{Capability, Grants};
@@ -35,7 +36,7 @@ use crate::components::Components;
 use crate::tables::Reads;
 use crate::{grants, signatures};
 use policy::with_policy;
-pub(crate) use source::source;
+pub(crate) use source::{change_table, source};
 
 /// Where compiled plugins are kept, in the data directory.
 const COMPILED: &str = "compiled-plugins";
@@ -208,6 +209,11 @@ fn build(spec: &Spec, wiring: &Wiring, known: &Known) -> Built {
                     }
                 }
                 chains.insert(name, chain);
+            }
+            if let Some(retention) = sink.retention()
+                && !retention.conditions.is_empty()
+            {
+                bound.filters.push(Arc::new(Conditions::new(retention.conditions.clone())));
             }
             why.dedup();
             let read = bound.of_the_source().flat_map(|plugin| plugin.reads());
@@ -525,6 +531,7 @@ fn destination(
         Destination::RedisStream(options) => {
             sinks::redis_stream(options.clone(), batching).map_err(|error| error.to_string())?
         }
+        Destination::Retention(retention) => Arc::new(change_table(retention, batching)),
         Destination::SequinStream(options) => sinks::sequin_stream(options, fastrand::u64(..)),
         Destination::File(options) => sinks::file(options.clone(), batching),
         Destination::Stdout(_) => sinks::stdout(batching),

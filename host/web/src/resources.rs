@@ -1,5 +1,5 @@
 //! The predecessor's API of single resources, by name or id: `sinks`, `postgres_databases` and
-//! `destinations/http_endpoints`; and `functions`, for which it had none.
+//! `destinations/http_endpoints`; and `functions` and `change_retentions`, for which it had none.
 //!
 //! | route | |
 //! |---|---|
@@ -43,7 +43,7 @@ type Answer = BoxFuture<'static, Result<Value, ConfigRefused>>;
 /// What is to become of a resource.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// `sink`, `database`, `http_endpoint` or `function`.
+    /// `sink`, `database`, `http_endpoint`, `function` or `change_retention`.
     pub kind: &'static str,
     /// Its name or id; None of one that is new.
     pub which: Option<String>,
@@ -88,7 +88,7 @@ struct Kind {
     created: StatusCode,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind {
         path: "/api/sinks",
         kind: "sink",
@@ -115,6 +115,13 @@ const KINDS: [Kind; 4] = [
         kind: "function",
         schema: "function",
         ids: "functions",
+        created: StatusCode::CREATED,
+    },
+    Kind {
+        path: "/api/change_retentions",
+        kind: "change_retention",
+        schema: "change_retention",
+        ids: "change_retentions",
         created: StatusCode::CREATED,
     },
 ];

@@ -87,6 +87,12 @@ pub(crate) struct Server {
 }
 
 impl Fields {
+    /// Whether anything says how to read from it.
+    pub(crate) fn names_replication(&self) -> bool {
+        let slot = self.slot.is_some() || self.slot_name.is_some();
+        slot || self.publication.is_some() || self.publication_name.is_some()
+    }
+
     /// How the database itself is reached.
     pub(crate) fn server(&self) -> Server {
         Server {

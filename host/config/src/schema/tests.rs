@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::SCHEMA;
 use super::trace::trace;
 use crate::diagnostic::Report;
-use crate::document::{databases, functions, keys, plugins, sinks};
+use crate::document::{change_retentions, databases, functions, keys, plugins, sinks};
 use crate::{Surroundings, destinations, tree};
 
 fn schema() -> Value {
@@ -90,6 +90,7 @@ fn what_an_editor_can_see_does_not_fit() {
             "b248_include_and_exclude",
             "b249_grouping_mistakes",
             "b257_numbers_out_of_bounds",
+            "change_retention_mistakes",
             "function_mistakes",
             "wrong_types",
         ];
@@ -201,6 +202,8 @@ fn b243_every_key_that_is_read_is_in_it_and_no_other() {
     check::<functions::Enrichment>("enrichment_function", &with_exported([]));
     check::<functions::PluginFields>("routing_function", &with_exported([]));
     check::<plugins::Plugins>("plugins", &[]);
+    let besides = with_exported(change_retentions::LEFTOVERS);
+    check::<change_retentions::ChangeRetention>("change_retention", &besides);
     check::<sinks::Fields>("sink", &with_exported(sinks::LEFTOVERS));
     destinations::each_for_tests(&mut |name, definition| {
         assert_eq!(schema()["$defs"][name]["properties"]["type"]["const"], name);

@@ -3,12 +3,14 @@
 mod server;
 mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Await, CreatePublication, Database, OnMismatch, Origin, Publication, Slot, id};
+use super::{
+    Await, CreatePublication, Database, OnMismatch, Origin, Publication, Server, Slot, id,
+};
 use crate::diagnostic::Report;
 use crate::document::{self, Resource, Resources};
 use server::{Part, primary, server};
@@ -25,16 +27,32 @@ const AWAIT_MS: u64 = 30_000;
 const AGAIN_MS: u64 = 3_000;
 const AWAIT_MS_MAX: u64 = 600_000;
 
+/// What databases are used for, by their names.
+pub(super) struct Used<'a> {
+    /// Something reads from them, and so they have a slot.
+    pub(super) read: BTreeSet<&'a str>,
+    /// Changes are kept in them.
+    pub(super) kept_in: BTreeSet<&'a str>,
+}
+
+/// The databases that are read, and how each database is reached.
 pub(super) fn resolve(
     databases: &Resources<document::Database>,
+    used: &Used<'_>,
     base_dir: &Path,
     report: &mut Report<'_>,
-) -> Vec<Database> {
-    let mut resolved = Vec::new();
+) -> (Vec<Database>, BTreeMap<String, Server>) {
+    let (mut resolved, mut servers) = (Vec::new(), BTreeMap::new());
     for database in &databases.list {
         report.enter(format!("database `{}`", database.name));
         let part = Part { of: database, key: None, fields: &database.value.fields.server() };
         let server = server(&part, None, base_dir, report);
+        servers.extend(server.iter().map(|server| (database.name.clone(), server.clone())));
+        let name = database.name.as_str();
+        let is_only_written = used.kept_in.contains(name) && !used.read.contains(name);
+        if is_only_written && !database.value.fields.names_replication() {
+            continue;
+        }
         let primary = primary(database, server.as_ref(), base_dir, report);
         let slot = slot(database, report);
         let publication = publication(database, report);
@@ -61,7 +79,7 @@ pub(super) fn resolve(
         }
     }
     report.leave();
-    resolved
+    (resolved, servers)
 }
 
 fn slot(from: &Resource<document::Database>, report: &mut Report<'_>) -> Option<Slot> {

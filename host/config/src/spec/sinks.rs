@@ -64,7 +64,7 @@ fn resolve_one(
     });
     let selected = source::resolve(sink, report);
     let per_table = tables::resolve(context, sink, &selected, report);
-    let actions = actions(sink, report);
+    let actions = actions(sink, fields.actions.as_deref(), report);
     let backoff = backoff(sink, report);
     let rate_limit = limits::rate(sink, report);
     let letter_limit = limits::letters(sink, report);
@@ -75,11 +75,7 @@ fn resolve_one(
     Some(Sink {
         name: sink.name.clone(),
         id: id("sink", &sink.name),
-        status: match fields.status {
-            None | Some(document::Status::Active) => Status::Active,
-            Some(document::Status::Paused) => Status::Paused,
-            Some(document::Status::Disabled) => Status::Disabled,
-        },
+        status: status(fields.status),
         database: fields.database.clone(),
         selection: Selection { tables: selected, actions },
         destination: destination?,
@@ -111,8 +107,16 @@ fn resolve_one(
     })
 }
 
-fn dangling(
-    sink: &Resource<document::Sink>,
+pub(super) fn status(given: Option<document::Status>) -> Status {
+    match given {
+        None | Some(document::Status::Active) => Status::Active,
+        Some(document::Status::Paused) => Status::Paused,
+        Some(document::Status::Disabled) => Status::Disabled,
+    }
+}
+
+pub(super) fn dangling<T>(
+    from: &Resource<T>,
     path: &[&str],
     kind: &str,
     name: &str,
@@ -120,7 +124,7 @@ fn dangling(
     report: &mut Report<'_>,
 ) {
     let message = format!("there is no {kind} `{name}`");
-    let place = sink.place(path);
+    let place = from.place(path);
     match nearest(name, known.iter().map(String::as_str)) {
         Some(known) => report.error_with_help(place, message, format!("did you mean `{known}`?")),
         None if known.is_empty() => report.error(place, message),
@@ -168,7 +172,7 @@ fn batch_size(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> i64 {
     number(sink, &["batch_size"], given, default, 1..=BATCH_SIZE_MAX, report)
 }
 
-fn millis(number: i64) -> Duration {
+pub(super) fn millis(number: i64) -> Duration {
     Duration::from_millis(number.unsigned_abs())
 }
 
@@ -199,13 +203,17 @@ fn backoff(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Backoff 
     backoff
 }
 
-fn actions(sink: &Resource<document::Sink>, report: &mut Report<'_>) -> Actions {
-    let Some(given) = &sink.value.fields.actions else {
+pub(super) fn actions<T>(
+    from: &Resource<T>,
+    given: Option<&[Action]>,
+    report: &mut Report<'_>,
+) -> Actions {
+    let Some(given) = given else {
         return Actions::default();
     };
     if given.is_empty() {
         let help = "leave it out for all of them, or say `status: disabled`";
-        report.error_with_help(sink.place(&["actions"]), "`actions` is empty", help);
+        report.error_with_help(from.place(&["actions"]), "`actions` is empty", help);
     }
     Actions {
         insert: given.contains(&Action::Insert),

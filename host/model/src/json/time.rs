@@ -80,7 +80,7 @@ pub(super) fn unix_array(out: &mut String, array: &str) {
 /// The microseconds since 1970 of a time in its canonical text: `2024-01-02T03:04:05.123456Z`, or as
 /// Postgres prints what that cannot say, `294276-12-31 23:59:59+00` and `0044-03-15 12:00:00 BC`. The
 /// session's zone is UTC. None if it is no such time.
-fn microseconds(text: &str) -> Option<i128> {
+pub(crate) fn microseconds(text: &str) -> Option<i128> {
     let (text, before_christ) = match text.strip_suffix(" BC") {
         Some(text) => (text, true),
         None => (text, false),

@@ -46,7 +46,7 @@ pub(super) struct Query {
 }
 
 /// An identifier as SQL quotes it.
-pub(super) fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

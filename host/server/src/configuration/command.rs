@@ -69,10 +69,8 @@ fn validate(arguments: &ValidateArguments) -> Result<(), Failure> {
     }
     if !faults.is_empty() {
         let line = |(sink, fault): (&String, &Fault)| {
-            format!(
-                "error: sink `{sink}` cannot be started here: {} ({})\n",
-                fault.message, fault.code
-            )
+            let called = config::spec::called(sink);
+            format!("error: {called} cannot be started here: {} ({})\n", fault.message, fault.code)
         };
         return Err(Failure::Usage(faults.iter().map(line).collect()));
     }
@@ -150,11 +148,15 @@ fn summary(spec: &Spec) -> String {
         let plural = if number == 1 { "" } else { "s" };
         format!("{number} {what}{plural}")
     };
-    let counts = [
+    let retentions = spec.sinks.iter().filter(|sink| sink.retention().is_some()).count();
+    let mut counts = vec![
         count(spec.databases.len(), "database"),
         count(spec.functions.len(), "function"),
-        count(spec.sinks.len(), "sink"),
+        count(spec.sinks.len() - retentions, "sink"),
     ];
+    if retentions > 0 {
+        counts.push(count(retentions, "change retention"));
+    }
     counts.join(", ")
 }
 

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use config::portable::Id;
 use serde_json::{Value, json};
 
 use crate::api::{Request, ask};
@@ -17,7 +18,7 @@ const JUDGED: Duration = Duration::from_millis(1_500);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A database or a sink that was made or changed.
+/// A database, a sink or a change retention that was made or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Watched {
     kind: String,
@@ -71,7 +72,15 @@ fn watched(applied: &Value) -> Vec<Watched> {
     let stays = changes.filter(|it| it.get("action").is_some_and(|action| action != "delete"));
     let watched = stays.filter_map(|it| {
         let (kind, name) = (text(it, "resource_type")?, text(it, "name")?);
-        ["database", "sink"].contains(&kind.as_str()).then_some(Watched { kind, name })
+        let is_watched = match kind.as_str() {
+            "sink" | "change_retention" => true,
+            // One that changes are kept in is not read, and has no health of its own.
+            "database" => ["slot", "slot_name"]
+                .into_iter()
+                .any(|key| it.get("new").is_some_and(|new| new.get(key).is_some())),
+            _ => false,
+        };
+        is_watched.then_some(Watched { kind, name })
     });
     watched.collect()
 }
@@ -88,7 +97,10 @@ fn standing(health: &Value, Watched { kind, name }: &Watched) -> (String, String
                     .strip_prefix(name.as_str())
                     .is_some_and(|rest| rest.starts_with('/'))
         }
-        _ => text(entity, "entity_kind") == "sink_consumer" && text(entity, "name") == *name,
+        _ => {
+            let sink = Id::new(kind, name).sink();
+            text(entity, "entity_kind") == "sink_consumer" && text(entity, "name") == sink
+        }
     };
     let all = health.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // It is taken up and not looked at yet.
@@ -118,22 +130,26 @@ mod tests {
     #[test]
     fn what_was_changed_is_found_in_the_health_of_the_engine() {
         let applied = json!({"changes": [
-            {"resource_type": "database", "name": "main", "action": "create"},
+            {"resource_type": "database", "name": "main", "action": "create", "new": {"slot": {}}},
+            {"resource_type": "database", "name": "kept", "action": "create", "new": {}},
             {"resource_type": "sink", "name": "a", "action": "update"},
+            {"resource_type": "change_retention", "name": "a", "action": "update"},
             {"resource_type": "sink", "name": "b", "action": "delete"},
             {"resource_type": "function", "name": "f", "action": "create"},
         ]});
         let watched = watched(&applied);
-        assert_eq!(watched.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["main", "a"]);
+        assert_eq!(watched.iter().map(|it| &*it.name).collect::<Vec<_>>(), ["main", "a", "a"]);
         let check =
             |status: &str| json!({"status": status, "error": {"message": format!("m-{status}")}});
         let health = json!({"data": [
             {"entity_kind": "postgres_replication_slot", "entity_id": "mainly/s", "status": "error"},
             {"entity_kind": "postgres_replication_slot", "entity_id": "main/s", "status": "healthy"},
+            {"entity_kind": "sink_consumer", "name": "change_retention:a", "status": "paused"},
             {"entity_kind": "sink_consumer", "name": "a", "status": "error", "checks": [check("notice"), check("error")]},
         ]});
         assert_eq!(standing(&health, &watched[0]).0, "healthy");
         assert_eq!(standing(&health, &watched[1]), ("error".to_owned(), "m-error".to_owned()));
+        assert_eq!(standing(&health, &watched[2]).0, "paused");
         assert_eq!(standing(&json!({}), &watched[1]).0, "unknown");
     }
 }

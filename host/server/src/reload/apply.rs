@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::portable::{Action, Around, Declared, Difference, Id, Portable};
+use config::spec::called;
 use config::{Diagnostic, Spec};
 use engine::run::Stopped;
 use model::applied::{Applied, AppliedConfigs as _};
@@ -34,7 +35,7 @@ use crate::config_source::{APPLIED, ConfigSource, Own};
 use crate::configuration;
 use crate::plan::{self, Loaded, Plan};
 use crate::settings::environment;
-use crate::{tables, wiring};
+use crate::{retentions, tables, wiring};
 
 /// What is asked of the configuration, and where to answer.
 pub(crate) struct Asked {
@@ -280,7 +281,7 @@ impl Reloader {
         let is_new = |name: &str| !self.loaded.spec.sinks.iter().any(|sink| sink.name == name);
         let mut faults = ready.loaded.faults.iter();
         if let Some((sink, fault)) = faults.find(|(name, _)| is_new(name)) {
-            let what = format!("sink `{sink}` could not be started: {}", fault.message);
+            let what = format!("{} could not be started: {}", called(sink), fault.message);
             return Err(refused(422, fault.code, what));
         }
         let plan = plan::diff(&self.loaded, &ready.loaded);
@@ -486,22 +487,25 @@ pub(super) fn sent(text: &str) -> Result<Portable, Refused> {
 /// be created later.
 ///
 /// # Errors
-/// A table that is there has no column that one names.
+/// A table that is there has no column that one names, or changes cannot be kept where they are to be.
 async fn missing(loaded: &Loaded, plan: &Plan) -> Result<Vec<String>, Refused> {
     let mut spec = loaded.spec.clone();
     spec.sinks.retain(|sink| plan.restarted.contains(&sink.name));
     let (missing, silent) = tables::missing(&spec, &loaded.reads, wiring::source).await;
     let is_column = |it: &&(String, &str, String)| it.1 == tables::COLUMN_MISSING;
     if let Some((sink, code, what)) = missing.iter().find(is_column) {
-        return Err(refused(422, code, format!("sink `{sink}`: {what}")));
+        return Err(refused(422, code, format!("{}: {what}", called(sink))));
     }
-    let told = missing.iter().map(|(sink, _, what)| format!("sink `{sink}`: {what}"));
+    let told = missing.iter().map(|(sink, _, what)| format!("{}: {what}", called(sink)));
     let silent = silent.iter().map(|database| {
         format!(
             "database `{database}` does not answer: whether it has what its sinks name is not known"
         )
     });
-    Ok(told.chain(silent).collect())
+    let doubtful = retentions::doubtful(&spec).await;
+    let doubtful =
+        doubtful.map_err(|retentions::Unusable { code, what }| refused(422, code, what))?;
+    Ok(told.chain(silent).chain(doubtful).collect())
 }
 
 /// The specification, or what is wrong: with places in the text that was sent, where they are there.
@@ -571,7 +575,7 @@ impl Proposed {
     fn effect(&self, difference: &Difference) -> Option<&'static str> {
         let Difference { id, action, .. } = difference;
         let is_restarted = match id.kind.as_str() {
-            "sink" => self.plan.restarted.contains(&id.name),
+            "sink" | "change_retention" => self.plan.restarted.contains(&id.sink()),
             "database" => self.plan.databases.contains_key(&id.name),
             _ => return None,
         };

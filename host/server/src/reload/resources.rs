@@ -14,6 +14,7 @@ use web::ConfigRefused;
 
 use super::Reloader;
 use super::apply::{Proposal, refused, sent};
+use crate::retentions;
 
 /// What is shown.
 pub(crate) struct Wanted {
@@ -156,9 +157,13 @@ impl Reloader {
     /// Something that runs needs it.
     fn unused(&self, id: &Id) -> Result<(), ConfigRefused> {
         let sinks = self.loaded.spec.sinks.iter();
-        let using: Vec<&str> = match id.kind.as_str() {
+        let using: Vec<String> = match id.kind.as_str() {
             "database" => {
-                sinks.filter(|it| it.database == id.name).map(|it| it.name.as_str()).collect()
+                let into = |sink: &spec::Sink| sink.retention().map(|it| it.database.clone());
+                let uses = |it: &&spec::Sink| {
+                    it.database == id.name || into(it).is_some_and(|into| into == id.name)
+                };
+                sinks.filter(uses).map(|it| spec::called(&it.name)).collect()
             }
             // Whatever else is named where it is gone is told of the configuration.
             _ => Vec::new(),
@@ -166,7 +171,7 @@ impl Reloader {
         if using.is_empty() {
             return Ok(());
         }
-        let what = format!("the {id} is read for {}: delete them first", using.join(", "));
+        let what = format!("the {id} is needed by {}: delete them first", using.join(", "));
         Err(refused(422, "in_use", what))
     }
 
@@ -178,6 +183,9 @@ impl Reloader {
         let spec = &self.loaded.spec;
         let defaults = match id.kind.as_str() {
             "sink" => spec.sinks.iter().find(|it| it.name == id.name).map(of_sink),
+            "change_retention" => {
+                spec.sinks.iter().find(|it| it.name == id.sink()).map(retentions::shown)
+            }
             "database" => spec.databases.iter().find(|it| it.name == id.name).map(of_database),
             "http_endpoint" => Some(json!({"headers": {}, "encrypted_headers": {}})),
             _ => None,
@@ -203,7 +211,7 @@ impl Reloader {
             }),
         });
         Some(json!({
-            "name": entity.name, "status": entity.level.as_str(),
+            "name": spec::resource_of(&entity.name).1, "status": entity.level.as_str(),
             "checks": checks.collect::<Vec<_>>(),
         }))
     }
@@ -230,11 +238,7 @@ fn of_sink(sink: &spec::Sink) -> Value {
         more => json!(more),
     };
     json!({
-        "status": match sink.status {
-            spec::Status::Active => "active",
-            spec::Status::Paused => "paused",
-            spec::Status::Disabled => "disabled",
-        },
+        "status": retentions::status(sink.status),
         "actions": ["insert", "update", "delete"],
         "batch_size": sink.batch_size,
         "filter": chain(&sink.filters), "transform": chain(&sink.transforms),
@@ -320,6 +324,7 @@ fn text_of(kind: &str, resource: Map<String, Value>) -> String {
         "sink" => "sinks",
         "database" => "databases",
         "http_endpoint" => "http_endpoints",
+        "change_retention" => "change_retentions",
         _ => "functions",
     };
     json!({ key: [resource] }).to_string()

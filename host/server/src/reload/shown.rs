@@ -2,7 +2,7 @@
 
 use config::Spec;
 use config::portable::{Difference, Id};
-use config::spec::{Component, FunctionKind, Status};
+use config::spec::{Component, FunctionKind, Retention, Status, called, resource_of};
 use serde_json::{Value, json};
 
 use crate::plan::{Change, Plan};
@@ -67,11 +67,20 @@ pub(super) fn actions(spec: &Spec, plan: &Plan, differences: &[Difference]) -> V
                 "read the tables of sink `{name}` as a whole, once (initial_backfill)"
             ));
         }
+        let (kind, resource) = resource_of(name);
         if let Change::Changed(what) = change
-            && !changed("sink", name)
+            && !changed(kind, resource)
         {
             let what = what.join(", ");
-            all.push(format!("start sink `{name}` anew: {what}"));
+            all.push(format!("start {} anew: {what}", called(name)));
+        }
+        if let Some(retention) = sink.retention().filter(|it| it.create)
+            && *change == Change::Added
+        {
+            let Retention { schema, table, database, .. } = retention;
+            all.push(format!(
+                "create table {schema}.{table} on database `{database}` if it is not there"
+            ));
         }
     }
     for function in &spec.functions {

@@ -1,6 +1,7 @@
 //! Databases as `postgres` is told of them.
 
-use config::spec::{self, CreatePublication, Database};
+use config::spec::{self, CreatePublication, Database, Retention};
+use sinks::Batching;
 
 /// How the database is reached, and its primary.
 pub(crate) fn source(database: &Database) -> postgres::Options {
@@ -31,12 +32,7 @@ fn server(database: &Database) -> postgres::Options {
         &database.publication.name,
     );
     options.port = database.port;
-    let more = database.more_hosts.iter();
-    let more = more.map(|(host, port)| postgres::Address { host: host.clone(), port: *port });
-    options.more_hosts = more.collect();
-    let password = database.password.reveal();
-    options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
-    options.tls = tls(&database.tls);
+    reached(&mut options, &database.more_hosts, &database.password, &database.tls);
     options.slot_create = database.slot.create;
     options.slot_failover = database.slot.failover;
     options.origin = match database.slot.origin {
@@ -51,6 +47,32 @@ fn server(database: &Database) -> postgres::Options {
         CreatePublication::Sql(sql) => postgres::Create::Sql(sql.clone()),
     });
     options
+}
+
+/// The table of a change retention.
+pub(crate) fn change_table(retention: &Retention, batching: Batching) -> postgres::ChangeTable {
+    let Retention { server, schema, table, create, .. } = retention;
+    let mut options =
+        postgres::Options::new(&server.hostname, &server.username, &server.database, "", "");
+    options.port = server.port;
+    reached(&mut options, &server.more_hosts, &server.password, &server.tls);
+    let name = postgres::TableName { schema: schema.clone(), table: table.clone() };
+    let Batching { messages_max, linger } = batching;
+    postgres::ChangeTable::new(options, name, messages_max, linger).creating(*create)
+}
+
+fn reached(
+    options: &mut postgres::Options,
+    more_hosts: &[(String, u16)],
+    password: &options::Secret,
+    tls: &spec::Tls,
+) {
+    let more = more_hosts.iter();
+    let more = more.map(|(host, port)| postgres::Address { host: host.clone(), port: *port });
+    options.more_hosts = more.collect();
+    let password = password.reveal();
+    options.password = (!password.is_empty()).then(|| postgres::Password::new(password));
+    options.tls = self::tls(tls);
 }
 
 fn tls(tls: &spec::Tls) -> postgres::Tls {
