@@ -65,6 +65,7 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     let api = Client { sequin: &sequin, http: http::client()? };
     assert_eq!(api.good("GET", "sinks", Value::Null).await?, json!({"data": [], "next": null}));
 
+    assert_eq!(api.good("GET", "local_tunnels", Value::Null).await?, json!({"data": []}));
     let database = json!({
         "name": "main", "hostname": "127.0.0.1", "port": postgres.port(), "database": "postgres",
         "username": "postgres", "password": "postgres", "ssl": false,
@@ -91,6 +92,14 @@ async fn b257_b259_b262_resources_are_created_changed_and_deleted_one_by_one() -
     assert!(taken.starts_with("422") && taken.contains("name_taken"), "{taken}");
     let shown = api.good("GET", "postgres_databases/main?show_sensitive=true", Value::Null).await?;
     assert_eq!(shown["password"], "postgres");
+    let slots = api.good("GET", "postgres_replications", Value::Null).await?;
+    assert_eq!(slots["data"][0]["slot_name"], "sequin_it", "{slots}");
+    assert_eq!(slots["data"][0]["postgres_database_name"], "main", "{slots}");
+    let id = slots["data"][0]["id"].as_str().unwrap();
+    let slot = format!("postgres_replications/{id}");
+    assert_eq!(api.good("GET", &slot, Value::Null).await?, slots["data"][0]);
+    let told = api.bad("DELETE", &slot, Value::Null).await?;
+    assert!(told.starts_with("422") && told.contains("of_database"), "{told}");
     let hook = json!({
         "name": "hook", "url": receiver.url(), "encrypted_headers": {"Authorization": "Bearer hidden"},
     });

@@ -20,6 +20,7 @@ mod paged;
 mod plugins;
 mod pull;
 mod record;
+mod replications;
 mod reply;
 mod resources;
 mod resume;
@@ -91,6 +92,7 @@ pub fn api(version: &'static str, api: Api, door: Door) -> Router {
         .merge(plugins::routes(plugins))
         .merge(configs::routes(configs))
         .merge(resources::routes(&resources))
+        .merge(replications::routes(resources))
         .merge(rollouts::routes(rollouts))
         .merge(tails::routes(tails))
         .merge(sinks::routes(handle))
