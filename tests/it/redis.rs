@@ -22,6 +22,12 @@ struct World {
 impl World {
     /// `options` are of the destination, `more` what stands behind the sink.
     async fn start(redis: Redis, options: &str, more: &str) -> Result<Self> {
+        let at = format!("host: 127.0.0.1, port: {}", redis.port());
+        Self::start_at(redis, &at, options, more).await
+    }
+
+    /// Likewise, of a server that is found in another way.
+    async fn start_at(redis: Redis, at: &str, options: &str, more: &str) -> Result<Self> {
         let postgres = Cluster::start().await?;
         let client = postgres.client("postgres").await?;
         client.batch_execute(TABLE).await?;
@@ -40,10 +46,9 @@ sinks:
     database: source
     batch_size: 100
     retry_backoff: {{first_ms: 100, cap_ms: 500}}
-    destination: {{type: redis_stream, host: 127.0.0.1, port: {}, timeout_ms: 2000, {options}}}
+    destination: {{type: redis_stream, {at}, timeout_ms: 2000, {options}}}
 {more}",
             postgres.port(),
-            redis.port(),
         );
         let sequin = engine(&config).start().await?;
         streaming(&sequin).await?;
@@ -67,7 +72,7 @@ sinks:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn b133_each_field_of_a_message_is_one_of_an_entry_and_ids_are_places() -> Result<()> {
+async fn each_field_of_a_message_is_one_of_an_entry_and_ids_are_places() -> Result<()> {
     let world = World::start(Redis::start(&[]).await?, "stream_key: poi", "").await?;
     world
         .client
@@ -104,7 +109,7 @@ async fn one_field_holds_all_of_a_message_and_the_oldest_entries_go() -> Result<
 
 /// A router chooses the stream; without it each table has one.
 #[tokio::test(flavor = "multi_thread")]
-async fn b132_streams_are_chosen_by_routers_or_tables() -> Result<()> {
+async fn streams_are_chosen_by_routers_or_tables() -> Result<()> {
     let world = World::start(Redis::start(&[]).await?, "", "").await?;
     world.client.batch_execute("INSERT INTO t VALUES (1, 'a')").await?;
     assert_eq!(world.entries("sequin.public.t", 1).await?.len(), 1);
@@ -181,7 +186,7 @@ async fn b130_what_a_killed_engine_sends_again_is_there_once() -> Result<()> {
 /// The server is killed again and again: nothing is lost, and each row's changes come in order. What was
 /// appended late (others went on while it waited) and is sent once more is there twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn b120_kills_of_the_server_lose_and_reorder_nothing() -> Result<()> {
+async fn b120_b141_kills_of_the_server_lose_and_reorder_nothing() -> Result<()> {
     let mut world = World::start(Redis::start(&[]).await?, "stream_key: poi", "").await?;
     let seen = rounds(&mut world, async |world| {
         world.redis.kill().await?;
@@ -192,6 +197,56 @@ async fn b120_kills_of_the_server_lose_and_reorder_nothing() -> Result<()> {
         let first: Vec<&str> = actions.iter().take(2).map(String::as_str).collect();
         assert_eq!(first, ["insert", "update"], "{id}");
     }
+    Ok(())
+}
+
+/// The server dies, and sentinels make its replica the one to write to: nothing that was answered for is
+/// lost, as a replica has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn b141_a_failover_loses_nothing() -> Result<()> {
+    let mut primary = Redis::start(&[]).await?;
+    let replica = primary.replica().await?;
+    let sentinel = primary.sentinel().await?;
+    until("the sentinel to know the replica", SOON, async || {
+        let said = sentinel.ask(&["SENTINEL", "REPLICAS", "main"]).await?;
+        let is_known = said.contains(&replica.port().to_string());
+        Ok(if is_known { Ok(()) } else { Err(said) })
+    })
+    .await?;
+    let at = format!("hosts: ['127.0.0.1:{}'], sentinel_master: main", sentinel.port());
+    let options = "stream_key: poi, min_replicas: 1";
+    let world = World::start_at(replica, &at, options, "").await?;
+    let insert = "INSERT INTO t SELECT i, 'a' FROM generate_series($1, $2) i".to_owned();
+    let insert = |first: usize, last: usize| {
+        insert.replace("$1", &first.to_string()).replace("$2", &last.to_string())
+    };
+    world.client.batch_execute(&insert(1, 500)).await?;
+    world.entries("poi", 1).await?;
+    primary.kill().await?;
+    world.client.batch_execute(&insert(501, 1_000)).await?;
+    // The one that is left has nobody to copy it: until somebody says otherwise, nothing counts.
+    until("the failover", LATER, async || {
+        let said = world.redis.ask(&["INFO", "replication"]).await?;
+        Ok(if said.contains("role:master") { Ok(()) } else { Err(said) })
+    })
+    .await?;
+    let second = world.redis.replica().await?;
+    let ids = async || {
+        let mut ids: Vec<i64> = Vec::new();
+        for (_, message) in world.entries("poi", 1).await? {
+            ids.push(message["record"]["id"].as_i64().context("an id")?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok::<_, anyhow::Error>(ids.len())
+    };
+    until("all of them", LATER, async || {
+        let found = ids().await?;
+        Ok(if found == 1_000 { Ok(()) } else { Err(found.to_string()) })
+    })
+    .await
+    .with_context(|| world.sequin.log())?;
+    drop(second);
     Ok(())
 }
 

@@ -50,12 +50,18 @@ impl Redis {
     pub async fn start_again(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log"))?;
         let mut command = Command::new(&self.bin);
+        let is_sentinel = self.options.last().is_some_and(|last| last == "--sentinel");
+        if is_sentinel {
+            command.args(&self.options);
+        } else {
+            command
+                .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])
+                .args(&self.options);
+        }
         command
-            .args(["--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always"])
-            .args(["--save", "", "--dir"])
+            .args(["--bind", "127.0.0.1", "--dir"])
             .arg(self.dir.path())
             .args(["--port", &self.port.to_string()])
-            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -66,6 +72,37 @@ impl Redis {
             Ok(if is_up { Ok(()) } else { Err(said) })
         })
         .await
+    }
+
+    /// Starts a server that copies this one.
+    pub async fn replica(&self) -> Result<Self> {
+        let port = self.port.to_string();
+        let replica = Self::start(&["--replicaof", "127.0.0.1", &port]).await?;
+        until("the replica to have all", START, async || {
+            let said = replica.ask(&["INFO", "replication"]).await?;
+            let is_up = said.contains("master_link_status:up");
+            Ok(if is_up { Ok(()) } else { Err(said) })
+        })
+        .await?;
+        Ok(replica)
+    }
+
+    /// Starts a sentinel that watches this server under the name `main`, alone.
+    pub async fn sentinel(&self) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("sequin-sentinel-").tempdir()?;
+        let file = dir.path().join("sentinel.conf");
+        // Half a second, so that a test need not wait longer.
+        let config = format!(
+            "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 500\n\
+             sentinel failover-timeout main 3000\n",
+            self.port
+        );
+        std::fs::write(&file, config)?;
+        let options = [file.display().to_string(), "--sentinel".to_owned()].to_vec();
+        let (bin, port) = (self.bin.clone(), ports::free()?);
+        let mut sentinel = Self { process: None, bin, port, options, dir };
+        sentinel.start_again().await?;
+        Ok(sentinel)
     }
 
     /// Kills it.

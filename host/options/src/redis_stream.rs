@@ -8,6 +8,9 @@ use crate::{Problem, Problems, Secret};
 /// Entries of one script call: more only hold the server up for others.
 pub const MESSAGES_MAX: usize = 1_000;
 
+/// Of one server: more are nobody's.
+const REPLICAS_MAX: i64 = 100;
+
 /// A stream as a user writes it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +52,9 @@ pub struct Options {
     /// Ours: the predecessor always did what `time` does.
     #[serde(default)]
     pub ids: Ids,
+    /// Ours: what was appended counts once so many replicas have it.
+    #[serde(default)]
+    pub min_replicas: i64,
     /// Ours.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: i64,
@@ -86,6 +92,8 @@ pub struct Ready {
     /// None: a field for each of the message.
     pub field: Option<String>,
     pub ids: Ids,
+    /// 0: an entry counts once the server has it, which a failover may not know.
+    pub min_replicas: u32,
 }
 
 fn port() -> i64 {
@@ -134,12 +142,20 @@ impl Options {
         if self.field_name.is_empty() {
             problems.push(Problem::new("field_name", "is empty"));
         }
+        if !(0..=REPLICAS_MAX).contains(&self.min_replicas) {
+            let message = format!("must be between 0 and {REPLICAS_MAX}");
+            problems.push(Problem::new("min_replicas", message));
+        }
+        if self.cluster && self.min_replicas > 0 {
+            problems.push(Problem::new("min_replicas", "cannot be asked for of a cluster"));
+        }
         problems.or(server.map(|server| Ready {
             server,
             stream_key: self.stream_key.clone(),
             max_length,
             field: (self.format == Format::Json).then(|| self.field_name.clone()),
             ids: self.ids,
+            min_replicas: u32::try_from(self.min_replicas).unwrap_or_default(),
         }))
     }
 }
@@ -181,6 +197,7 @@ mod tests {
             (r#"{"host": "a", "cluster": true, "database": 1}"#, &["`database` must be 0"]),
             (r#"{"host": "a", "tls_ca_file": "x"}"#, &["`tls_ca_file` is for `tls: true`"]),
             (r#"{"host": "a", "tls": true, "tls_key_file": "x"}"#, &["`tls_key_file` needs"]),
+            (r#"{"host": "a", "cluster": true, "min_replicas": 1}"#, &["`min_replicas` cannot"]),
             (r#"{"host": "a", "username": "x"}"#, &["`username` is nothing"]),
             (
                 r#"{"host": "a", "max_length": 0, "timeout_ms": 0}"#,

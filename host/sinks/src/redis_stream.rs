@@ -146,10 +146,24 @@ impl RedisStream {
                 call.arg(name.as_ref()).arg(value.as_ref());
             }
         }
+        let (wanted, wait) =
+            (self.options.min_replicas, self.options.server.timeout.as_millis() / 2);
         let asked = async |connection: &mut crate::redis::Connection| {
-            call.invoke_async::<(usize, String)>(connection).await
+            let (done, said) = call.invoke_async::<(usize, String)>(connection).await?;
+            let mut replicas = wanted;
+            if done > 0 && wanted > 0 {
+                let mut wait_for = redis::cmd("WAIT");
+                let wait = u64::try_from(wait).unwrap_or(u64::MAX).max(1);
+                replicas = wait_for.arg(wanted).arg(wait).query_async(connection).await?;
+            }
+            Ok((done, said, replicas))
         };
-        let (done, said) = self.redis.ask(asked).await?;
+        let (done, said, replicas) = self.redis.ask(asked).await?;
+        if replicas < wanted {
+            // It is sent again: what is there already is known by its place.
+            let told = format!("NOREPLICAS {replicas} of {wanted} replicas have what was appended");
+            return Err(self.redis.refused("NOREPLICAS", &told));
+        }
         Ok((done, Some(said).filter(|said| !said.is_empty())))
     }
 

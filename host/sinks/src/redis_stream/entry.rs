@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn b133_each_field_of_a_message_is_one_of_the_entry() {
+    fn each_field_of_a_message_is_one_of_the_entry() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let fields = of(r#"{"a":"x\ny","b":{"c": 1},"d":null,"e":1.50,"é":"ü","f":[]}"#, None);
         let expected = [

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b132_a_route_names_a_stream() {
+    fn a_route_names_a_stream() {
         let route = |key: &str, value| Route::new([(key.into(), value)]);
         let text = |text: &str| RouteValue::Text(text.into());
         assert_eq!(key(&route("stream_key", text("a"))), Ok(Some("a")));
