@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tests::postgres::Setup;
 use tests::{Cluster, Proxy, Sequin, until};
 use tokio_postgres::Client;
 
@@ -368,6 +369,35 @@ async fn what_is_wrong_with_the_destination_is_named() -> Result<()> {
     for part in ["connection", "table", "columns", "index", "privileges"] {
         assert!(looked.contains(&format!("ok    change retention orders: {part}: ")), "{looked}");
     }
+    Ok(())
+}
+
+/// A login is told as that of a source is: by the server's own words, and never with the password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_refused_is_told() -> Result<()> {
+    let world = World::start(&retention("orders", "orders", "")).await?;
+    let setup = Setup { password: Some("right"), tls: true, ..Setup::default() };
+    let other = Cluster::start_as(setup).await?;
+    let plan = async |port: u16, login: &str| {
+        let yaml = config(world.postgres.port(), port, &retention("other", "lines", ""));
+        let yaml = yaml.replace("username: postgres, password: postgres}", login);
+        let (status, told) = world.api("POST", "config/plan", json!({ "yaml": yaml })).await?;
+        ensure!(!told.to_string().contains("secret-word"), "{told}");
+        Ok(format!("{status} {told}"))
+    };
+    let wrong = "username: postgres, sslmode: require, password: secret-word}";
+    let told = plan(other.port(), wrong).await?;
+    assert!(told.starts_with("422") && told.contains("authentication"), "{told}");
+    assert!(told.contains("password authentication failed"), "{told}");
+    let unverified =
+        "username: postgres, sslmode: verify-full, sslrootcert: system, password: right}";
+    let told = plan(other.port(), unverified).await?;
+    assert!(told.starts_with("422") && told.contains("tls_certificate"), "{told}");
+    let right = "username: postgres, sslmode: require, password: right}";
+    let told = plan(other.port(), right).await?;
+    assert!(told.starts_with("422") && told.contains("database_missing"), "{told}");
+    let told = plan(tests::ports::free()?, right).await?;
+    assert!(told.starts_with("200") && told.contains("refused"), "{told}");
     Ok(())
 }
 

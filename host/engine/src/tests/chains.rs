@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use model::change::Operation;
+use model::conditions::{Condition, Conditions, FieldType, Operand, Operator};
 use model::plugin::{Data, Outcome, Patch, Plugin, PluginError, Presence, SetColumn};
 use serde_json::{Value as Json, json};
 
@@ -14,6 +15,34 @@ use crate::fake::store::Store;
 use crate::fake::{engine, run_until, sink_spec};
 
 const MIB: usize = 1 << 20;
+
+/// Conditions stand in the place of a filter, and decide over deletes too, which other filters are not
+/// asked about.
+#[tokio::test(start_paused = true)]
+async fn conditions_are_asked_about_deletes() {
+    let log = Log::new();
+    let deleted = |value| Row { operation: Operation::Delete, ..Row::update(value, value) };
+    log.commit(vec![Row::update(1, 1), Row::update(2, 2), deleted(1), deleted(2)]);
+    let sink = Recording::willing();
+    let mut spec = sink_spec("a", &sink);
+    let one = Operand::One("1.0".to_owned());
+    let condition =
+        Condition::new("value", Vec::new(), FieldType::Number, Operator::Equal, &one).unwrap();
+    spec.filters = vec![
+        Arc::new(Conditions::new(vec![condition])),
+        named("second", |change| {
+            assert_ne!(change.operation, Operation::Delete, "it is not asked");
+            Ok(Outcome::Keep)
+        }),
+    ];
+    let store = Arc::<Store>::default();
+    let (engine, _, _) = engine(&log, vec![spec], &store, MIB);
+    run_until(engine, || log.settled()).await;
+    let received = payloads(&sink);
+    let actions: Vec<_> = received.iter().map(|it| &it["action"]).collect();
+    assert_eq!(actions, ["update", "delete"], "{received:?}");
+    assert!(received.iter().all(|it| it["record"]["value"] == "1"), "{received:?}");
+}
 
 /// Runs rows through a chain of transforms into a sink.
 async fn run(
