@@ -93,6 +93,8 @@ pairs! {
     fn b269_grants;
     fn b269_grants_mistakes;
     fn maximal;
+    fn moved;
+    fn moved_mistakes;
     fn minimal;
     fn nothing;
     fn forms_of_the_predecessor;

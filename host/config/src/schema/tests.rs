@@ -91,6 +91,7 @@ fn what_an_editor_can_see_does_not_fit() {
             "b249_grouping_mistakes",
             "b257_numbers_out_of_bounds",
             "function_mistakes",
+            "moved_mistakes",
             "wrong_types",
         ];
         if seen.contains(&name.as_str()) {
@@ -201,6 +202,7 @@ fn b243_every_key_that_is_read_is_in_it_and_no_other() {
     check::<functions::Enrichment>("enrichment_function", &with_exported([]));
     check::<functions::PluginFields>("routing_function", &with_exported([]));
     check::<plugins::Plugins>("plugins", &[]);
+    check::<crate::moved::Entry>("moved", &[]);
     check::<sinks::Fields>("sink", &with_exported(sinks::LEFTOVERS));
     destinations::each_for_tests(&mut |name, definition| {
         assert_eq!(schema()["$defs"][name]["properties"]["type"]["const"], name);
