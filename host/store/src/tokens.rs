@@ -102,6 +102,7 @@ mod tests {
             name: "ci".to_owned(),
             hash: [7; 32],
             scopes: vec![Scope::Read, Scope::Config],
+            limits: Limits(vec!["sink:poi-*".to_owned()]),
             created_us: 5,
             expires_us: Some(9),
             used_us: None,
