@@ -17,7 +17,7 @@ pub(crate) struct Applying {
     pub(crate) sequin: Sequin,
     pub(crate) receiver: Receiver,
     pub(crate) postgres: Cluster,
-    client: tokio_postgres::Client,
+    pub(crate) client: tokio_postgres::Client,
     dir: tempfile::TempDir,
 }
 
@@ -41,7 +41,7 @@ impl Applying {
     }
 
     /// Writes a configuration with these sinks and functions; its path.
-    fn file(&self, rest: &str) -> Result<String> {
+    pub(crate) fn file(&self, rest: &str) -> Result<String> {
         self.write("sequin.yaml", &yaml(self.postgres.port(), &self.receiver.url(), rest))
     }
 
@@ -57,7 +57,7 @@ impl Applying {
     }
 
     /// The answer of a command that is to succeed.
-    async fn told(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn told(&self, arguments: &[&str]) -> Result<String> {
         let output = self.run(arguments).await?;
         let said = String::from_utf8(output.stderr)?;
         ensure!(output.status.success(), "{arguments:?}: {said}\n{}", self.sequin.log());
@@ -69,7 +69,7 @@ impl Applying {
     }
 
     /// Why a command is refused.
-    async fn refused(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn refused(&self, arguments: &[&str]) -> Result<String> {
         let output = self.run(arguments).await?;
         let told = String::from_utf8(output.stderr)?;
         ensure!(output.status.code() == Some(64), "{arguments:?}: {:?} {told}", output.status);
@@ -80,7 +80,7 @@ impl Applying {
         self.json(&["config", "apply", file, "--auto-approve", "--json"]).await
     }
 
-    async fn export(&self) -> Result<String> {
+    pub(crate) async fn export(&self) -> Result<String> {
         self.told(&["config", "export", "--show-sensitive"]).await
     }
 

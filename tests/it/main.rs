@@ -24,6 +24,7 @@ mod languages;
 mod large;
 mod letters;
 mod messages;
+mod moved;
 mod openapi;
 mod outage;
 mod owner;

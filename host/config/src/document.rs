@@ -12,6 +12,7 @@ pub(crate) mod sinks;
 pub(crate) mod tokens;
 
 use crate::diagnostic::{Place, Report};
+use crate::moved;
 use crate::nearest::nearest;
 use crate::tree::{self, Entry, Kind, Node};
 
@@ -23,7 +24,7 @@ pub(crate) use sinks::{
 };
 
 /// The keys at the top.
-pub(crate) const KEYS: [&str; 9] = [
+pub(crate) const KEYS: [&str; 10] = [
     "account",
     "users",
     "api_tokens",
@@ -33,6 +34,7 @@ pub(crate) const KEYS: [&str; 9] = [
     "functions",
     "sinks",
     "plugins",
+    moved::KEY,
 ];
 
 pub(crate) struct Document {
@@ -93,6 +95,8 @@ pub(crate) fn read(mut root: Node, text: &str, report: &mut Report<'_>) -> Docum
         let message = format!("the document must be a map, not {}", root.describe());
         report.error(root.place, message);
     }
+    // Only what is wrong with it counts here: who makes a change of it asks for it.
+    moved::take(&mut root, report);
     let aliases = (root.take("functions"), root.take("transforms"));
     let functions = match aliases {
         (Some(_), Some(transforms)) => {

@@ -14,6 +14,7 @@ mod destinations;
 mod diagnostic;
 mod document;
 mod env;
+pub mod moved;
 mod nearest;
 pub mod portable;
 mod schema;

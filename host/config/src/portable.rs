@@ -5,6 +5,7 @@
 //! the user's own are gone, and the resources stand in one order. A resource is its kind and its name.
 
 mod compare;
+mod renamed;
 mod secret;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::path::Path;
 use crate::diagnostic::{Diagnostic, Place, Report};
 use crate::document;
 use crate::env;
+use crate::moved::{self, Moved};
 use crate::spec::{VersionSource, layout};
 use crate::tree::{self, Entry, Kind, Node};
 
@@ -69,6 +71,8 @@ pub struct Declared<'a> {
 pub struct Portable {
     /// Its resources, by their kind, name and what they say.
     resources: Vec<Resource>,
+    /// What of them is renamed, as it is written: no resource, and nothing that is laid over another.
+    moved: Vec<Moved>,
     /// Whether a dollar sign in it is one.
     is_filled_in: bool,
 }
@@ -128,17 +132,18 @@ impl Portable {
     /// It is no YAML, a variable is missing, a file cannot be read, or a resource has no name.
     pub fn read(file_name: &str, text: &str, around: &Around<'_>) -> Result<Self, Vec<Diagnostic>> {
         let mut report = Report::new(file_name, text);
-        let resources = tree::parse(text, &mut report).map(|mut root| {
+        let read = tree::parse(text, &mut report).map(|mut root| {
             if let Some(env) = around.env {
                 env::fill_in(&mut root, env, &mut report);
             }
             document::drop_anchor_holders(&mut root, text);
-            resources(root, around, &mut report)
+            let moved = moved::take(&mut root, &mut report);
+            (resources(root, around, &mut report), moved)
         });
         let (diagnostics, failed) = report.finish();
-        match resources {
-            Some(resources) if !failed => {
-                Ok(Self { resources, is_filled_in: around.env.is_some() })
+        match read {
+            Some((resources, moved)) if !failed => {
+                Ok(Self { resources, moved, is_filled_in: around.env.is_some() })
             }
             _ => Err(diagnostics),
         }
@@ -181,6 +186,9 @@ impl Portable {
 
     fn root(&self) -> Node {
         let mut entries = Vec::new();
+        if !self.moved.is_empty() {
+            entries.push(entry(moved::KEY, moved::node(&self.moved)));
+        }
         let of_kind = |kind: &str| -> Vec<Node> {
             let of_kind = self.resources.iter().filter(|it| it.kind == kind);
             of_kind.map(|it| it.node.clone()).collect()
@@ -205,6 +213,18 @@ impl Portable {
             }
         }
         node(Kind::Map(entries))
+    }
+
+    /// What is renamed, each with the name that it has by now.
+    #[must_use]
+    pub fn moved(&self) -> Vec<Moved> {
+        moved::ends(&self.moved)
+    }
+
+    /// What runs: that something had another name once is said by files alone.
+    #[must_use]
+    pub fn as_it_runs(self) -> Self {
+        Self { moved: Vec::new(), ..self }
     }
 
     /// What there is.
@@ -269,11 +289,11 @@ impl Resource {
     }
 }
 
-fn node(kind: Kind) -> Node {
+pub(crate) fn node(kind: Kind) -> Node {
     Node { place: Place { line: 1, column: 1, width: 1 }, kind }
 }
 
-fn entry(key: &str, value: Node) -> Entry {
+pub(crate) fn entry(key: &str, value: Node) -> Entry {
     Entry { key: key.to_owned(), place: value.place, value }
 }
 

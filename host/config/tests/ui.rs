@@ -95,6 +95,8 @@ pairs! {
     fn maximal;
     fn change_retentions;
     fn change_retention_mistakes;
+    fn moved;
+    fn moved_mistakes;
     fn minimal;
     fn nothing;
     fn forms_of_the_predecessor;

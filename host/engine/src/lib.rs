@@ -14,6 +14,7 @@ pub mod desk;
 pub mod grouping;
 pub mod health;
 pub mod lane;
+pub mod moved;
 pub mod replay;
 pub mod rollout;
 pub mod run;

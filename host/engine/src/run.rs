@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::crew::{Member, Wanted};
 use crate::desk::Desks;
 use crate::health::Health;
+use crate::moved::{Moving, NotMoved};
 use crate::rollout::Rollouts;
 use crate::slot_run::SlotRun;
 use crate::spec::{SinkSpec, SlotSpec};
@@ -62,12 +63,12 @@ pub struct Engine {
     status: Arc<Status>,
     stores: Stores,
     settings: Settings,
-    supervisor: Supervisor,
+    pub(crate) supervisor: Supervisor,
     handle: Handle,
-    backfills: Backfills,
-    rollouts: Rollouts,
+    pub(crate) backfills: Backfills,
+    pub(crate) rollouts: Rollouts,
     edits: mpsc::Receiver<Edit>,
-    runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
 }
 
 /// Changes what an engine runs.
@@ -83,7 +84,8 @@ pub struct Handle {
 
 struct Edit {
     slots: Vec<SlotSpec>,
-    done: oneshot::Sender<()>,
+    moving: Option<Moving>,
+    done: oneshot::Sender<Result<(), NotMoved>>,
 }
 
 /// The engine has stopped.
@@ -92,13 +94,13 @@ struct Edit {
 pub struct Stopped;
 
 /// A slot that runs.
-struct Run {
-    database: Arc<str>,
-    revision: u64,
-    status: Arc<SlotStatus>,
-    wanted: watch::Sender<Wanted>,
-    stop: CancellationToken,
-    task: JoinHandle<Option<()>>,
+pub(crate) struct Run {
+    /// Without its sinks.
+    pub(crate) spec: SlotSpec,
+    pub(crate) status: Arc<SlotStatus>,
+    pub(crate) wanted: watch::Sender<Wanted>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<Option<()>>,
 }
 
 impl Handle {
@@ -109,8 +111,30 @@ impl Handle {
     /// # Errors
     /// The engine has stopped.
     pub async fn apply(&self, slots: Vec<SlotSpec>) -> Result<(), Stopped> {
+        // Without names that change there is nothing to refuse.
+        self.edit(slots, None).await.map(drop)
+    }
+
+    /// The same, where some of it had another name before: it keeps what is kept of it. Where that is
+    /// not done, what ran goes on.
+    ///
+    /// # Errors
+    /// The engine has stopped. Inside: why the names are as they were.
+    pub async fn apply_moved(
+        &self,
+        slots: Vec<SlotSpec>,
+        moving: Moving,
+    ) -> Result<Result<(), NotMoved>, Stopped> {
+        self.edit(slots, Some(moving)).await
+    }
+
+    async fn edit(
+        &self,
+        slots: Vec<SlotSpec>,
+        moving: Option<Moving>,
+    ) -> Result<Result<(), NotMoved>, Stopped> {
         let (done, applied) = oneshot::channel();
-        self.edits.send(Edit { slots, done }).await.map_err(|_| Stopped)?;
+        self.edits.send(Edit { slots, moving, done }).await.map_err(|_| Stopped)?;
         applied.await.map_err(|_| Stopped)
     }
 }
@@ -211,10 +235,16 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = cancelled.cancelled() => break,
-                Some(Edit { slots, done }) = self.edits.recv() => {
-                    self.apply(slots, &cancelled).await;
+                Some(Edit { slots, moving, done }) = self.edits.recv() => {
+                    let moved = match moving {
+                        Some(moving) => self.rename(moving, &slots, &cancelled).await,
+                        None => Ok(()),
+                    };
+                    if moved.is_ok() {
+                        self.apply(slots, &cancelled).await;
+                    }
                     // Whoever asked may be gone.
-                    done.send(()).ok();
+                    done.send(moved).ok();
                 }
             }
         }
@@ -226,15 +256,14 @@ impl Engine {
 
     /// Makes what runs what is to run.
     async fn apply(&mut self, slots: Vec<SlotSpec>, cancelled: &CancellationToken) {
-        let facts = slots.iter().flat_map(|slot| slot.sinks.iter().map(|sink| facts(slot, sink)));
-        self.backfills.set_sinks(facts.collect());
-        self.rollouts.set_sinks(&slots).await;
+        self.tell(&slots).await;
         let cancelling = backfill::cancel_without_sink(self.backfills.clone());
         self.supervisor.spawn(TaskKind::Backfill, "sinks that are gone", cancelling);
         let (mut stay, mut leave) = (Vec::new(), Vec::new());
         for run in std::mem::take(&mut self.runs) {
-            let same =
-                |spec: &SlotSpec| spec.database == run.database && spec.revision == run.revision;
+            let same = |spec: &SlotSpec| {
+                spec.database == run.spec.database && spec.revision == run.spec.revision
+            };
             if slots.iter().any(same) {
                 stay.push(run);
             } else {
@@ -248,7 +277,7 @@ impl Engine {
         let mut shown = Vec::new();
         for mut spec in slots {
             let sinks = std::mem::take(&mut spec.sinks);
-            let run = stay.iter().find(|run| run.database == spec.database);
+            let run = stay.iter().find(|run| run.spec.database == spec.database);
             let is_it = |status: &&Arc<SlotStatus>| {
                 status.database == spec.database && status.name == spec.name
             };
@@ -284,7 +313,15 @@ impl Engine {
         }
     }
 
-    fn begin(
+    /// Tells what stands beside the slots which sinks are to run.
+    pub(crate) async fn tell(&self, slots: &[SlotSpec]) {
+        let facts = slots.iter().flat_map(|slot| slot.sinks.iter().map(|sink| facts(slot, sink)));
+        self.backfills.set_sinks(facts.collect());
+        self.rollouts.set_sinks(slots).await;
+    }
+
+    /// Begins the run of a slot with these sinks.
+    pub(crate) fn begin(
         &self,
         spec: SlotSpec,
         status: Arc<SlotStatus>,
@@ -295,9 +332,9 @@ impl Engine {
         let run = SlotRun {
             name: Arc::clone(&spec.name),
             database: Arc::clone(&spec.database),
-            connect: spec.connect,
+            connect: Arc::clone(&spec.connect),
             on_mismatch: spec.on_mismatch,
-            backfill: spec.backfill,
+            backfill: spec.backfill.clone(),
             backfills: self.backfills.clone(),
             rollouts: self.rollouts.clone(),
             wanted: receiver,
@@ -310,7 +347,7 @@ impl Engine {
         };
         let stop = cancelled.child_token();
         let task = self.supervisor.spawn(TaskKind::Slot, &spec.name, run.run(stop.clone()));
-        Run { database: spec.database, revision: spec.revision, status, wanted, stop, task }
+        Run { spec, status, wanted, stop, task }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::trip::LetterLimit;
 pub use crate::deliver::RateLimit;
 
 /// One slot and the sinks it feeds.
+#[derive(Clone)]
 pub struct SlotSpec {
     /// The slot's name on the server.
     pub name: Arc<str>,

@@ -13,6 +13,7 @@ mod grouping;
 mod isolation;
 mod kills;
 mod letters;
+mod moved;
 mod outages;
 mod outputs;
 mod payload;

@@ -12,12 +12,14 @@
 mod bytes;
 mod read;
 mod relation;
+mod renamed;
 mod write;
 
 use std::sync::Arc;
 
 pub use read::{Chunk, Corrupt};
 pub use relation::RelationHash;
+pub use renamed::renamed;
 pub use write::Writer;
 
 use crate::relation::Relation;

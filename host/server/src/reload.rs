@@ -8,6 +8,8 @@
 
 pub(crate) mod apply;
 pub(crate) mod awaited;
+mod lay;
+pub(crate) mod moved;
 mod operate;
 pub(crate) mod resources;
 mod shown;
@@ -19,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::Spec;
 use config::spec::FunctionKind;
+use engine::moved::NotMoved;
 use engine::run::{Handle, Stopped};
 use engine::spec::SlotSpec;
 use engine::status::Status;
@@ -33,12 +36,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub(crate) use operate::{Ask, Asked, What, now_us, record};
+use operate::{bring, made};
 
 use crate::arrivals;
 use crate::bindings::Known;
 use crate::components::show;
 use crate::config_source::{ConfigSource, Read};
-use crate::plan::{self, Change, Loaded, Plan};
+use crate::plan::{Change, Loaded, Plan};
 use crate::rollouts;
 use crate::serve::{check_sinks, streams_of};
 use crate::tables;
@@ -63,6 +67,8 @@ pub(crate) struct Ready {
     problems: Vec<String>,
     files: Vec<PathBuf>,
     hash: u64,
+    /// What of it had another name.
+    due: Option<moved::Due>,
 }
 
 /// What is wrong, and the files whose change may mend it.
@@ -133,7 +139,7 @@ fn build(spec: Spec, text: &str, wiring: &Wiring, known: &Known) -> Ready {
     };
     let (text, problems) = (text.to_owned(), [built.warnings, idle].concat());
     let (warnings, files) = (Vec::new(), Vec::new());
-    Ready { loaded, text, slots: built.slots, warnings, problems, files, hash }
+    Ready { loaded, text, slots: built.slots, warnings, problems, files, hash, due: None }
 }
 
 /// Whether all sinks would go by what is no more than a file cut short.
@@ -405,10 +411,18 @@ impl Reloader {
     async fn reload(&mut self, quietly: bool) -> Result<(), Stopped> {
         let ready = read(&self.source, &self.store, self.compile).await;
         let ready = ready.and_then(|(read, known)| {
+            let due = moved::due(&read.text, &self.loaded.spec).map_err(|what| {
+                let reason = format!("error: {}: {what}\n", moved::BOTH);
+                Refused { reason, files: read.files.clone() }
+            })?;
+            let known = moved::known(&due, known);
             // Components are compiled here, on this thread and no other.
-            let ready = tokio::task::block_in_place(|| load(read, &self.wiring, &known));
+            let mut ready = tokio::task::block_in_place(|| load(read, &self.wiring, &known));
+            let ran = moved::renamed(&due, &self.loaded);
             let cut = cut_short(&self.loaded, &ready);
-            match cut.unwrap_or_else(|| broken(&self.loaded, &ready.loaded)) {
+            let reason = cut.unwrap_or_else(|| broken(&ran, &ready.loaded));
+            ready.due = moved::Due::new(due, &known, &ready.loaded);
+            match reason {
                 reason if reason.is_empty() => Ok((known, ready)),
                 reason => Err(Refused { reason, files: ready.files }),
             }
@@ -420,25 +434,28 @@ impl Reloader {
                 return Ok(());
             }
         };
-        let plan = plan::diff(&self.loaded, &ready.loaded);
-        if quietly && plan.is_empty() {
-            return Ok(());
-        }
-        if quietly && plan::diff(&self.loaded, &ready.loaded).is_empty() {
+        if quietly && self.plan(&ready).is_empty() {
             return Ok(());
         }
         for warning in &ready.warnings {
             warn!(config = %warning, "the configuration holds something that has no effect");
         }
         let files = ready.files.clone();
-        // On record before anything runs with it.
-        if let Err(error) = record(&self.store, &known, &ready.loaded).await {
+        // On record before anything runs with it; what has another name is, with that.
+        let recorded = match ready.due {
+            None => record(&self.store, &known, &ready.loaded).await,
+            Some(_) => bring(&self.store, &known).await,
+        };
+        if let Err(error) = recorded {
             self.refuse(format!("what sinks are bound to cannot be recorded: {error}"), files);
             return Ok(());
         }
         self.files = files;
         self.told = None;
-        self.take_up(ready).await
+        if let Err(error) = self.take_up(ready).await? {
+            self.refuse(format!("error: {error}"), Vec::new());
+        }
+        Ok(())
     }
 
     /// A configuration is wrong: the one that runs goes on.
@@ -456,10 +473,10 @@ impl Reloader {
         self.told = Some(reason);
     }
 
-    /// Makes what runs what was built.
-    async fn take_up(&mut self, mut ready: Ready) -> Result<(), Stopped> {
+    /// Makes what runs what was built. Inside: why what goes by another name does not yet.
+    async fn take_up(&mut self, mut ready: Ready) -> Result<Result<(), NotMoved>, Stopped> {
         let config = &self.status.config;
-        let plan = plan::diff(&self.loaded, &ready.loaded);
+        let plan = self.plan(&ready);
         if plan.is_empty() {
             info!("the configuration is as it was");
         } else {
@@ -476,17 +493,21 @@ impl Reloader {
                 config.failures.add(1);
                 error!("the configuration is wrong, and the last good one goes on:\n{reason}");
                 config.problem.set(reason);
-                return Ok(());
+                return Ok(Ok(()));
             }
             self.revisions.number(&plan, &mut ready.slots);
             check_sinks(&self.supervisor, &ready.slots, changed);
             let streams = streams_of(&ready.slots);
+            let begun = ready.due.as_ref().map(|due| due.begun(&self.loaded)).unwrap_or_default();
+            if let Err(error) = self.hand_over(&mut ready).await? {
+                return Ok(Err(error));
+            }
             let database_changed = |name: &str| {
                 let sinks = &ready.loaded.spec.sinks;
                 let sink = sinks.iter().find(|sink| sink.name == name);
-                sink.is_some_and(|sink| plan.databases.contains_key(&sink.database))
+                let database = sink.map(|sink| &sink.database);
+                database.is_some_and(|it| plan.databases.contains_key(it) || begun.contains(it))
             };
-            self.handle.apply(ready.slots).await?;
             self.beside.offer(streams, |name| changed(name) || database_changed(name));
             self.beside.check_tables(&ready.loaded, &self.status, &self.supervisor);
             config.reloads.add(1);
@@ -502,7 +523,7 @@ impl Reloader {
         self.show_drift();
         self.tell_held();
         self.follow(Some(&plan)).await;
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

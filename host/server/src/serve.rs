@@ -8,6 +8,7 @@ use engine::health::monitor::Monitor;
 use engine::run::{Engine, Settings as EngineSettings, Stores};
 use engine::spec::SlotSpec;
 use engine::supervise::{Supervisor, TaskKind};
+use model::versions::VersionsError;
 use store::Embedded;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,6 +77,12 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
              until one is applied over the API (`sequin config apply`)"
         );
     }
+    let text = source.read().map_err(Failure::Usage)?.text;
+    let moved = runtime.block_on(reload::moved::at_start(&store, &text));
+    moved.map_err(|error| match error {
+        VersionsError::Refused { code, what } => Failure::Usage(format!("error: {code}: {what}\n")),
+        error @ VersionsError::Store(_) => anyhow::Error::from(error).into(),
+    })?;
     let read = runtime.block_on(reload::read(&source, &store, settings.plugin_compile));
     let (read, known) = read.map_err(|refused| {
         // Nobody can edit it: a file can take its place.
@@ -100,6 +107,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     }
     let recorded = runtime.block_on(reload::record(&store, &known, &ready.loaded));
     recorded.context("record what sinks are bound to")?;
+    let ran = reload::moved::ran(&ready.loaded.spec);
+    runtime.block_on(store.runs(store.epoch(), ran)).context("record what runs")?;
     let served = runtime.block_on(serve(settings, source, wiring, ready, store));
     // A write to a pipe that nobody reads would be waited for without end.
     runtime.shutdown_timeout(LAST_WRITES);

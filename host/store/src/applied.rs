@@ -74,21 +74,7 @@ impl AppliedConfigs for Embedded {
         deed: Deed,
     ) -> Answer<'_, ()> {
         self.judged(epoch, move |transaction| {
-            let Applied { text, owners, digests, by, at_us } = &applied;
-            let id = add(transaction, text, by, *at_us)?;
-            for (resource, owner) in owners {
-                let owned = "INSERT INTO applied_owners (id, resource, owner) VALUES (?1, ?2, ?3)";
-                transaction.prepare(owned)?.execute((id, resource, owner))?;
-            }
-            for digest in digests {
-                let names = "INSERT OR IGNORE INTO applied_digests (id, digest) VALUES (?1, ?2)";
-                transaction.prepare(names)?.execute((id, digest))?;
-            }
-            for (digest, signature) in &signatures {
-                let signed = "
-                    INSERT OR IGNORE INTO component_signatures (digest, signature) VALUES (?1, ?2)";
-                transaction.prepare(signed)?.execute((digest, signature))?;
-            }
+            insert(transaction, &applied, &signatures)?;
             note(transaction, &deed)?;
             Ok(Ok(()))
         })
@@ -115,6 +101,30 @@ impl AppliedConfigs for Embedded {
             Ok(all)
         })
     }
+}
+
+/// This counts from now on.
+pub(crate) fn insert(
+    transaction: &Transaction<'_>,
+    applied: &Applied,
+    signatures: &[(String, String)],
+) -> Result<(), Error> {
+    let Applied { text, owners, digests, by, at_us } = applied;
+    let id = add(transaction, text, by, *at_us)?;
+    for (resource, owner) in owners {
+        let owned = "INSERT INTO applied_owners (id, resource, owner) VALUES (?1, ?2, ?3)";
+        transaction.prepare(owned)?.execute((id, resource, owner))?;
+    }
+    for digest in digests {
+        let names = "INSERT OR IGNORE INTO applied_digests (id, digest) VALUES (?1, ?2)";
+        transaction.prepare(names)?.execute((id, digest))?;
+    }
+    for (digest, signature) in signatures {
+        let signed = "
+            INSERT OR IGNORE INTO component_signatures (digest, signature) VALUES (?1, ?2)";
+        transaction.prepare(signed)?.execute((digest, signature))?;
+    }
+    Ok(())
 }
 
 fn pair(row: &Row<'_>) -> Result<(String, String), Error> {

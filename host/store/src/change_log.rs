@@ -6,6 +6,7 @@
 //! process; that reaching below what was synced is damage, and is told.
 
 mod disk;
+pub(crate) mod names;
 mod segment;
 mod state;
 
@@ -16,11 +17,13 @@ use model::BoxFuture;
 use model::chunk::{RelationHash, Written};
 use model::lsn::Lsn;
 use model::store::{Address, ChangeLog, ChangeLogs, Epoch, Logged, Part, StoreError, Synced};
+use rusqlite::Transaction;
 use sha2::{Digest as _, Sha256};
 
 use crate::embedded::{Durability, Embedded};
 use crate::thread::Thread;
 use disk::{Disk, Files};
+use names::Names;
 use state::State;
 
 /// The directory of all logs in a data directory.
@@ -35,6 +38,7 @@ struct OpenLog {
     state: Arc<State>,
     writer: Thread,
     reader: Thread,
+    names: Names,
 }
 
 /// The directory of one stream's log.
@@ -73,8 +77,16 @@ impl ChangeLogs for Embedded {
         Box::pin(async move {
             let synced = synced.unwrap_or_default();
             let opening = Opening { epoch, refetched, synced, segment_bytes: SEGMENT_BYTES };
-            let log = open(Arc::new(Files), directory, origin, opening).await?;
-            let log: Arc<dyn ChangeLog> = Arc::new(log);
+            let log = open(Arc::new(Files), directory, origin.clone(), opening).await?;
+            let state = Arc::clone(&log.state);
+            self.open_logs().note(&origin, Arc::downgrade(&state));
+            let end = (state.end(Part::Stream), state.end(Part::Kept));
+            let first = (state.first(Part::Stream), state.first(Part::Kept));
+            // Before anything is appended under the names of today.
+            let names =
+                move |transaction: &Transaction<'_>| Names::of(transaction, &origin, end, first);
+            let names = self.write(epoch, Durability::Synced, names).await?;
+            let log: Arc<dyn ChangeLog> = Arc::new(OpenLog { names, ..log });
             Ok(log)
         })
     }
@@ -121,7 +133,7 @@ async fn open(
         State::open(disk, directory, opening)
     };
     let state = Arc::new(writer.call(opened).await?);
-    Ok(OpenLog { state, writer, reader })
+    Ok(OpenLog { state, writer, reader, names: Names::default() })
 }
 
 /// What the disk says, as the port knows it.
@@ -147,7 +159,8 @@ impl ChangeLog for OpenLog {
 
     fn read(&self, part: Part, from: Address) -> BoxFuture<'_, Result<Option<Logged>, StoreError>> {
         let state = Arc::clone(&self.state);
-        self.reader.call(move || state.read(part, from))
+        let read = self.reader.call(move || state.read(part, from));
+        Box::pin(async move { Ok(read.await?.map(|logged| self.names.put(part, logged))) })
     }
 
     fn relation(&self, hash: RelationHash) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use model::store::{Epoch, StoreError};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use crate::change_log::names;
 use crate::schema;
 use crate::scratch;
 
@@ -30,6 +31,7 @@ pub struct Embedded {
     identity: Identity,
     directory: PathBuf,
     scratch: scratch::Files,
+    logs: Arc<names::Open>,
     _lock: File,
 }
 
@@ -106,7 +108,8 @@ impl Embedded {
             thread.map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
         let (jobs, thread) = (Some(jobs), Some(thread));
         let (scratch, directory) = (scratch::Files::new(directory), directory.to_owned());
-        Ok(Self { jobs, thread, epoch, identity, directory, scratch, _lock: lock })
+        let logs = Arc::default();
+        Ok(Self { jobs, thread, epoch, identity, directory, scratch, logs, _lock: lock })
     }
 
     /// The epoch of this process.
@@ -123,6 +126,11 @@ impl Embedded {
     /// Room on its disk.
     pub(crate) fn scratch(&self) -> &scratch::Files {
         &self.scratch
+    }
+
+    /// Its change logs that are open.
+    pub(crate) fn open_logs(&self) -> Arc<names::Open> {
+        Arc::clone(&self.logs)
     }
 
     /// The data directory's own id.

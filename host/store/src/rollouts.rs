@@ -70,7 +70,7 @@ pub(crate) fn attached(connection: &Connection) -> Result<Vec<Rollout>, Error> {
     Ok(attached.collect())
 }
 
-fn all(connection: &Connection) -> Result<Vec<Rollout>, Error> {
+pub(crate) fn all(connection: &Connection) -> Result<Vec<Rollout>, Error> {
     let mut statement =
         connection.prepare("SELECT record FROM rollouts ORDER BY created_us, id")?;
     let all = statement.query_map((), |row| {

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// Each entry brings the schema from its index to the next version; never edited once released.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 14] = [
     "
     CREATE TABLE meta (epoch INTEGER NOT NULL) STRICT;
     INSERT INTO meta (epoch) VALUES (0);
@@ -229,6 +229,8 @@ const MIGRATIONS: [&str; 12] = [
     crate::applied::SCHEMA,
     crate::tokens::SCHEMA,
     crate::tokens::LIMITS,
+    crate::change_log::names::SCHEMA,
+    crate::moved::SCHEMA,
 ];
 
 /// Brings the file to the newest schema.

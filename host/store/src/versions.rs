@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use crate::embedded::{Durability, Embedded, unavailable};
 use crate::rollouts;
+pub(crate) use bindings::bind;
 use bytes::Bytes;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, VersionsError>>;
@@ -105,7 +106,7 @@ impl Versions for Embedded {
     }
 
     fn bind(&self, epoch: Epoch, made: Vec<Made>) -> Answer<'_, ()> {
-        self.judged(epoch, move |transaction| bindings::bind(transaction, made))
+        self.judged(epoch, move |transaction| bind(transaction, made))
     }
 
     fn begun(

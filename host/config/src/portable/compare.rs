@@ -2,6 +2,7 @@
 //! secrets.
 
 use super::{Id, Portable, Resource, secret};
+use crate::moved::Moved;
 use crate::tree::{self, Kind, Node};
 
 /// What becomes of a resource.
@@ -56,14 +57,25 @@ impl Portable {
     /// What is other than in `old`, in the order of the resources.
     #[must_use]
     pub fn differences(&self, old: &Self) -> Vec<Difference> {
-        let find = |all: &Self, wanted: &Resource| {
+        self.differences_after(old, &[])
+    }
+
+    /// What is other than in `old`, where these had another name: that is one more field of theirs.
+    #[must_use]
+    pub fn differences_after(&self, old: &Self, moved: &[Moved]) -> Vec<Difference> {
+        let find = |all: &Self, wanted: &Id| {
             let same = |it: &&Resource| it.kind == wanted.kind && it.name == wanted.name;
             all.resources.iter().find(same).cloned()
         };
+        let before = |id: &Id| {
+            let found = moved.iter().find(|it| it.to == *id);
+            found.map_or_else(|| id.clone(), |it| it.from.clone())
+        };
+        let is_moved = |id: &Id| moved.iter().any(|it| it.from == *id);
         let mut all = Vec::new();
         for new in &self.resources {
             let (id, shown) = (new.id(), Some(new.shown()));
-            match find(old, new) {
+            match find(old, &before(&id)) {
                 None => {
                     let (action, fields) = (Action::Create, Vec::new());
                     all.push(Difference { id, action, old: None, new: shown, fields });
@@ -78,7 +90,8 @@ impl Portable {
                 }
             }
         }
-        for gone in old.resources.iter().filter(|it| find(self, it).is_none()) {
+        let is_gone = |it: &&Resource| find(self, &it.id()).is_none() && !is_moved(&it.id());
+        for gone in old.resources.iter().filter(is_gone) {
             let (action, fields) = (Action::Delete, Vec::new());
             let (id, old) = (gone.id(), Some(gone.shown()));
             all.push(Difference { id, action, old, new: None, fields });

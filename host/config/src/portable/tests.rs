@@ -169,3 +169,56 @@ fn b241_what_cannot_be_taken_along_is_told_with_its_place() {
     assert!(wrong("sinkz: []").contains("unknown key `sinkz`"));
     assert!(wrong("a: [").contains("sequin.yaml:1:"));
 }
+
+#[test]
+fn a_rename_is_one_field_of_one_resource_and_references_follow() {
+    let base = read(YAML);
+    let text = YAML
+        .replace("name: one", "name: eins")
+        .replace("name: main", "name: shop")
+        .replace("database: main", "database: shop");
+    let moved =
+        "moved: [{from: sinks.one, to: sinks.eins}, {from: databases.main, to: databases.shop}]";
+    let new = read(&format!("{text}\n{moved}\n"));
+    let moved = new.moved();
+    let other = read("sinks: [{name: two, database: main, filter: [filter, x]}]");
+    let runs = base.with(&other);
+    let merged = runs.clone().renamed(&moved).with(&new);
+    assert_eq!(merged.moved(), [], "it is not kept");
+    let all = merged.differences_after(&runs, &moved);
+    let told: Vec<_> = all
+        .iter()
+        .map(|it| {
+            let fields: Vec<&str> = it.fields.iter().map(|field| field.path.as_str()).collect();
+            (it.id.to_string(), it.action.as_str(), fields)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("database `shop`".to_owned(), "update", vec!["name"]),
+            ("sink `eins`".to_owned(), "update", vec!["name", "database"]),
+            ("sink `two`".to_owned(), "update", vec!["database"]),
+        ]
+    );
+    let name = all.first().and_then(|it| it.fields.first()).unwrap();
+    assert_eq!((name.old.as_deref(), name.new.as_deref()), (Some("\"main\""), Some("\"shop\"")));
+    let function = Id::new("function", "filter");
+    let moved = [Moved { from: function, to: Id::new("function", "f2") }];
+    let renamed = merged.renamed(&moved).text();
+    assert!(renamed.contains("- f2\n") && !renamed.contains("- filter\n"), "{renamed}");
+}
+
+#[test]
+fn what_is_renamed_is_in_a_bundle_and_in_no_export() {
+    let text = format!(
+        "{YAML}moved: [{{from: sinks.a, to: sinks.b}}, {{from: sinks.b, to: sinks.one}}]\n"
+    );
+    let portable = read(&text);
+    let written = portable.text();
+    assert_eq!(read(&written).text(), written);
+    assert_eq!(read(&written).moved(), portable.moved());
+    assert!(written.contains("from: sinks.a"), "{written}");
+    let runs = portable.as_it_runs();
+    assert!(!runs.text().contains("moved") && !runs.text_without_secrets().contains("moved"));
+}

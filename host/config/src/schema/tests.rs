@@ -92,6 +92,7 @@ fn what_an_editor_can_see_does_not_fit() {
             "b257_numbers_out_of_bounds",
             "change_retention_mistakes",
             "function_mistakes",
+            "moved_mistakes",
             "wrong_types",
         ];
         if seen.contains(&name.as_str()) {
@@ -204,6 +205,7 @@ fn b243_every_key_that_is_read_is_in_it_and_no_other() {
     check::<plugins::Plugins>("plugins", &[]);
     let besides = with_exported(change_retentions::LEFTOVERS);
     check::<change_retentions::ChangeRetention>("change_retention", &besides);
+    check::<crate::moved::Entry>("moved", &[]);
     check::<sinks::Fields>("sink", &with_exported(sinks::LEFTOVERS));
     destinations::each_for_tests(&mut |name, definition| {
         assert_eq!(schema()["$defs"][name]["properties"]["type"]["const"], name);

@@ -11,6 +11,7 @@ use model::store::{
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::Instant;
 
+use crate::moved::Names;
 use crate::select::{Choice, Selection};
 use crate::status::Note;
 
@@ -137,7 +138,7 @@ impl Backfills {
     }
 
     /// Reads what the store has, once.
-    pub(super) async fn load(&self) -> Result<(), StoreError> {
+    pub(crate) async fn load(&self) -> Result<(), StoreError> {
         let load = || async {
             let all = self.0.store.all().await?;
             *locked(&self.0.entries) = all.into_iter().map(Entry::new).collect();
@@ -154,6 +155,22 @@ impl Backfills {
 
     pub(super) fn sinks(&self) -> Vec<Facts> {
         locked(&self.0.sinks).clone()
+    }
+
+    /// While this is held, none is created.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.creating.lock().await
+    }
+
+    /// Sinks and databases have other names, in the store too. Those it is about do not run.
+    pub(crate) fn rename(&self, names: &Names) {
+        for entry in self.entries() {
+            let mut record = entry.record();
+            let sink = names.sink(&record.sink).map(|sink| Arc::clone(&sink.to));
+            record.sink = sink.unwrap_or_else(|| Arc::clone(&record.sink));
+            let database = names.database(&record.database).cloned();
+            record.database = database.unwrap_or_else(|| Arc::clone(&record.database));
+        }
     }
 
     pub(super) fn changed(&self) -> tokio::sync::futures::Notified<'_> {

@@ -36,6 +36,8 @@ struct State {
     /// Rows that were there before the log begins.
     preloaded: BTreeMap<u64, String>,
     confirmed: Lsn,
+    /// Streams of it that are open.
+    streams: usize,
     /// The stream breaks after this many more events, once.
     break_after: Option<usize>,
     /// The server cannot send this transaction.
@@ -162,6 +164,11 @@ impl Log {
     /// It is read by this engine.
     pub(crate) fn is_read_by(&self, status: &Arc<Status>) {
         *self.reader.lock().unwrap() = Some(Arc::clone(status));
+    }
+
+    /// Whether a stream of it is open.
+    pub(crate) fn is_read(&self) -> bool {
+        self.state.lock().unwrap().streams > 0
     }
 
     /// Whether all is confirmed, and no sink owes anything.
@@ -407,6 +414,7 @@ impl Connect for Log {
         let next = (0..).find(|index| Self::commit_lsn(*index) >= confirmed).unwrap();
         let timeline = self.state.lock().unwrap().timeline;
         let origin = format!("fake/{timeline}/slot");
+        self.state.lock().unwrap().streams += 1;
         let stream: Box<dyn Source> =
             Box::new(Stream { log: self.clone(), origin, next, began: confirmed });
         Box::pin(async move { Ok(stream) })
@@ -418,6 +426,12 @@ struct Stream {
     origin: String,
     next: usize,
     began: Lsn,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.log.state.lock().unwrap().streams -= 1;
+    }
 }
 
 impl Source for Stream {

@@ -67,6 +67,17 @@ impl Store {
         self.state.lock().unwrap().confirmed.get(origin).map(|confirmed| confirmed.lsn)
     }
 
+    /// What is kept of a sink is kept under another name.
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        let mut state = self.state.lock().unwrap();
+        let progress = std::mem::take(&mut state.progress).into_iter();
+        let name = |known: String| if known == from { to.to_owned() } else { known };
+        state.progress =
+            progress.map(|((origin, sink), row)| ((origin, name(sink)), row)).collect();
+        let begun = std::mem::take(&mut state.begun).into_iter();
+        state.begun = begun.map(|(sink, tables)| (name(sink), tables)).collect();
+    }
+
     pub(crate) fn set_away(&self, away: bool) {
         self.state.lock().unwrap().away = away;
     }

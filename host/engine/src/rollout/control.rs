@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{Entry, Facts, Report, Rollouts, facts, lock, over};
+use crate::moved::Names;
 use crate::spec::SlotSpec;
 
 /// Rollouts that are over and remembered.
@@ -133,6 +134,36 @@ impl Rollouts {
         }
         *lock(&self.0.sinks) = sinks;
         self.recount();
+    }
+
+    /// While this is held, none begins.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.creating.lock().await
+    }
+
+    /// One under way that goes by a name which changes.
+    pub(crate) fn under(&self, names: &Names) -> Option<Arc<Rollout>> {
+        let records: Vec<_> = self.entries().iter().map(|entry| entry.record()).collect();
+        let is_it = |it: &Arc<Rollout>| {
+            let is_meant = names.sink(&it.sink).is_some() || names.function(&it.function).is_some();
+            it.is_attached() && is_meant
+        };
+        records.into_iter().find(is_it)
+    }
+
+    /// Sinks and functions have other names, in the store too. Of those no rollout is under way.
+    pub(crate) fn rename(&self, names: &Names) {
+        for entry in self.entries().iter() {
+            let mut record = lock(&entry.record);
+            let mut next = Rollout::clone(&record);
+            if let Some(sink) = names.sink(&record.sink) {
+                (next.sink, next.sink_id) = (Arc::clone(&sink.to), Arc::clone(&sink.id));
+            }
+            if let Some(function) = names.function(&record.function) {
+                next.function = Arc::clone(function);
+            }
+            *record = Arc::new(next);
+        }
     }
 
     fn kind(&self, sink: &str) -> Option<model::sink::SinkKind> {

@@ -108,6 +108,20 @@ fn read(written: &Written, sink: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_sink_with_another_name_owes_what_it_owed() {
+    let changes = sample();
+    let mut written = written(&changes, 3, |n| vec![n % 3]);
+    let (before, other) = (read(&written, "sink-1"), read(&written, "sink-2"));
+    let name = |known: &str| (known == "sink-1").then(|| "a longer name".to_owned());
+    written.bytes = renamed(&written.bytes, name).unwrap().unwrap();
+    assert_eq!(read(&written, "a longer name"), before);
+    assert!(!before.is_empty() && read(&written, "sink-1").is_empty());
+    assert_eq!(read(&written, "sink-2"), other);
+    assert_eq!(renamed(&written.bytes, |_| None), Ok(None));
+    assert!(renamed(&[1, 200], |_| None).is_err());
+}
+
+#[test]
 fn each_sink_reads_what_it_owes_as_it_was() {
     let changes = sample();
     let written = written(&changes, 10, |n| if n % 2 == 0 { vec![0, 9] } else { vec![9] });

@@ -26,14 +26,15 @@ use tracing::{info, warn};
 use web::ConfigRefused;
 
 use super::awaited::Awaited;
+use super::lay::Laid;
 use super::resources::{Edit, Wanted};
 use super::shown::{actions, change, resource};
-use super::{Ready, Reloader, broken, build, now_us, record};
+use super::{Ready, Reloader, bring, broken, build, moved, now_us, record};
 use crate::arrivals::{self, Arrivals};
 use crate::bindings::{Brought, Known};
 use crate::config_source::{APPLIED, ConfigSource, Own};
 use crate::configuration;
-use crate::plan::{self, Loaded, Plan};
+use crate::plan::{Loaded, Plan};
 use crate::settings::environment;
 use crate::{retentions, tables, wiring};
 
@@ -81,15 +82,6 @@ pub(crate) struct Proposal {
     pub(crate) reason: String,
     /// What whoever asks may change.
     pub(crate) limits: Limits,
-}
-
-/// A proposal laid over what runs.
-struct Laid {
-    base: Portable,
-    merged: Portable,
-    owners: BTreeMap<String, String>,
-    /// Versions of plugins that the proposal itself declares.
-    declared: BTreeSet<String>,
 }
 
 /// A proposal that could be done.
@@ -171,7 +163,7 @@ impl Reloader {
             Some(_) => APPLIED.into(),
             None => self.source.file().unwrap_or(Path::new(APPLIED)).to_owned(),
         };
-        self.portable_of(&name, &self.text)
+        self.portable_of(&name, &self.text).map(Portable::as_it_runs)
     }
 
     /// A text of the engine's own, with components as they run.
@@ -233,42 +225,16 @@ impl Reloader {
         Ok(checked(&merged.text(), &proposal.text)?.0)
     }
 
-    /// Lays a proposal over what runs.
-    async fn lay(&self, proposal: &Proposal) -> Result<Laid, Refused> {
-        let Proposal { text, prune, prune_databases, remove, owner, .. } = proposal;
-        let new = sent(text)?;
-        let base = self.portable()?;
-        let mut owners = self.owners(&base).await?;
-        let mut gone = gone(&base, &new, &owners, (*prune, owner));
-        if let Some(database) = gone.iter().find(|id| id.kind == "database")
-            && !prune_databases
-        {
-            let what = format!(
-                "{database} would go, with all that its slot holds: keep it in the file, or say that \
-                 it is meant (`--prune-databases`, `prune_databases`)"
-            );
-            return Err(refused(409, "database_kept", what));
-        }
-        gone.extend(remove.iter().cloned());
-        let merged = base.clone().with(&new).without(&gone);
-        owners.retain(|resource, _| gone.iter().all(|id| id.to_string() != *resource));
-        owners.extend(new.ids().map(|id| (id.to_string(), owner.clone())));
-        let declared = new.ids().filter(|id| id.kind == "plugin").map(|id| id.name).collect();
-        Ok(Laid { base, merged, owners, declared })
-    }
-
     /// Checks and builds. Nothing is written.
     async fn propose(&self, proposal: &Proposal) -> Result<Proposed, Refused> {
         let Proposal { text, brought, .. } = proposal;
-        let Laid { base, merged, owners, declared } = self.lay(proposal).await?;
-        let differences = merged.differences(&base);
+        let Laid { base, due, merged, owners, declared } = self.lay(proposal).await?;
+        let differences = merged.differences_after(&base, &due);
         let limits = &proposal.limits;
-        if let Some(it) = differences.iter().find(|it| !limits.allow(&it.id.kind, &it.id.name)) {
-            let what = format!(
-                "{} is not among what the token may change: {:.500}",
-                it.id,
-                limits.0.join(", ")
-            );
+        let mut changed = differences.iter().map(|it| &it.id).chain(due.iter().map(|it| &it.from));
+        if let Some(id) = changed.find(|id| !limits.allow(&id.kind, &id.name)) {
+            let limits = limits.0.join(", ");
+            let what = format!("{id} is not among what the token may change: {limits:.500}");
             return Err(refused(403, "limited", what));
         }
         let merged_text = merged.text();
@@ -284,21 +250,23 @@ impl Reloader {
                         file; `sequin token create` makes others";
             return Err(refused(403, "tokens_fixed", what));
         }
-        let known = self.with_versions(&spec, brought, &declared).await?;
+        let known = moved::known(&due, self.with_versions(&spec, brought, &declared).await?);
         let work = || build(spec, &merged_text, &self.wiring, &known);
         // Components are compiled here, on this thread and no other.
-        let ready = tokio::task::block_in_place(work);
-        let wrong = broken(&self.loaded, &ready.loaded);
+        let mut ready = tokio::task::block_in_place(work);
+        let ran = moved::renamed(&due, &self.loaded);
+        let wrong = broken(&ran, &ready.loaded);
         if !wrong.is_empty() {
             return Err(refused(422, "sink_would_stop", wrong.trim_end().to_owned()));
         }
-        let is_new = |name: &str| !self.loaded.spec.sinks.iter().any(|sink| sink.name == name);
+        let is_new = |name: &str| !ran.spec.sinks.iter().any(|sink| sink.name == name);
         let mut faults = ready.loaded.faults.iter();
         if let Some((sink, fault)) = faults.find(|(name, _)| is_new(name)) {
             let what = format!("{} could not be started: {}", called(sink), fault.message);
             return Err(refused(422, fault.code, what));
         }
-        let plan = plan::diff(&self.loaded, &ready.loaded);
+        ready.due = moved::Due::new(due, &known, &ready.loaded);
+        let plan = self.plan(&ready);
         let mut warnings: Vec<String> = told.iter().map(ToString::to_string).collect();
         warnings.extend(ready.problems.iter().cloned());
         warnings.extend(missing(&ready.loaded, &plan).await?);
@@ -336,19 +304,6 @@ impl Reloader {
         Ok(known.trying(arrivals.brought))
     }
 
-    /// Whose file each resource that runs came with.
-    async fn owners(&self, base: &Portable) -> Result<BTreeMap<String, String>, Refused> {
-        let applied = match self.source.applied() {
-            Some(_) => self.store.applied().await.map_err(stored)?,
-            None => None,
-        };
-        let mut owners = applied.map(|applied| applied.owners).unwrap_or_default();
-        for id in base.ids() {
-            owners.entry(id.to_string()).or_insert_with(|| "default".to_owned());
-        }
-        Ok(owners)
-    }
-
     pub(super) async fn apply(
         &mut self,
         proposal: Proposal,
@@ -372,7 +327,9 @@ impl Reloader {
         if is_nothing {
             return Ok(Ok(told));
         }
-        if let Err(refused) = self.recorded(&proposal, &proposed).await {
+        let mut proposed = proposed;
+        let is_moved = proposed.ready.due.is_some();
+        if let Err(refused) = self.recorded(&proposal, &mut proposed).await {
             return Ok(Err(refused));
         }
         let Proposed { merged, ready, .. } = proposed;
@@ -382,11 +339,18 @@ impl Reloader {
         self.told = None;
         self.files = ready.files.clone();
         self.files.extend(self.source.file().map(Path::to_owned));
-        self.take_up(ready).await?;
+        let moved = self.take_up(ready).await?;
         if *self.text != *text {
             // It was refused at the last moment, and what ran goes on.
             self.source.set_applied(before);
+            if let Err(error) = moved {
+                return Ok(Err(moved::not_moved(&error)));
+            }
             let why = self.status.config.problem.get().unwrap_or_default().to_string();
+            if is_moved {
+                // It would have been recorded with the names.
+                return Ok(Err(refused(422, "refused", why)));
+            }
             let deed = done(&proposal.by, "apply_refused", why.clone());
             if let Err(error) = self.store.withdraw(self.store.epoch(), deed).await {
                 warn!(%error, "what was refused cannot be taken back: the next start takes it up");
@@ -397,10 +361,14 @@ impl Reloader {
     }
 
     /// Keeps what a proposal brings, and that it is to run.
-    async fn recorded(&self, proposal: &Proposal, proposed: &Proposed) -> Result<(), Refused> {
+    async fn recorded(&self, proposal: &Proposal, proposed: &mut Proposed) -> Result<(), Refused> {
         let Proposal { brought, by, reason, .. } = proposal;
         let (store, epoch) = (&self.store, self.store.epoch());
-        record(store, &proposed.known, &proposed.ready.loaded).await.map_err(stored)?;
+        match proposed.ready.due {
+            None => record(store, &proposed.known, &proposed.ready.loaded).await,
+            Some(_) => bring(store, &proposed.known).await,
+        }
+        .map_err(stored)?;
         let of_it = brought.iter().flat_map(|it| {
             it.signatures.iter().map(|signature| (it.digest.clone(), signature.clone()))
         });
@@ -412,6 +380,12 @@ impl Reloader {
             at_us: now_us(),
         };
         let deed = done(by, "apply", detail(reason, &proposed.differences));
+        if let Some(due) = &mut proposed.ready.due {
+            // All of it with the names, once nobody writes under the old ones.
+            due.renames.applied = Some((applied, of_it.collect()));
+            due.renames.deed = deed;
+            return Ok(());
+        }
         store.apply(epoch, applied, of_it.collect(), deed).await.map_err(stored)
     }
 
@@ -531,25 +505,6 @@ fn checked(merged: &str, sent: &str) -> Result<(Spec, Vec<Diagnostic>), Refused>
     // Alone it may miss what the rest has: only if nothing of it is wrong does the whole count.
     let alone = configuration::check(Path::new("sequin.yaml"), &sent.replace('$', "$$"));
     Err(invalid(&alone.err().unwrap_or(wrong)))
-}
-
-/// What is to go: what the owner had applied and names no more.
-fn gone(
-    base: &Portable,
-    new: &Portable,
-    owners: &BTreeMap<String, String>,
-    (prune, owner): (bool, &String),
-) -> Vec<Id> {
-    let named: BTreeSet<Id> = new.ids().collect();
-    // Who may sign what is not withdrawn by saying nothing.
-    let goes = |id: &Id| {
-        prune
-            && !named.contains(id)
-            && !id.name.is_empty()
-            && id.kind != "api_token"
-            && owners.get(&id.to_string()) == Some(owner)
-    };
-    base.ids().filter(goes).collect()
 }
 
 fn hash(base: &str, merged: &str, plan: &Plan) -> String {

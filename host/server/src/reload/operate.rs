@@ -79,7 +79,8 @@ impl Reloader {
                 if let Err(error) = self.store.bind(self.store.epoch(), vec![made]).await {
                     return Ok(Err(error));
                 }
-                self.take_up(ready).await?;
+                // Nothing of it has another name.
+                self.take_up(ready).await?.ok();
                 Ok(Ok(vec![generation]))
             }
             Err(error) => Ok(Err(error)),
@@ -316,12 +317,7 @@ pub(crate) async fn record(
     loaded: &Loaded,
 ) -> Result<(), VersionsError> {
     let now = now_us();
-    for Brought { digest, bytes, version, .. } in known.brought() {
-        tokio::task::block_in_place(|| store.keep(digest, bytes))?;
-        if let Some(version) = version {
-            store.add(store.epoch(), version.clone()).await?;
-        }
-    }
+    bring(store, known).await?;
     for (name, chain) in &loaded.chains {
         if let Some(hold) = chain.refused.as_ref().filter(|hold| !hold.refused) {
             let deed = Deed {
@@ -347,6 +343,26 @@ pub(crate) async fn record(
         };
         store.release(store.epoch(), name.clone(), deed).await?;
     }
+    let made = made(known, loaded, now);
+    if made.is_empty() { Ok(()) } else { store.bind(store.epoch(), made).await }
+}
+
+/// Keeps the components that come with a configuration.
+///
+/// # Errors
+/// They cannot be written, or one has a name that is another's.
+pub(super) async fn bring(store: &Arc<Embedded>, known: &Known) -> Result<(), VersionsError> {
+    for Brought { digest, bytes, version, .. } in known.brought() {
+        tokio::task::block_in_place(|| store.keep(digest, bytes))?;
+        if let Some(version) = version {
+            store.add(store.epoch(), version.clone()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The generations that a configuration makes of the bindings.
+pub(super) fn made(known: &Known, loaded: &Loaded, now: i64) -> Vec<Made> {
     let mut chains: Chains = loaded.chains.clone();
     // A sink that is gone runs nothing. What is held of it stays, should it come back.
     for (name, binding) in &known.bindings {
@@ -355,8 +371,7 @@ pub(crate) async fn record(
             chains.entry(name.clone()).or_default();
         }
     }
-    let made = known.made(&chains, now);
-    if made.is_empty() { Ok(()) } else { store.bind(store.epoch(), made).await }
+    known.made(&chains, now)
 }
 
 /// Microseconds since 1970.

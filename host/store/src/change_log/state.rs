@@ -345,6 +345,12 @@ impl State {
         end(self.lock().of(part))
     }
 
+    /// Nothing is left below this.
+    pub(super) fn first(&self, part: Part) -> Address {
+        let known = self.lock();
+        known.of(part).keys().next().map_or_else(Address::default, |number| address(*number, 0))
+    }
+
     pub(super) fn first_end(&self, part: Part) -> Option<Address> {
         let known = self.lock();
         let mut segments = known.of(part).iter();

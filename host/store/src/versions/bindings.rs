@@ -71,7 +71,7 @@ pub(super) fn history(
     Ok(generations)
 }
 
-pub(super) fn bind(
+pub(crate) fn bind(
     transaction: &Transaction<'_>,
     all: Vec<Made>,
 ) -> Result<Judged<()>, rusqlite::Error> {
