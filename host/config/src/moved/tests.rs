@@ -28,7 +28,7 @@ fn what_is_due_is_what_still_runs_under_its_old_name() {
         "{moved: [{from: sinks.a, to: sinks.b}, {from: sinks.b, to: sinks.c}], sinks: [{name: c}]}",
         &|_| None,
     );
-    let due = |sinks: &[&str]| super::due(&moved, &runs(sinks));
+    let due = |sinks: &[&str]| due(&moved, &runs(sinks));
     assert_eq!(due(&["a", "x"]), Ok(vec![moved[0].clone()]));
     assert_eq!(due(&["b"]), Ok(vec![moved[1].clone()]));
     assert_eq!(due(&["c"]), Ok(vec![]), "it was done before");
