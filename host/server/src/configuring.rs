@@ -16,7 +16,7 @@ use crate::arrivals;
 use crate::bindings::Brought;
 use crate::config_source::ConfigSource;
 use crate::doctor;
-use crate::reload::apply::{Ask, Asked, Meant, Proposal, stored};
+use crate::reload::apply::{Ask, Asked, Proposal, stored};
 use crate::reload::resources::{Edit, Wanted};
 use crate::retentions;
 use crate::wiring;
@@ -40,16 +40,6 @@ impl Configuring {
         let (answer, answered) = oneshot::channel();
         self.asks.send(Asked { ask, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
-    }
-
-    /// Waits for the new databases that say so (`await_database`).
-    async fn wait_for(&self, meant: Meant) -> Result<(), ConfigRefused> {
-        let (answer, awaited) = oneshot::channel();
-        self.ask(Ask::Awaited(meant, answer)).await?;
-        for database in awaited.await.unwrap_or_default() {
-            database.wait().await?;
-        }
-        Ok(())
     }
 
     /// What came, looked at.
@@ -125,7 +115,11 @@ impl web::Configs for Configuring {
         let this = self.clone();
         Box::pin(async move {
             let proposal = this.proposal(proposal).await?;
-            this.wait_for(Meant::Proposal(proposal.clone())).await?;
+            let (answer, awaited) = oneshot::channel();
+            this.ask(Ask::Awaited(proposal.clone(), answer)).await?;
+            for database in awaited.await.unwrap_or_default() {
+                database.wait().await?;
+            }
             this.ask(Ask::Apply(proposal, plan)).await
         })
     }
@@ -152,12 +146,7 @@ impl web::Resources for Configuring {
         let this = self.clone();
         let web::Change { kind, which, body, if_match, is_repeatable, by, limits } = change;
         let edit = Edit { kind, which, body, if_match, is_repeatable, by, limits };
-        Box::pin(async move {
-            if kind == "database" && edit.which.is_none() {
-                this.wait_for(Meant::Edit(edit.clone())).await?;
-            }
-            this.ask(Ask::Change(edit)).await
-        })
+        Box::pin(async move { this.ask(Ask::Change(edit)).await })
     }
 
     fn test(&self, database: String) -> Answer {

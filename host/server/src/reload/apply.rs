@@ -49,7 +49,7 @@ pub(crate) enum Ask {
     /// If it is still the plan of this hash.
     Apply(Proposal, Option<String>),
     /// Which databases are to be waited for.
-    Awaited(Meant, oneshot::Sender<Vec<Awaited>>),
+    Awaited(Proposal, oneshot::Sender<Vec<Awaited>>),
     Export {
         with_secrets: bool,
     },
@@ -58,12 +58,6 @@ pub(crate) enum Ask {
     Resources(Wanted),
     /// Creates, changes or deletes one.
     Change(Edit),
-}
-
-/// Something that is to be done, as it came.
-pub(crate) enum Meant {
-    Proposal(Proposal),
-    Edit(Edit),
 }
 
 /// What is to run.
@@ -124,17 +118,9 @@ impl Reloader {
                 Err(refused) => Err(refused),
             },
             Ask::Apply(proposal, plan) => return self.apply(proposal, plan).await,
-            Ask::Awaited(meant, answer) => {
-                let awaited = match meant {
-                    Meant::Proposal(proposal) => self.awaited(&proposal).await,
-                    // What is wrong with it is told where it is done.
-                    Meant::Edit(edit) => match self.proposal(&edit) {
-                        Ok((_, proposal)) => self.awaited(&proposal).await,
-                        Err(_) => Vec::new(),
-                    },
-                };
+            Ask::Awaited(proposal, answer) => {
                 // Whoever asked may be gone.
-                answer.send(awaited).ok();
+                answer.send(self.awaited(&proposal).await).ok();
                 Ok(Value::Null)
             }
             Ask::Resources(wanted) => self.resources(&wanted),

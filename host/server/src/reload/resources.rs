@@ -26,7 +26,6 @@ pub(crate) struct Wanted {
 }
 
 /// What is to become of one.
-#[derive(Clone)]
 pub(crate) struct Edit {
     pub(crate) kind: &'static str,
     /// Its name or its id; None of one that is new.
@@ -93,7 +92,7 @@ impl Reloader {
         Ok(self.resources(&wanted))
     }
 
-    pub(super) fn proposal(&self, edit: &Edit) -> Result<(Id, Proposal), ConfigRefused> {
+    fn proposal(&self, edit: &Edit) -> Result<(Id, Proposal), ConfigRefused> {
         let Edit { kind, which, body, if_match, is_repeatable, by, limits } = edit;
         let portable = self.portable()?;
         let proposal = Proposal {
