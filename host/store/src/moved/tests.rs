@@ -43,7 +43,10 @@ fn fill(connection: &Connection, table: &str, column: &str, name: &str, salt: us
         .collect();
     let value = |(known, kind): &(String, String)| match (known.as_str(), kind.as_str()) {
         _ if known == column => format!("'{name}'"),
-        ("record", _) => format!("'{}'", canary().to_json()),
+        ("record", _) => {
+            let (id, sink) = (format!("id {salt}").into(), name.into());
+            format!("'{}'", Rollout { id, sink, ..canary() }.to_json())
+        }
         ("letter", _) => format!("(SELECT max(id) FROM letters WHERE sink = '{name}')"),
         ("id", "INTEGER") => "NULL".to_owned(),
         (_, "INTEGER") => salt.to_string(),
