@@ -554,3 +554,32 @@ async fn the_api_and_the_command_line_have_them_as_resources() -> Result<()> {
     assert_eq!(status, 404);
     Ok(())
 }
+
+/// Under another name (`moved`) it goes on where it was: what it owed comes, and nothing comes twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_retention_keeps_what_it_owes_under_another_name() -> Result<()> {
+    let world = World::start(&retention("orders", "orders", "")).await?;
+    world.run("INSERT INTO orders (id) VALUES (1)").await?;
+    world.until_rows("kept", 1).await?;
+    world.proxy.cut();
+    world.run("INSERT INTO orders (id) VALUES (2)").await?;
+    world.until_health("orders", "unreachable").await?;
+    let renamed =
+        config(world.postgres.port(), world.proxy.port(), &retention("sales", "orders", ""))
+            + "moved:\n  - {from: change_retentions.orders, to: change_retentions.sales}\n";
+    world.sequin.write_config(&renamed)?;
+    until("its new name", LATER, async || {
+        let (_, told) = world.api("GET", "change_retentions", Value::Null).await?;
+        let (name, all) = (&told["data"][0]["name"], told["data"].as_array());
+        let is_it = *name == "sales" && all.is_some_and(|all| all.len() == 1);
+        Ok(if is_it { Ok(()) } else { Err(format!("{told}\n{}", world.sequin.log())) })
+    })
+    .await?;
+    world.proxy.heal();
+    world.run("INSERT INTO orders (id) VALUES (3)").await?;
+    let rows = world.until_rows("kept", 3).await?;
+    let keys: Vec<&Value> = rows.iter().map(|row| &row["record_pk"]).collect();
+    assert_eq!(keys, ["1", "2", "3"]);
+    assert!(!world.sequin.log().contains("is removed"), "{}", world.sequin.log());
+    Ok(())
+}
