@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::{Cluster, Redis, Sequin, until};
 use tokio_postgres::Client;
 
-use crate::world::{LATER, SOON, engine, plugin, streaming};
+use crate::world::{LATER, SOON, engine, plugin, streaming, yaml};
 
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, name text)";
 
@@ -31,25 +31,16 @@ impl World {
         let postgres = Cluster::start().await?;
         let client = postgres.client("postgres").await?;
         client.batch_execute(TABLE).await?;
-        let config = format!(
-            "databases:
-  - name: source
-    hostname: 127.0.0.1
-    port: {}
-    database: postgres
-    username: postgres
-    password: postgres
-    slot: {{name: sequin_it, create_if_not_exists: true}}
-    publication: {{name: sequin_it, create_if_not_exists: true}}
-sinks:
+        let sinks = format!(
+            "sinks:
   - name: redis
     database: source
     batch_size: 100
     retry_backoff: {{first_ms: 100, cap_ms: 500}}
     destination: {{type: redis_stream, {at}, timeout_ms: 2000, {options}}}
-{more}",
-            postgres.port(),
+{more}"
         );
+        let config = yaml(postgres.port(), "http://127.0.0.1:1", &sinks);
         let sequin = engine(&config).start().await?;
         streaming(&sequin).await?;
         Ok(Self { sequin, redis, client, _postgres: postgres })

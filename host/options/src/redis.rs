@@ -1,5 +1,4 @@
-//! Where a Redis is, or what speaks as it does (Valkey, Dragonfly, KeyDB), and how it is spoken to: what
-//! both Redis destinations have in common.
+//! Where a Redis is, or what speaks as it does, and how it is spoken to: apart from what is written there.
 
 use std::path::PathBuf;
 use std::time::Duration;

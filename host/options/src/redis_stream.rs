@@ -146,6 +146,11 @@ impl Options {
             let message = format!("must be between 0 and {REPLICAS_MAX}");
             problems.push(Problem::new("min_replicas", message));
         }
+        if self.ids == Ids::Time && self.min_replicas > 0 {
+            let problem = Problem::new("min_replicas", "needs `ids: position`");
+            let help = "what replicas do not have yet is sent again, and would be there again";
+            problems.push(problem.help(help));
+        }
         if self.cluster && self.min_replicas > 0 {
             problems.push(Problem::new("min_replicas", "cannot be asked for of a cluster"));
         }
@@ -198,6 +203,7 @@ mod tests {
             (r#"{"host": "a", "tls_ca_file": "x"}"#, &["`tls_ca_file` is for `tls: true`"]),
             (r#"{"host": "a", "tls": true, "tls_key_file": "x"}"#, &["`tls_key_file` needs"]),
             (r#"{"host": "a", "cluster": true, "min_replicas": 1}"#, &["`min_replicas` cannot"]),
+            (r#"{"host": "a", "ids": "time", "min_replicas": 1}"#, &["`min_replicas` needs"]),
             (r#"{"host": "a", "username": "x"}"#, &["`username` is nothing"]),
             (
                 r#"{"host": "a", "max_length": 0, "timeout_ms": 0}"#,

@@ -229,7 +229,7 @@ pub(crate) enum MessagesCommand {
         message: String,
         /// Why; it is kept.
         #[arg(long)]
-        reason: Option<String>,
+        reason: String,
     },
 }
 

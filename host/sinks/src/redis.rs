@@ -1,4 +1,4 @@
-//! What both Redis destinations need: a connection that is opened when it is needed, and what an error
+//! What a Redis destination needs, whatever it writes: a connection that is opened when it is needed, and what an error
 //! means.
 //!
 //! The client's own attempts are switched off where it has any: a cluster's client follows `MOVED` and

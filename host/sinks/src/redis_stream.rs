@@ -146,22 +146,25 @@ impl RedisStream {
                 call.arg(name.as_ref()).arg(value.as_ref());
             }
         }
-        let (wanted, wait) =
-            (self.options.min_replicas, self.options.server.timeout.as_millis() / 2);
+        let wanted = self.options.min_replicas;
+        let third = u64::try_from(self.options.server.timeout.as_millis() / 3).unwrap_or(u64::MAX);
+        let replicas = async |connection: &mut crate::redis::Connection| match wanted {
+            0 => Ok(0),
+            _ => redis::cmd("WAIT").arg(wanted).arg(third.max(1)).query_async(connection).await,
+        };
         let asked = async |connection: &mut crate::redis::Connection| {
-            let (done, said) = call.invoke_async::<(usize, String)>(connection).await?;
-            let mut replicas = wanted;
-            if done > 0 && wanted > 0 {
-                let mut wait_for = redis::cmd("WAIT");
-                let wait = u64::try_from(wait).unwrap_or(u64::MAX).max(1);
-                replicas = wait_for.arg(wanted).arg(wait).query_async(connection).await?;
+            // First those that are there: what comes late would else be appended at each attempt.
+            let there: u32 = replicas(connection).await?;
+            if there < wanted {
+                return Ok((0, String::new(), there));
             }
-            Ok((done, said, replicas))
+            let (done, said) = call.invoke_async::<(usize, String)>(connection).await?;
+            Ok((done, said, replicas(connection).await?))
         };
         let (done, said, replicas) = self.redis.ask(asked).await?;
         if replicas < wanted {
             // It is sent again: what is there already is known by its place.
-            let told = format!("NOREPLICAS {replicas} of {wanted} replicas have what was appended");
+            let told = format!("NOREPLICAS {replicas} of {wanted} replicas have what is appended");
             return Err(self.redis.refused("NOREPLICAS", &told));
         }
         Ok((done, Some(said).filter(|said| !said.is_empty())))

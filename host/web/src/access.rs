@@ -195,8 +195,9 @@ async fn admit(
         Ok(admitted) => admitted,
         Err(refused) => return refused.into_response(),
     };
+    // Of an id its pattern says nothing: by `sink:a*` it would be anybody's that begins with an `a`.
     if let (Some(kind), Some((_, name))) = (needs.kind, parameters.iter().next())
-        && !limits.allow(kind, name)
+        && (!limits.allow(kind, name) || !limits.is_none() && is_id(name))
     {
         // As if there were none.
         let told = format!("Not found: there is no {} `{name:.200}`", kind.replace('_', " "));
@@ -206,6 +207,13 @@ async fn admit(
     let asked = (request.method().clone(), request.uri().clone());
     let is_done = |answer: &Response| needs.is_change && answer.status().is_success();
     caller.scope(&*guard.door.audit, asked, next.run(request), is_done).await
+}
+
+/// Whether it is written as the id of a resource is, and not as a name usually is.
+fn is_id(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parts.iter().all(is_hex) && parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
 }
 
 fn unauthorized() -> Refused {
@@ -268,7 +276,7 @@ pub(crate) mod tests {
                 b"some" => Admitted::May {
                     name: "some".to_owned(),
                     scopes: vec![Scope::Config, Scope::Read],
-                    limits: Limits(vec!["sink:poi*".to_owned()]),
+                    limits: Limits(vec!["sink:poi*".to_owned(), "sink:9*".to_owned()]),
                 },
                 b"was" => Admitted::Expired,
                 _ => Admitted::Unknown,
@@ -330,6 +338,11 @@ pub(crate) mod tests {
             ("PATCH", "/api/sinks/poi-search", "looks", 403),
             ("PATCH", "/api/sinks/poi-search", "some", 200),
             ("PATCH", "/api/sinks/other", "some", 404),
+            ("PATCH", "/api/sinks/9f-prod", "some", 200),
+            ("PATCH", "/api/sinks/9f078c00-afa5-8b10-9c49-2f4e61987372", "some", 404),
+            ("PATCH", "/api/sinks/9F078C00-afa5-8b10-9c49-2f4e61987372", "some", 404),
+            ("PATCH", "/api/sinks/9f078c00%2Dafa5-8b10-9c49-2f4e61987372", "some", 404),
+            ("PATCH", "/api/sinks/9f078c00-afa5-8b10-9c49-2f4e61987372", "all", 200),
             ("GET", "/api/sinks", "some", 403),
             ("POST", "/api/config/apply", "some", 200),
             ("HEAD", "/api/sinks", "looks", 200),

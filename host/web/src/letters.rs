@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use engine::desk::{DeskError, MessageId};
+use engine::desk::DeskError;
 use engine::replay::{Instead, ManageError, Selection};
 use engine::run::Handle;
 use engine::status::Status;
@@ -47,9 +47,6 @@ use ask::Filter;
 
 /// A request waits so long for a replay to be over; it goes on by itself.
 const REPLAY_WAIT: Duration = Duration::from_secs(10);
-
-/// Between two looks for a letter.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Messages of one list.
 const WAITING: usize = 100;
@@ -338,9 +335,8 @@ async fn message(
 ) -> Response {
     let answer = async {
         let which = ask::message_id(&id)?;
-        let waiting = letters.handle.waiting(&sink, usize::MAX).await.map_err(desk)?;
-        let found = waiting.iter().find(|waiting| waiting.id == which);
-        Ok(show::waiting_whole(found.ok_or_else(|| desk(DeskError::NoMessage))?))
+        let found = letters.handle.waiting_one(&sink, which).await.map_err(desk)?;
+        Ok(show::waiting_whole(&found))
     };
     answered(answer.await)
 }
@@ -353,10 +349,8 @@ async fn edit_message(
 ) -> Response {
     let answer = async {
         let (which, edit) = (ask::message_id(&id)?, edit.told()?);
-        letters.handle.discard_now(&sink, which, "edited").await.map_err(desk)?;
-        let sink = letters.sink(&sink).await?;
-        let letter = letters.letter_of(&sink, which).await?;
-        letters.handle.edit_letter(letter, edit).await.map_err(managed)?;
+        let edited = letters.handle.edit_now(&sink, which, edit).await;
+        let (sink, letter) = edited.map_err(managed)?;
         let replay = ask::Replay { letters: Some(vec![letter]), ..ask::Replay::default() };
         letters.replay(&sink, replay).await
     };
@@ -431,35 +425,6 @@ impl Letters {
     async fn find(&self, id: &str) -> Result<StoredLetter, Refused> {
         let found = self.handle.letter(letter_id(id)?).await.map_err(store)?;
         found.filter(|found| may("sink", &found.letter.sink)).ok_or_else(|| no_letter(id))
-    }
-
-    /// The letter that a message has become: it is written while others go on.
-    async fn letter_of(&self, sink: &str, which: MessageId) -> Result<LetterId, Refused> {
-        let find = async {
-            let mut looks = tokio::time::interval(LOOK);
-            loop {
-                looks.tick().await;
-                let mut query =
-                    Filter { sink: Some(sink.to_owned()), ..Filter::default() }.query()?;
-                loop {
-                    let page = self.handle.letters(query.clone()).await.map_err(store)?;
-                    let is_it = |stored: &&StoredLetter| {
-                        let letter = &stored.letter;
-                        letter.position == which.position && letter.output == which.output
-                    };
-                    if let Some(found) = page.letters.iter().find(is_it) {
-                        return Ok(found.id);
-                    }
-                    let Some(next) = page.next else { break };
-                    query.after = next;
-                }
-            }
-        };
-        let late = |_| {
-            let told = "put_aside: the message is put aside, but its letter cannot be seen yet: edit it there";
-            reply::error(StatusCode::SERVICE_UNAVAILABLE, told)
-        };
-        tokio::time::timeout(REPLAY_WAIT, find).await.map_err(late)?
     }
 
     /// The name of a sink that runs, or that has letters.

@@ -151,7 +151,13 @@ async fn sink(
 async fn health(State(context): State<Context>, headers: HeaderMap) -> Response {
     let Context { tails, places } = context;
     let health = &tails.status.health;
-    let mut seen = last_seen(&headers).unwrap_or_else(|| health.flips_after(u64::MAX).1);
+    let told = health.flips_after(u64::MAX).1;
+    let mut seen = match last_seen(&headers) {
+        Some(seen) if seen <= told => seen,
+        // Of a process before this one: whoever it is has seen nothing of this.
+        Some(_) => 0,
+        None => told,
+    };
     let status = Arc::clone(&tails.status);
     let look = move || {
         let (flips, told, _) = status.health.flips_after(seen);

@@ -21,6 +21,11 @@ use crate::trace::Event;
 /// Messages that one list of those that wait holds at most.
 const WAITING_MAX: usize = 1_000;
 
+/// A letter is looked for so long, this often, and in pages of so many.
+const LETTER_MAX: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+const PAGE: usize = 1_000;
+
 /// A trace is for somebody who looks at it.
 const TRACE_MAX: Duration = Duration::from_secs(3_600);
 
@@ -68,19 +73,8 @@ impl Handle {
         let Some(stored) = self.letter(letter).await? else {
             return Err(StoreError::Refused(format!("there is no letter {letter}")).into());
         };
-        let refused = |error: String| ManageError::from(DeskError::Refused(error));
-        match (&edit, &stored.letter.relation) {
-            (Edit::Input(text), Some(relation)) => {
-                let read = model::recorded::Reader::default().read_of(text, relation);
-                read.map_err(|error| refused(error.to_string()))?;
-            }
-            (Edit::Input(_), None) => {}
-            (Edit::Message(text), _) => {
-                let (at, output) = (stored.letter.position, stored.letter.output);
-                let read = model::outgoing::read(text, at, output, &Arc::from(""));
-                read.map_err(|error| refused(error.to_string()))?;
-            }
-        }
+        let (relation, at) = (stored.letter.relation.as_deref(), stored.letter.position);
+        fits(&edit, relation, MessageId { position: at, output: stored.letter.output })?;
         Ok(self.stores.letters.edit(self.stores.epoch, letter, edit).await?)
     }
 
@@ -210,6 +204,72 @@ impl Handle {
         Ok(Box::pin(async move { port.check().await }))
     }
 
+    /// One message that was tried in vain and waits.
+    ///
+    /// # Errors
+    /// The sink does not run, or no such message waits.
+    pub async fn waiting_one(&self, sink: &str, which: MessageId) -> Result<Waiting, DeskError> {
+        let waiting = self.desks.find(sink)?.waiting(usize::MAX).await?;
+        waiting.into_iter().find(|waiting| waiting.id == which).ok_or(DeskError::NoMessage)
+    }
+
+    /// Puts a message aside that waits, and has its replay send something else. What it was is kept
+    /// with its letter. Nothing is put aside if what is to be sent is none.
+    ///
+    /// # Errors
+    /// The sink does not run, no such message waits, or what is to be sent is no message; or its letter
+    /// cannot be had: it is put aside then, as it was.
+    pub async fn edit_now(
+        &self,
+        sink: &str,
+        which: MessageId,
+        edit: Edit,
+    ) -> Result<(Arc<str>, LetterId), ManageError> {
+        let desk = self.desks.find(sink)?;
+        let (name, origin) = (Arc::clone(&desk.burial.spec.name), Arc::clone(&desk.burial.origin));
+        let waiting = self.waiting_one(sink, which).await?;
+        let relation = waiting.message.relation.as_deref().map(model::recorded::table);
+        fits(&edit, relation.as_deref(), which)?;
+        desk.discard(which, "edited".to_owned()).await?;
+        let letter = tokio::time::timeout(LETTER_MAX, self.letter_of(&name, &origin, which)).await;
+        let late = |_| {
+            let told = "it is put aside as it was, and its letter cannot be seen yet: edit that";
+            StoreError::Unavailable(told.to_owned())
+        };
+        let letter = letter.map_err(late)??;
+        self.edit_letter(letter, edit).await?;
+        Ok((name, letter))
+    }
+
+    /// The letter of a message that is being put aside: it is written while others go on.
+    async fn letter_of(
+        &self,
+        sink: &str,
+        origin: &str,
+        which: MessageId,
+    ) -> Result<LetterId, StoreError> {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            looks.tick().await;
+            let sink = Some(sink.to_owned());
+            let mut query = LetterQuery { sink, limit: PAGE, ..LetterQuery::default() };
+            loop {
+                let page = self.letters(query.clone()).await?;
+                // Positions of another stream may be the same.
+                let is_it = |stored: &&StoredLetter| {
+                    let letter = &stored.letter;
+                    let id = MessageId { position: letter.position, output: letter.output };
+                    id == which && *letter.origin == *origin
+                };
+                if let Some(found) = page.letters.iter().find(is_it) {
+                    return Ok(found.id);
+                }
+                let Some(next) = page.next else { break };
+                query.after = next;
+            }
+        }
+    }
+
     /// Shows what passes through a sink: the next rows, for some time at most. Off with no rows.
     ///
     /// # Errors
@@ -243,6 +303,22 @@ impl Handle {
         let desk = self.desks.find(sink)?;
         let trace = &desk.burial.status.trace;
         Ok((trace.events(after), trace.is_on()))
+    }
+}
+
+/// Whether a replay can send this instead.
+fn fits(edit: &Edit, relation: Option<&str>, of: MessageId) -> Result<(), DeskError> {
+    let refused = |error: String| DeskError::Refused(error);
+    match (edit, relation) {
+        (Edit::Input(text), Some(relation)) => {
+            let read = model::recorded::Reader::default().read_of(text, relation);
+            read.map(drop).map_err(|error| refused(error.to_string()))
+        }
+        (Edit::Input(_), None) => Ok(()),
+        (Edit::Message(text), _) => {
+            let read = model::outgoing::read(text, of.position, of.output, &Arc::from(""));
+            read.map(drop).map_err(|error| refused(error.to_string()))
+        }
     }
 }
 

@@ -105,6 +105,12 @@ async fn b235_a_failing_message_is_shown_and_tried_or_discarded_now() {
         assert_eq!(first.last_error.as_deref(), Some("no"));
         assert!(first.next_retry.unwrap() > Duration::from_secs(5), "{first:?}");
         assert!(first.message.payload.contains("poison"));
+        // What is no message changes nothing.
+        let nonsense = Edit::Message("{}".to_owned());
+        let edited = world.handle.edit_now("a", first.id, nonsense).await;
+        assert!(edited.unwrap_err().to_string().contains("no message that could be sent"));
+        assert_eq!(world.handle.waiting("a", 10).await.unwrap().len(), 2);
+        assert!(world.store.letters().is_empty());
         // Now, and not when its time is over.
         let (id, before) = (first.id, Instant::now());
         refuses.store(false, Ordering::Relaxed);
