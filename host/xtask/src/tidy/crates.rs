@@ -9,8 +9,9 @@ use super::tree::Tree;
 use crate::repository;
 
 /// Which crates of the workspace a crate may see. A crate that is not listed may see none.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("engine", &["model"]),
+    ("lease", &["model"]),
     ("postgres", &["model"]),
     ("plugin", &["model"]),
     ("options", &["model"]),
