@@ -1,6 +1,6 @@
 //! Redis as a destination, against a real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -305,5 +305,86 @@ async fn b237_a_login_of_the_acl_is_used_and_never_shown() -> Result<()> {
     assert!(!world.sequin.log().contains("hunter2"));
     world.redis.ask(&["ACL", "SETUSER", "sequin", ">hunter2hunter2"]).await?;
     assert_eq!(world.entries("poi", 2).await?.len(), 2);
+    Ok(())
+}
+
+/// Certificates are checked on both sides.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_both_sides_show_who_they_are() -> Result<()> {
+    let (redis, port, certificates) = Redis::start_with_tls().await?;
+    let (ca, cert, key) =
+        (certificates.authority(), certificates.client(), certificates.client_key());
+    let ca = format!("tls_ca_file: {}", ca.display());
+    let own = format!("tls_cert_file: {}, tls_key_file: {}", cert.display(), key.display());
+    // The name in the certificate is one of those it may have.
+    let at = format!("host: localhost, port: {port}, tls: true");
+    let options = format!("stream_key: poi, {ca}, {own}");
+    let world = World::start_at(redis, &at, &options, "").await?;
+    world.client.batch_execute("INSERT INTO t VALUES (1, 'a')").await?;
+    assert_eq!(world.entries("poi", 1).await?.len(), 1);
+    let output = world.sequin.command(&["sink", "test", "redis"]).await?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // Of an authority that nobody knows, without a certificate of ours, and not encrypted at all.
+    for (tls, options, why) in
+        [("true", own, "certificate"), ("true", ca, "certificate"), ("false", String::new(), "")]
+    {
+        let at = format!("host: localhost, port: {port}, tls: {tls}");
+        let other = World::start_at(Redis::start(&[]).await?, &at, &options, "").await?;
+        let output = other.sequin.command(&["sink", "test", "redis"]).await?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!output.status.success(), "{options}: {said}");
+        assert!(said.to_lowercase().contains(why), "{options}: {said}");
+    }
+    Ok(())
+}
+
+/// Streams lie on all nodes of a cluster, and one of those dies and comes back meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn b120_a_cluster_has_all_of_each_stream() -> Result<()> {
+    const STREAMS: usize = 12;
+    const ROWS: usize = 600;
+    let [first, mut second, third] = Redis::cluster().await?;
+    let at = format!("hosts: ['127.0.0.1:{}'], cluster: true", first.port());
+    let more = format!(
+        "    routing: by-name
+functions:
+  - name: by-name
+    type: routing
+    sink_type: redis_stream
+    file: {}
+    config: {{keys: {{stream_key: 'poi-{{name}}'}}}}
+",
+        plugin("route-by-columns")
+    );
+    let world = World::start_at(first, &at, "", &more).await?;
+    let rows = |from: usize| {
+        let until = from + ROWS - 1;
+        format!("INSERT INTO t SELECT i, i % {STREAMS} FROM generate_series({from}, {until}) i")
+    };
+    world.client.batch_execute(&rows(1)).await?;
+    second.kill().await?;
+    world.client.batch_execute(&rows(ROWS + 1)).await?;
+    second.start_again().await?;
+    let mut nodes = BTreeSet::new();
+    for stream in 0..STREAMS {
+        let name = format!("poi-{stream}");
+        let wanted: BTreeSet<usize> = (1..=2 * ROWS).filter(|id| id % STREAMS == stream).collect();
+        until("all of a stream", LATER, async || {
+            let entries = world.entries(&name, 1).await?;
+            let id = |message: &Value| {
+                message["record"]["id"].as_u64().and_then(|id| usize::try_from(id).ok())
+            };
+            let ids: BTreeSet<usize> =
+                entries.iter().filter_map(|(_, message)| id(message)).collect();
+            Ok(if ids == wanted { Ok(()) } else { Err(format!("{name}: {ids:?}")) })
+        })
+        .await
+        .with_context(|| world.sequin.log())?;
+        let found = world.redis.ask(&["CLUSTER", "KEYSLOT", &name]).await?;
+        nodes.insert(found.parse::<u32>()? / 5_462);
+    }
+    assert_eq!(nodes.len(), 3, "every node has some");
+    drop(third);
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+use crate::postgres::Certificates;
 use crate::process::{Process, Signal};
 use crate::{env, ports, until};
 
@@ -22,22 +23,74 @@ pub struct Redis {
     /// Of its command line, beside what each has.
     options: Vec<String>,
     dir: TempDir,
+    /// Where its certificates are, if it has any.
+    _certificates: Option<TempDir>,
 }
 
 impl Redis {
     /// Starts an empty server that writes all it is told to its disk, and waits until it answers.
     /// `options` are of its command line.
     pub async fn start(options: &[&str]) -> Result<Self> {
-        // By its name: behind the links of a distribution it is another program.
-        let found = env::find_executable("redis-server").map(|_| "redis-server".into());
-        let bin = env::path("REDIS_BIN")
-            .or(found)
-            .context("find Redis: run `cargo x test`, or set REDIS_BIN to redis-server")?;
+        let bin = Self::bin()?;
         let dir = tempfile::Builder::new().prefix("sequin-redis-").tempdir()?;
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut redis = Self { process: None, bin, port: ports::free()?, options, dir };
+        let (port, _certificates) = (ports::free()?, None);
+        let mut redis = Self { process: None, bin, port, options, dir, _certificates };
         redis.start_again().await?;
         Ok(redis)
+    }
+
+    fn bin() -> Result<PathBuf> {
+        // By its name: behind the links of a distribution it is another program.
+        let found = env::find_executable("redis-server").map(|_| "redis-server".into());
+        env::path("REDIS_BIN")
+            .or(found)
+            .context("find Redis: run `cargo x test`, or set REDIS_BIN to redis-server")
+    }
+
+    /// Starts one that can also be spoken to with TLS, at the port that is given back, by clients that
+    /// show a certificate.
+    pub async fn start_with_tls() -> Result<(Self, u16, Certificates)> {
+        let dir = tempfile::Builder::new().prefix("sequin-redis-tls-").tempdir()?;
+        let certificates = Certificates::make(dir.path(), dir.path())?;
+        let port = ports::free()?;
+        let file = |name: &str| dir.path().join(name).display().to_string();
+        let options = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", file("server.crt")),
+            ("--tls-key-file", file("server.key")),
+            ("--tls-ca-cert-file", file("root.crt")),
+            ("--tls-auth-clients", "yes".to_owned()),
+        ];
+        let options: Vec<&str> =
+            options.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+        let mut redis = Self::start(&options).await?;
+        redis._certificates = Some(dir);
+        Ok((redis, port, certificates))
+    }
+
+    /// Starts a cluster of three that share all keys between them.
+    pub async fn cluster() -> Result<[Self; 3]> {
+        let node = async || {
+            let bus = ports::free()?.to_string();
+            Self::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await
+        };
+        let nodes = [node().await?, node().await?, node().await?];
+        let [first, ..] = &nodes;
+        let all: Vec<String> = nodes.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(all.iter().map(String::as_str));
+        create.push("--cluster-yes");
+        let made = first.ask(&create).await?;
+        ensure!(made.contains("All 16384 slots covered"), "no cluster: {made}");
+        for node in &nodes {
+            until("the cluster", START, async || {
+                let said = node.ask(&["CLUSTER", "INFO"]).await?;
+                Ok(if said.contains("cluster_state:ok") { Ok(()) } else { Err(said) })
+            })
+            .await?;
+        }
+        Ok(nodes)
     }
 
     /// Where it listens on this machine.
@@ -100,7 +153,7 @@ impl Redis {
         std::fs::write(&file, config)?;
         let options = [file.display().to_string(), "--sentinel".to_owned()].to_vec();
         let (bin, port) = (self.bin.clone(), ports::free()?);
-        let mut sentinel = Self { process: None, bin, port, options, dir };
+        let mut sentinel = Self { process: None, bin, port, options, dir, _certificates: None };
         sentinel.start_again().await?;
         Ok(sentinel)
     }
@@ -117,7 +170,7 @@ impl Redis {
     pub async fn ask(&self, command: &[&str]) -> Result<String> {
         let cli = self.bin.with_file_name("redis-cli");
         let output = tokio::process::Command::new(cli)
-            .args(["-p", &self.port.to_string(), "--raw"])
+            .args(["-c", "-p", &self.port.to_string(), "--raw"])
             .args(command)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -135,7 +188,7 @@ impl Redis {
     pub async fn entries(&self, stream: &str) -> Result<Vec<(String, Vec<(String, String)>)>> {
         let cli = self.bin.with_file_name("redis-cli");
         let output = tokio::process::Command::new(cli)
-            .args(["-p", &self.port.to_string(), "--json", "XRANGE", stream, "-", "+"])
+            .args(["-c", "-p", &self.port.to_string(), "--json", "XRANGE", stream, "-", "+"])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()

@@ -29,7 +29,7 @@ impl Certificates {
 
     /// Makes everything: the files of the server in its data directory, under the names that it
     /// looks for, and those of the client beside it.
-    pub(super) fn make(dir: &Path, data: &Path) -> Result<Self> {
+    pub(crate) fn make(dir: &Path, data: &Path) -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = named("authority of the tests", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
