@@ -388,3 +388,38 @@ functions:
     drop(third);
     Ok(())
 }
+
+/// What was edited goes to its table's stream, as what was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn b235_an_edited_message_goes_where_its_table_says() -> Result<()> {
+    let redis = Redis::start(&[]).await?;
+    redis.ask(&["SET", "sequin.public.t", "no stream"]).await?;
+    let world = World::start(redis, "", "").await?;
+    world.client.batch_execute("INSERT INTO t VALUES (1, 'bad')").await?;
+    let cli = async |command: &[&str]| {
+        let output = world.sequin.command(command).await?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        Ok::<_, anyhow::Error>(said)
+    };
+    let waiting = until("the message to wait", SOON, async || {
+        let said = cli(&["messages", "list", "redis"]).await?;
+        Ok(serde_json::from_str::<Value>(&said).map_err(|_| said))
+    })
+    .await
+    .with_context(|| world.sequin.log())?;
+    let id = waiting["id"].as_str().context("an id")?;
+    let shown = cli(&["messages", "show", "redis", id]).await?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    let message = shown["message"].to_string().replace("bad", "mended");
+    world.redis.ask(&["SET", "sequin", "neither"]).await?;
+    // Its replay is refused as it was, and goes on; the message may be under way just then.
+    until("the message to be edited", SOON, async || {
+        let said = cli(&["messages", "edit", "redis", id, "--message", &message]).await?;
+        Ok(if said.contains("\"selected\":1") { Ok(()) } else { Err(said) })
+    })
+    .await?;
+    world.redis.ask(&["DEL", "sequin.public.t"]).await?;
+    let entries = world.entries("sequin.public.t", 1).await?;
+    assert_eq!(entries[0].1["record"], json!({"id": 1, "name": "mended"}));
+    Ok(())
+}

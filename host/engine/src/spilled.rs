@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use model::change::Operation;
 use model::groups::{GroupKey, Groups};
 use model::lsn::Lsn;
 use model::message::{Effect, Message, idempotency_key};
@@ -27,6 +28,10 @@ pub(crate) struct Shared {
     scope: Option<Arc<str>>,
 }
 
+/// As they are numbered.
+const OPERATIONS: [Operation; 5] =
+    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Read, Operation::Truncate];
+
 impl<'a> Writer<'a> {
     pub(crate) fn new(shared: &'a mut Shared) -> Self {
         Self { bytes: Vec::new(), shared }
@@ -42,7 +47,17 @@ impl<'a> Writer<'a> {
         self.shared.scope.get_or_insert_with(|| Arc::clone(&message.scope));
         let relation = message.relation.as_ref().map(|relation| self.shared.relation(relation));
         let Message {
-            position, output, groups, rows, effect, key, payload, partial, route, ..
+            position,
+            output,
+            groups,
+            rows,
+            operation,
+            effect,
+            key,
+            payload,
+            partial,
+            route,
+            ..
         } = message;
         for number in [ticket.0, position.commit_lsn.0, position.ordinal, (*output).into()] {
             self.number(number);
@@ -50,6 +65,8 @@ impl<'a> Writer<'a> {
         self.groups(*groups);
         self.groups(*rows);
         self.number(relation.map_or(0, |index| index as u64 + 1));
+        let operation = operation.map(|it| OPERATIONS.iter().position(|known| *known == it));
+        self.number(operation.flatten().map_or(0, |index| index as u64 + 1));
         self.byte(match effect {
             Effect::Write => 0,
             Effect::Complete => 1,
@@ -145,6 +162,10 @@ impl<'a> Reader<'a> {
             Some(index) => Some(Arc::clone(shared.relations.get(index)?)),
             None => None,
         };
+        let operation = match usize::try_from(self.number()?).ok()?.checked_sub(1) {
+            Some(index) => Some(*OPERATIONS.get(index)?),
+            None => None,
+        };
         let effect = match self.byte()? {
             0 => Effect::Write,
             1 => Effect::Complete,
@@ -165,6 +186,7 @@ impl<'a> Reader<'a> {
             groups,
             rows,
             relation,
+            operation,
             effect,
             key: has_key.then(|| key.into()),
             payload: payload.into(),
@@ -254,6 +276,7 @@ mod tests {
                 groups: all[n % 5],
                 rows: all[(n + 1) % 5],
                 relation: (!n.is_multiple_of(3)).then(|| Arc::clone(&relation)),
+                operation: OPERATIONS.get(n % 6).copied(),
                 effect: effects[n % 3],
                 key: n.is_multiple_of(2).then(|| "ключ".into()),
                 payload: ["", "{\"a\": 1e400}", "no JSON"][n % 3].into(),

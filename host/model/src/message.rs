@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::change::Operation;
 use crate::groups::Groups;
 use crate::json::Digits;
 use crate::position::Position;
@@ -21,6 +22,8 @@ pub struct Message {
     pub rows: Groups,
     /// The table it is about, if that is known.
     pub relation: Option<Arc<Relation>>,
+    /// What happened to its row, if that is known.
+    pub operation: Option<Operation>,
     /// What a state sink does with it. A log sink sends the payload whatever this is.
     pub effect: Effect,
     /// The identity of the document, for state sinks.

@@ -97,6 +97,7 @@ pub(crate) fn message(number: u64, effect: Effect) -> Arc<Message> {
         payload: payload.into(),
         rows: Groups::None,
         relation: None,
+        operation: None,
         partial: false,
         route: None,
         idempotency_key: idempotency_key(position, 0),

@@ -91,6 +91,7 @@ fn message(number: u64, groups: Groups) -> Message {
         payload: "0123456789".into(),
         rows: Groups::None,
         relation: None,
+        operation: None,
         partial: false,
         route: None,
         idempotency_key: "".into(),

@@ -117,7 +117,10 @@ impl Bench {
         if messages.is_empty() { Made::Filtered } else { Made::Messages(messages) }
     }
 
-    fn message(&self, letter: &Letter, text: &str) -> Made {
+    fn message(&mut self, letter: &Letter, text: &str) -> Made {
+        // Where nothing else says where it goes, that goes by its table.
+        let known = letter.relation.as_ref();
+        let known = known.and_then(|it| self.reader.read_of(&letter.input, it).ok());
         let spec = &self.intake.spec;
         let scope = spec.envelope.scope();
         let mut message = match outgoing::read(text, letter.position, letter.output, scope) {
@@ -131,6 +134,10 @@ impl Bench {
             && let Err(error) = spec.sink.check_route(route)
         {
             return Made::Failed(error.to_string());
+        }
+        if let Some(change) = known {
+            message.operation = Some(change.operation);
+            message.relation = Some(change.relation);
         }
         let mut keys = letter.keys.iter().copied();
         message.rows = Groups::among([keys.next(), keys.next(), keys.next(), keys.next()]);

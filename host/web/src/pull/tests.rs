@@ -48,6 +48,7 @@ impl Pull for Fake {
             payload: r#"{"record":{"id":1}}"#.into(),
             rows: Groups::None,
             relation: None,
+            operation: None,
             partial: false,
             route: None,
             scope: "".into(),

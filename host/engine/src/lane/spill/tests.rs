@@ -31,6 +31,7 @@ fn message(number: u64, groups: Groups) -> Message {
         groups,
         rows: groups,
         relation: None,
+        operation: None,
         effect: Effect::Write,
         key: None,
         payload: "payload".into(),
